@@ -1,0 +1,1 @@
+"""The doors: GraphQL for people and products, plain HTTP for agents and events."""

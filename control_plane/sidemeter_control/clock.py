@@ -1,0 +1,43 @@
+"""Time, identifiers and secrets: the only module that asks the operating system for them."""
+
+import secrets
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """What the control plane needs to know of the world."""
+
+    def now_us(self) -> int:
+        """Wall clock, microseconds since 1970-01-01T00:00:00Z."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """A fresh identifier, `<prefix>_` and 128 random bits in hexadecimal."""
+        ...
+
+    def new_secret(self) -> str:
+        """256 random bits, URL-safe."""
+        ...
+
+
+class SystemClock:
+    """The operating system's clock and random source.
+
+    >>> SystemClock().new_id("sub").startswith("sub_")
+    True
+    """
+
+    def now_us(self) -> int:
+        """See `Clock.now_us`."""
+        return time.time_ns() // 1000
+
+    def new_id(self, prefix: str) -> str:
+        """See `Clock.new_id`."""
+        return f"{prefix}_{secrets.token_hex(16)}"
+
+    def new_secret(self) -> str:
+        """See `Clock.new_secret`."""
+        return secrets.token_urlsafe(32)

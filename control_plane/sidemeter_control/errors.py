@@ -1,0 +1,90 @@
+"""Everything the control plane can raise, arranged by who must act.
+
+    ControlError                 `code` is stable: GraphQL shows it as `extensions.code`, HTTP as the problem's `code`
+    ├── InvalidInput             the caller sent something wrong: fix the call        INVALID_INPUT
+    │   └── SettingsError        the operator configured something wrong              INVALID_SETTING
+    ├── NotFound                 what the call names does not exist                   NOT_FOUND
+    ├── Conflict                 it exists already, or its state forbids the change   CONFLICT
+    ├── Unauthenticated          no key, or one that is unknown, expired, revoked     UNAUTHENTICATED
+    ├── Forbidden                the key lacks the scope                              FORBIDDEN
+    └── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
+
+Refusals that belong to an answer (a rejected event of an array, a batch status) are values, not exceptions.
+"""
+
+__all__ = [
+    "Conflict",
+    "ControlError",
+    "Forbidden",
+    "InvalidInput",
+    "NotFound",
+    "SettingsError",
+    "StoreUnavailable",
+    "Unauthenticated",
+]
+
+
+class ControlError(Exception):
+    """Base of every error the control plane answers on purpose."""
+
+    code = "ERROR"
+
+
+class InvalidInput(ControlError, ValueError):
+    """A value breaks a rule. `field` is the dotted path of the value, `rule` what it must satisfy.
+
+    >>> str(InvalidInput("charges.input.tiers[1].upTo", "must rise from tier to tier"))
+    'charges.input.tiers[1].upTo: must rise from tier to tier'
+    """
+
+    code = "INVALID_INPUT"
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field}: {rule}")
+        self.field = field
+        self.rule = rule
+
+
+class SettingsError(InvalidInput):
+    """A setting breaks its rule; raised before anything is opened."""
+
+    code = "INVALID_SETTING"
+
+
+class NotFound(ControlError):
+    """What the call names does not exist.
+
+    >>> str(NotFound("meter", "tokens"))
+    "there is no meter 'tokens'"
+    """
+
+    code = "NOT_FOUND"
+
+    def __init__(self, kind: str, key: str) -> None:
+        super().__init__(f"there is no {kind} {key!r}")
+        self.kind = kind
+        self.key = key
+
+
+class Conflict(ControlError):
+    """It exists already, or its state forbids the change."""
+
+    code = "CONFLICT"
+
+
+class Unauthenticated(ControlError):
+    """No key was given, or it is unknown, expired or revoked. The answer never says which."""
+
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(ControlError):
+    """The key is valid and lacks the scope the call needs."""
+
+    code = "FORBIDDEN"
+
+
+class StoreUnavailable(ControlError):
+    """The database gave no answer. Nothing is known of the call's effect; repeat it."""
+
+    code = "STORE_UNAVAILABLE"

@@ -1,0 +1,1 @@
+"""What is allowed: entitlements, quotas, and what agents learn of them."""

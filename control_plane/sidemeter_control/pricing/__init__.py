@@ -1,0 +1,1 @@
+"""What it costs: charges, plans, periods, subscriptions and the bill at any moment."""

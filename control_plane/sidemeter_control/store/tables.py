@@ -1,0 +1,274 @@
+"""Every table, once. Instants are integer microseconds since 1970 (UTC); quantities and money are exact decimals.
+
+Hot tables (`events`, `rollups`, `rollup_values`) carry the subject in their keys, so that they can be spread by it.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+__all__ = [
+    "ExactDecimal",
+    "agent_epochs",
+    "agents",
+    "api_keys",
+    "batches",
+    "customer_subjects",
+    "customers",
+    "dead_letters",
+    "events",
+    "features",
+    "metadata",
+    "meters",
+    "plans",
+    "rollup_values",
+    "rollups",
+    "state",
+    "subscriptions",
+]
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal that comes back digit for digit: NUMERIC where the database has it, text where it has not (SQLite)."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """NUMERIC without precision on PostgreSQL, TEXT elsewhere."""
+        return dialect.type_descriptor(Numeric() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:
+        """A decimal on its way to the database."""
+        return value if value is None or dialect.name == "postgresql" else format(value, "f")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ARG002 -- the interface
+        """A decimal on its way back."""
+        return value if value is None or isinstance(value, Decimal) else Decimal(value)
+
+
+# SQLite numbers rows by itself only in a column declared INTEGER.
+_RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# One row. `generation` names this copy of the database; `config_version` rises with every change of a definition.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Text, nullable=False),
+    Column("config_version", BigInteger, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Column("backlog", BigInteger, nullable=False),
+    Column("oldest_pending_us", BigInteger),
+)
+
+# The cursor: which batch of an agent's epoch comes next, and the digest it must build on.
+agent_epochs = Table(
+    "agent_epochs",
+    metadata,
+    Column("agent_id", Text, ForeignKey("agents.agent_id"), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("hello_id", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("next_batch_no", BigInteger, nullable=False),
+    Column("last_digest", LargeBinary, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    UniqueConstraint("agent_id", "hello_id"),
+)
+
+# What every counted batch looked like, so that a repeat is told from a fork.
+batches = Table(
+    "batches",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _RowNumber, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("time_us", BigInteger, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Column("data", Text),
+    UniqueConstraint("source", "id"),
+    Index(None, "subject", "type", "time_us"),
+)
+
+# What a meter adds up to for one subject, one bucket of time (grain: 3600 or 86400 seconds) and one set of dimensions
+# (the values as a JSON array in the order of the meter's dimensions). The last value goes by (time, source, id), so
+# that it does not depend on the order of arrival.
+rollups = Table(
+    "rollups",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("meter_id", Integer, primary_key=True, autoincrement=False),
+    Column("grain_s", Integer, primary_key=True, autoincrement=False),
+    Column("bucket_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("dimensions", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("sum", ExactDecimal),
+    Column("min", ExactDecimal),
+    Column("max", ExactDecimal),
+    Column("last", ExactDecimal),
+    Column("last_time_us", BigInteger),
+    Column("last_source", Text),
+    Column("last_id", Text),
+    sqlite_with_rowid=False,
+)
+
+# The distinct values of UNIQUE_COUNT meters, in the buckets of `rollups`.
+rollup_values = Table(
+    "rollup_values",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("meter_id", Integer, primary_key=True, autoincrement=False),
+    Column("grain_s", Integer, primary_key=True, autoincrement=False),
+    Column("bucket_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("dimensions", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# `meter_key` null: the event as a whole could not be counted. Else: only that meter could not count it.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", _RowNumber, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("raw", LargeBinary, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Column("meter_key", Text),
+    Column("agent_id", Text),
+    Column("epoch", BigInteger),
+    Column("batch_no", BigInteger),
+)
+
+meters = Table(
+    "meters",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("name", Text),
+    Column("event_type", Text, nullable=False, index=True),
+    Column("aggregation", Text, nullable=False),
+    Column("value_property", Text),
+    Column("percentile", ExactDecimal),
+    Column("dimensions", Text, nullable=False),
+    Column("filters", Text, nullable=False),
+    Column("unit", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("archived_at_us", BigInteger),
+)
+
+features = Table(
+    "features",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("name", Text),
+    Column("meter_key", Text, ForeignKey("meters.key")),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("name", Text),
+    Column("currency", Text),
+    Column("time_zone", Text, nullable=False),
+    Column("metadata", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+# A subject belongs to one customer at most; a customer without listed subjects has one, its key.
+customer_subjects = Table(
+    "customer_subjects",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False, index=True),
+)
+
+# A plan's versions, each written once. `definition` holds charges, entitlements, minimum spend and trial as JSON.
+plans = Table(
+    "plans",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text),
+    Column("currency", Text, nullable=False),
+    Column("interval", Text, nullable=False),
+    Column("interval_count", Integer, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("published_at_us", BigInteger, nullable=False),
+)
+
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False, index=True),
+    Column("plan_key", Text, nullable=False, index=True),
+    Column("plan_version", Integer, nullable=False),
+    Column("start_at_us", BigInteger, nullable=False),
+    Column("end_at_us", BigInteger),
+    Column("anchor_at_us", BigInteger, nullable=False),
+    Column("trial_end_us", BigInteger),
+    Column("overrides", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+)
