@@ -1,0 +1,46 @@
+# `make demo` and `make test` set up everything they need in .venv, with pip alone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+WORKERS ?= 2
+
+.PHONY: demo test check format bench soak constraints clean
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(READY) ## the whole product on this machine; SECONDS=20 ends by itself, TRACE=file.csv plays a real trace
+	SECONDS=$(SECONDS) TRACE=$(TRACE) $(BIN)/python examples/demo.py
+
+test: $(READY) ## every test but the soak runs and the benchmarks
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark"
+
+check: $(READY) ## what CI runs: format, lint, types, import floors, tests with coverage, docs examples
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark" --cov --cov-report=term --cov-fail-under=90
+
+format: $(READY) ## rewrite the code as `check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## one table of figures, and bench.json
+	$(BIN)/python -m tests.benchmarks
+
+soak: $(READY) ## long fault and load runs
+	$(BIN)/python -m pytest -m soak
+
+constraints: $(READY) ## pin the newest versions that fit, with hashes
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --output-file constraints.txt pyproject.toml
+	sed -i '/^sidemeter @/d; /^#/d' constraints.txt # its own extras name it, and an editable install has no hash
+
+clean:
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench.json
