@@ -1,0 +1,1 @@
+"""The pages: what every customer costs now, moving by itself. Everything is served from the package."""

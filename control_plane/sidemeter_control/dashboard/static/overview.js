@@ -1,0 +1,149 @@
+// The overview: asks GraphQL once a second and shows the answer. Amounts stay the exact strings they arrive as.
+const QUERY = `query Overview {
+  customers(first: 100) {
+    edges { node {
+      key name
+      cost { total { rounded currency } asOf lines { charge text amount { rounded currency } parts { text amount { rounded currency } } } }
+      quotas { feature { key name } kind enforcement allowed limit used }
+    } }
+    pageInfo { hasNextPage }
+  }
+  agents { id service version backlog lastSeen state }
+}`;
+const INTERVAL_MS = 1000;
+
+const at = (id) => document.getElementById(id);
+let key = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem("sidemeter-key");
+let timer;
+
+/** An element with classes, text or children. Text is never parsed as HTML. */
+function element(name, { className, text, ...attributes } = {}, ...children) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  made.append(...children);
+  return made;
+}
+
+/** Groups an exact decimal for reading, without ever turning it into a float. */
+function grouped(text) {
+  const [whole, fraction] = text.split(".");
+  const spaced = whole.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
+  return fraction === undefined ? spaced : `${spaced}.${fraction}`;
+}
+
+const money = ({ rounded, currency }) => `${grouped(rounded)} ${currency}`;
+
+/** Adds exact decimal strings of one currency. */
+function added(amounts) {
+  const digits = Math.max(0, ...amounts.map((text) => text.split(".")[1]?.length ?? 0));
+  const scaled = (text) => {
+    const [whole, fraction = ""] = text.split(".");
+    return BigInt(whole + fraction.padEnd(digits, "0"));
+  };
+  const sum = amounts.reduce((total, text) => total + scaled(text), 0n);
+  const sign = sum < 0n ? "-" : "";
+  const text = String(sum < 0n ? -sum : sum).padStart(digits + 1, "0");
+  return sign + (digits ? `${text.slice(0, -digits)}.${text.slice(-digits)}` : text);
+}
+
+function quotaView(quota) {
+  const name = quota.feature.name ?? quota.feature.key;
+  if (quota.kind !== "METERED") return element("div", { className: "quota", text: `${name}: ${quota.allowed ? "included" : "not included"}` });
+  if (quota.limit === null) return element("div", { className: "quota", text: `${name}: ${grouped(quota.used)} used, no limit` });
+  const share = Number(quota.limit) > 0 ? Number(quota.used) / Number(quota.limit) : 1; // only the width of a bar
+  const words = `${name}: ${grouped(quota.used)} of ${grouped(quota.limit)}${quota.allowed ? "" : " – limit reached, refused"}`;
+  const bar = element("progress", { max: 1, value: Math.min(share, 1), "aria-label": words });
+  bar.className = share >= 1 ? "full" : share >= 0.75 ? "near" : "";
+  return element("div", { className: quota.allowed ? "quota" : "quota reached", text: words }, bar);
+}
+
+function lineRows(line) {
+  const row = (className, text, amount) =>
+    element("tr", { className }, element("td", { text }), element("td", { className: "number", text: money(amount) }));
+  const parts = line.parts.length > 1 ? line.parts.map((part) => row("part", part.text, part.amount)) : [];
+  return [row("line", line.text, line.amount), ...parts];
+}
+
+function customerView(customer, open) {
+  const summary = element("summary", {},
+    element("span", { className: "name", text: customer.name ?? customer.key }),
+    element("div", { className: "quotas" }, ...customer.quotas.map(quotaView)),
+    element("span", { className: "cost", text: money(customer.cost.total) }));
+  const lines = element("tbody", {}, ...customer.cost.lines.flatMap(lineRows));
+  const view = element("details", { "data-key": customer.key }, summary, customer.cost.lines.length
+    ? element("table", {}, lines)
+    : element("p", { text: "Not subscribed to a plan yet: call the subscribe mutation." }));
+  view.open = open;
+  return view;
+}
+
+function figuresOf(customers, agents) {
+  const totals = customers.map((each) => each.cost.total).filter(({ currency }) => currency !== "XXX"); // XXX: no currency yet
+  const spend = [...new Set(totals.map(({ currency }) => currency))].map((currency) =>
+    [money({ rounded: added(totals.filter((each) => each.currency === currency).map(({ rounded }) => rounded)), currency }), "all customers, this period"]);
+  const waiting = agents.reduce((total, agent) => total + agent.backlog, 0);
+  return [...spend, [String(customers.length), "customers"], [String(agents.length), "agents"], [grouped(String(waiting)), "events waiting at agents"]];
+}
+
+function show({ customers, agents }) {
+  const list = customers.edges.map((edge) => edge.node);
+  const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.dataset.key));
+  const focused = document.activeElement?.closest("details")?.dataset.key;
+  at("figures").replaceChildren(...figuresOf(list, agents).map(([value, label]) =>
+    element("div", { className: "figure" }, element("strong", { text: value }), element("span", { text: label }))));
+  at("customer-list").replaceChildren(...(list.length ? list.map((each) => customerView(each, open.has(each.key)))
+    : [element("p", { className: "empty", text: "No customer yet. Create one with the upsertCustomer mutation in the GraphQL explorer." })]));
+  if (focused !== undefined) document.querySelector(`details[data-key="${CSS.escape(focused)}"] summary`)?.focus();
+  at("agent-rows").replaceChildren(...(agents.length ? agents.map((agent) => element("tr", {},
+    element("td", { text: agent.service }), element("td", { text: agent.version }),
+    element("td", { className: "number", text: grouped(String(agent.backlog)) }), element("td", { text: agent.state }),
+    element("td", { text: new Date(agent.lastSeen).toLocaleTimeString() })))
+    : [element("tr", {}, element("td", { colspan: 5, text: "No agent has called yet. Start one: sidemeter agent --control-plane URL" }))]));
+  for (const id of ["figures", "customers", "agents"]) at(id).hidden = false;
+  at("door").hidden = true;
+  const asOf = list.length ? list[0].cost.asOf : undefined;
+  at("freshness").textContent = asOf ? `Live, as of ${new Date(asOf).toLocaleTimeString()}` : "Live";
+}
+
+function complain(text, forgetKey) {
+  at("problem").textContent = text;
+  at("problem").hidden = false;
+  at("freshness").textContent = "Not connected";
+  if (forgetKey) {
+    sessionStorage.removeItem("sidemeter-key");
+    key = null;
+    at("door").hidden = false;
+    at("key").focus();
+  }
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  if (!key) return;
+  try {
+    const answer = await fetch("/graphql", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Authorization: `Bearer ${key}` },
+      body: JSON.stringify({ query: QUERY, operationName: "Overview" }),
+    });
+    if (answer.status === 401) return complain("This key is unknown, expired or revoked. Enter another one.", true);
+    const { data, errors } = await answer.json();
+    if (errors) return complain(errors[0].message, errors[0].extensions?.code === "FORBIDDEN");
+    sessionStorage.setItem("sidemeter-key", key);
+    at("problem").hidden = true;
+    show(data);
+  } catch (error) {
+    complain(`The control plane does not answer (${error.message}). Trying again.`, false);
+  }
+  timer = setTimeout(refresh, INTERVAL_MS);
+}
+
+at("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = at("key").value.trim();
+  refresh();
+});
+if (location.hash) history.replaceState(null, "", location.pathname); // a key in a link does not stay in the address
+refresh();
