@@ -1,0 +1,158 @@
+"""The three scalars of the contract, strict in and exact out. Nothing here ever becomes a binary float (P17)."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NewType
+
+import strawberry
+from graphql import (
+    BooleanValueNode,
+    FloatValueNode,
+    GraphQLError,
+    IntValueNode,
+    ListValueNode,
+    NullValueNode,
+    ObjectValueNode,
+    StringValueNode,
+    ValueNode,
+    VariableNode,
+)
+from strawberry.types.scalar import ScalarDefinition
+
+__all__ = [
+    "MAX_DECIMAL_DIGITS",
+    "SCALARS",
+    "Instant",
+    "Json",
+    "decimal_text",
+    "instant_text",
+    "parse_decimal",
+    "parse_instant",
+]
+
+Instant = NewType("Instant", int)
+"""Microseconds since 1970-01-01T00:00:00Z; DateTime in the schema."""
+
+Json = NewType("Json", object)
+"""Any JSON value; its fractions are Decimals. Text that is JSON already goes out as `msgspec.Raw`."""
+
+# Event values have 18 digits before and 9 after the point; amounts and rates stay far below twice that.
+MAX_DECIMAL_DIGITS = 40
+
+_DECIMAL = re.compile(r"-?\d{1,64}(\.\d{1,64})?([eE][+-]?\d{1,3})?", re.ASCII)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d{1,32}))?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def parse_decimal(value: object) -> Decimal:
+    """An exact decimal from its text; GraphQLError for anything else.
+
+    >>> parse_decimal("0.0025")
+    Decimal('0.0025')
+    >>> parse_decimal("NaN")
+    Traceback (most recent call last):
+    graphql.error.graphql_error.GraphQLError: a Decimal is a string like "0.0025", of at most 40 digits
+    """
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        number = Decimal(value)
+        if len(format(number, "f").lstrip("-").replace(".", "")) <= MAX_DECIMAL_DIGITS:
+            return number
+    raise GraphQLError(f'a Decimal is a string like "0.0025", of at most {MAX_DECIMAL_DIGITS} digits')
+
+
+def decimal_text(value: Decimal) -> str:
+    """Plain notation without trailing zeros.
+
+    >>> decimal_text(Decimal("1.50")), decimal_text(Decimal("1E+3")), decimal_text(Decimal("-0.0"))
+    ('1.5', '1000', '0')
+    """
+    if not value.is_finite():
+        raise ValueError(f"{value} is not a number")
+    text = format(value, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def parse_instant(value: object) -> Instant:
+    """Microseconds from RFC 3339 text with an offset; digits past the sixth are cut. GraphQLError for anything else.
+
+    >>> parse_instant("1970-01-01T01:00:00.0000019+01:00")
+    1
+    """
+    found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise GraphQLError('a DateTime is RFC 3339 with an offset, like "2026-01-31T09:30:00Z"')
+    text, fraction = found.group(), found.group(1) or ""
+    if fraction:
+        text = text.replace(f".{fraction}", "", 1)
+    try:
+        whole = datetime.fromisoformat(text.upper())
+        return Instant((whole - _EPOCH) // _MICROSECOND + int(fraction[:6].ljust(6, "0")))
+    except (ValueError, OverflowError) as exc:
+        raise GraphQLError(f"{value} is not an instant: {exc}") from exc
+
+
+def instant_text(value_us: int) -> str:
+    """RFC 3339 in UTC, with microseconds where there are any.
+
+    >>> instant_text(0), instant_text(1_500_000)
+    ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z')
+    """
+    return (_EPOCH + timedelta(microseconds=value_us)).isoformat().replace("+00:00", "Z")
+
+
+def _literal_decimal(node: ValueNode, _variables: Mapping[str, Any] | None = None) -> Decimal:
+    return parse_decimal(node.value if isinstance(node, StringValueNode) else None)
+
+
+def _literal_instant(node: ValueNode, _variables: Mapping[str, Any] | None = None) -> Instant:
+    return parse_instant(node.value if isinstance(node, StringValueNode) else None)
+
+
+def _literal_json(node: ValueNode, variables: Mapping[str, Any] | None = None) -> object:  # noqa: PLR0911 -- one per kind
+    match node:
+        case StringValueNode() | BooleanValueNode():
+            return node.value
+        case IntValueNode():
+            return int(node.value)
+        case FloatValueNode():
+            return Decimal(node.value)
+        case NullValueNode():
+            return None
+        case ListValueNode():
+            return [_literal_json(each, variables) for each in node.values or ()]
+        case ObjectValueNode():
+            return {each.name.value: _literal_json(each.value, variables) for each in node.fields or ()}
+        case VariableNode():
+            return (variables or {}).get(node.name.value)
+    raise GraphQLError("JSON has no enum values: quote it")
+
+
+SCALARS: Mapping[object, ScalarDefinition] = {
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description='An exact decimal, as a JSON string: "0.0025". Never a float; NaN and Infinity are refused.',
+        serialize=decimal_text,
+        parse_value=parse_decimal,
+        parse_literal=_literal_decimal,
+    ),
+    Instant: strawberry.scalar(
+        name="DateTime",
+        description="RFC 3339 with offset. Naive values are refused.",
+        serialize=instant_text,
+        parse_value=parse_instant,
+        parse_literal=_literal_instant,
+    ),
+    Json: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value. Its numbers are exact decimals.",
+        serialize=lambda value: value,
+        parse_value=lambda value: value,
+        parse_literal=_literal_json,
+    ),
+}
+"""What `StrawberryConfig.scalar_map` takes."""
