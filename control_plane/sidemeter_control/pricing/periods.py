@@ -1,0 +1,122 @@
+"""Periods: where an anchored recurrence begins and ends on the clock of a time zone."""
+
+import calendar
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from zoneinfo import ZoneInfo
+
+__all__ = ["EVER", "Interval", "Period", "Recurrence"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Interval(Enum):
+    """How long one step of a recurrence is, on the calendar."""
+
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    QUARTER = "QUARTER"
+    YEAR = "YEAR"
+
+
+_DAYS = {Interval.DAY: 1, Interval.WEEK: 7}
+_MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.YEAR: 12}
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """`[start_us, end_us)` in microseconds since 1970."""
+
+    start_us: int
+    end_us: int
+
+    def contains(self, at_us: int) -> bool:
+        """Whether the instant lies in the period."""
+        return self.start_us <= at_us < self.end_us
+
+    def clipped(self, start_us: int, end_us: int | None = None) -> "Period":
+        """The part of the period within `[start_us, end_us)`; None leaves the end open."""
+        end = self.end_us if end_us is None else min(self.end_us, end_us)
+        return Period(max(self.start_us, start_us), end)
+
+
+EVER = Period(-62_135_596_800_000_000, 253_402_300_800_000_000)
+"""Every instant that can be written down: the years 1 to 9999."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """Boundaries every `count` intervals before and after an anchor, at the anchor's time of day in its zone.
+
+    A month too short for the anchor's day ends the period on its last day, and the next month returns to the day.
+    A time of day that a clock change skips moves on by the skipped hour; one that comes twice is the anchor's.
+
+    >>> monthly = Recurrence.every(Interval.MONTH, 1, 1_769_814_000_000_000, "Europe/Berlin")  # 31 January, midnight
+    >>> [f"{monthly.local(n):%d %b %H:%M}" for n in range(4)]
+    ['31 Jan 00:00', '28 Feb 00:00', '31 Mar 00:00', '30 Apr 00:00']
+    """
+
+    interval: Interval
+    count: int
+    anchor: datetime
+
+    @classmethod
+    def every(cls, interval: Interval, count: int, anchor_us: int, time_zone: str) -> "Recurrence":
+        """Boundaries `count` intervals apart, one of them at `anchor_us` (before or after the instants of interest)."""
+        anchor = _EPOCH + timedelta(microseconds=anchor_us)
+        return cls(interval, count, anchor.astimezone(ZoneInfo(time_zone)))
+
+    @classmethod
+    def on_calendar(cls, interval: Interval, time_zone: str) -> "Recurrence":
+        """The calendar's own periods: from midnight, Monday, the first of the month or the first of January."""
+        return cls(interval, 1, datetime(2001, 1, 1, tzinfo=ZoneInfo(time_zone)))  # a Monday
+
+    def local(self, number: int) -> datetime:
+        """The boundary `number` steps after the anchor, on the zone's clock. OverflowError outside years 1 to 9999."""
+        steps = number * self.count
+        if days := _DAYS.get(self.interval):
+            day = self.anchor.date() + timedelta(days=days * steps)
+        else:
+            day = _months_later(self.anchor.date(), _MONTHS[self.interval] * steps)
+        return datetime.combine(day, self.anchor.time(), self.anchor.tzinfo)
+
+    def start_us(self, number: int) -> int:
+        """The same boundary as an instant."""
+        return (self.local(number) - _EPOCH) // _MICROSECOND
+
+    def period_at(self, at_us: int) -> Period:
+        """The period in which an instant lies."""
+        number = self._number_at(at_us)
+        return Period(self.start_us(number), self.start_us(number + 1))
+
+    def meeting(self, from_us: int, to_us: int) -> Iterator[Period]:
+        """The periods, in order, that share an instant with `[from_us, to_us)`."""
+        while from_us < to_us:
+            period = self.period_at(from_us)
+            yield period
+            from_us = period.end_us
+
+    def _number_at(self, at_us: int) -> int:
+        at = (_EPOCH + timedelta(microseconds=at_us)).astimezone(self.anchor.tzinfo)
+        if days := _DAYS.get(self.interval):
+            number = (at.date() - self.anchor.date()).days // (days * self.count)
+        else:
+            months = (at.year - self.anchor.year) * 12 + at.month - self.anchor.month
+            number = months // (_MONTHS[self.interval] * self.count)
+        # The day and the hour were not looked at: the guess is at most a step off, either way.
+        while self.start_us(number) > at_us:
+            number -= 1
+        while self.start_us(number + 1) <= at_us:
+            number += 1
+        return number
+
+
+def _months_later(day: date, months: int) -> date:
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    if not date.min.year <= year <= date.max.year:
+        raise OverflowError(f"year {year} is out of range")
+    return date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
