@@ -1,0 +1,23 @@
+"""FLAT: a recurring fee."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar
+
+from sidemeter_control.pricing.charges.lines import PriceLine
+from sidemeter_control.pricing.words import Words
+
+__all__ = ["Flat"]
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """`amount` once per billing period, whatever was used; `in_advance` says at which end it is invoiced."""
+
+    metered: ClassVar[bool] = False
+    amount: Decimal
+    in_advance: bool = False
+
+    def lines(self, quantity: Decimal, words: Words) -> tuple[PriceLine, ...]:  # noqa: ARG002 -- it is flat
+        """One line, the fee."""
+        return (PriceLine(words.fee(), self.amount, flat_fee=self.amount),)
