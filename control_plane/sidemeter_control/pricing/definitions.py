@@ -1,0 +1,63 @@
+"""How the inside of a plan is kept: JSON with the API's names, and decimals as text, digit for digit."""
+
+from decimal import Decimal
+
+import msgspec
+
+from sidemeter_control.money import decimal_text
+from sidemeter_control.pricing.charges import ChargeSpec
+from sidemeter_control.pricing.plans import EntitlementSpec
+
+__all__ = ["Definition", "charges_text", "plain", "read_charges_text"]
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The part of a plan that has no column of its own."""
+
+    charges: tuple[ChargeSpec, ...] = ()
+    entitlements: tuple[EntitlementSpec, ...] = ()
+    trial_days: int = 0
+
+    def text(self) -> str:
+        """The JSON to keep."""
+        return _text(self)
+
+    @classmethod
+    def read(cls, text: str) -> "Definition":
+        """What `text` gave."""
+        return msgspec.json.decode(text, type=cls)
+
+
+def charges_text(charges: tuple[ChargeSpec, ...]) -> str:
+    """The charges that one subscription has of its own, as JSON to keep."""
+    return _text(charges)
+
+
+def read_charges_text(text: str) -> tuple[ChargeSpec, ...]:
+    """What `charges_text` gave."""
+    return msgspec.json.decode(text, type=tuple[ChargeSpec, ...])
+
+
+def plain(value: object) -> object:
+    """A spec as JSON values under the API's names, without what has its default.
+
+    >>> from sidemeter_control.pricing.charges import PricingModel
+    >>> plain(ChargeSpec(key="api", model=PricingModel.PER_UNIT, unit_price=Decimal("1E-7")))
+    {'key': 'api', 'model': 'PER_UNIT', 'unitPrice': '0.0000001'}
+    """
+    return _without_decimals(msgspec.to_builtins(value, builtin_types=(Decimal,)))
+
+
+def _without_decimals(value: object) -> object:
+    match value:
+        case Decimal():
+            return decimal_text(value)
+        case dict():
+            return {key: _without_decimals(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_without_decimals(each) for each in value]
+    return value
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(plain(value)).decode()

@@ -1,0 +1,171 @@
+"""Plans: immutable versions of a price list, and what it lets its subscribers use."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+
+import msgspec
+
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.money import check_currency
+from sidemeter_control.pricing.charges import Charge, ChargeSpec
+from sidemeter_control.pricing.charges.parameters import not_negative
+from sidemeter_control.pricing.periods import Interval
+
+__all__ = [
+    "MAX_CHARGES",
+    "MAX_ENTITLEMENTS",
+    "Enforcement",
+    "EntitlementKind",
+    "EntitlementSpec",
+    "Plan",
+    "PlanSpec",
+    "ResetPeriod",
+    "check_key",
+    "read_charges",
+    "read_plan",
+]
+
+MAX_CHARGES = 200
+MAX_ENTITLEMENTS = 500
+MAX_INTERVAL_COUNT = {Interval.DAY: 366, Interval.WEEK: 53, Interval.MONTH: 36, Interval.QUARTER: 12, Interval.YEAR: 5}
+MAX_TRIAL_DAYS = 730
+
+
+class EntitlementKind(Enum):
+    """What a plan can say of a feature: it is there; it has this value; this much of it per period."""
+
+    BOOLEAN = "BOOLEAN"
+    STATIC = "STATIC"
+    METERED = "METERED"
+
+
+class Enforcement(Enum):
+    """HARD: no more once the limit is reached. SOFT: counted and told, never refused."""
+
+    HARD = "HARD"
+    SOFT = "SOFT"
+
+
+class ResetPeriod(Enum):
+    """How long a quota lasts, on the customer's calendar or by the subscription's billing periods."""
+
+    BILLING_PERIOD = "BILLING_PERIOD"
+    DAY = "DAY"
+    WEEK = "WEEK"
+    MONTH = "MONTH"
+    YEAR = "YEAR"
+    NEVER = "NEVER"
+
+
+class EntitlementSpec(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
+    """What a plan allows of a feature. METERED has a `limit` (None: unlimited), STATIC a `value` (JSON text)."""
+
+    feature: str
+    kind: EntitlementKind
+    value: str | None = None
+    limit: Decimal | None = None
+    enforcement: Enforcement = Enforcement.SOFT
+    reset: ResetPeriod = ResetPeriod.BILLING_PERIOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSpec:
+    """A version to be published, as somebody wrote it."""
+
+    key: str
+    currency: str
+    charges: tuple[ChargeSpec, ...]
+    name: str | None = None
+    interval: Interval = Interval.MONTH
+    interval_count: int = 1
+    entitlements: tuple[EntitlementSpec, ...] = ()
+    trial_days: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A published version. Made by `read_plan`, so every charge and entitlement in it is right."""
+
+    key: str
+    version: int
+    name: str | None
+    currency: str
+    interval: Interval
+    interval_count: int
+    charges: tuple[Charge, ...]
+    entitlements: tuple[EntitlementSpec, ...]
+    trial_days: int
+    published_at_us: int
+
+    def entitlement(self, feature: str) -> EntitlementSpec | None:
+        """What the plan says of a feature."""
+        return next((each for each in self.entitlements if each.feature == feature), None)
+
+
+def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
+    """The version that `spec` describes; InvalidInput names what is wrong as `charges.<key>.<field>` or the like."""
+    check_key("key", spec.key)
+    check_currency("currency", spec.currency)
+    longest = MAX_INTERVAL_COUNT[spec.interval]
+    if not 1 <= spec.interval_count <= longest:
+        raise InvalidInput("intervalCount", f"must be from 1 to {longest} for {spec.interval.value}")
+    if not 0 <= spec.trial_days <= MAX_TRIAL_DAYS:
+        raise InvalidInput("trialDays", f"must be from 0 to {MAX_TRIAL_DAYS}")
+    return Plan(
+        spec.key,
+        version,
+        spec.name,
+        spec.currency,
+        spec.interval,
+        spec.interval_count,
+        read_charges("charges", spec.charges),
+        _read_entitlements(spec.entitlements),
+        spec.trial_days,
+        published_at_us,
+    )
+
+
+def read_charges(path: str, specs: Sequence[ChargeSpec]) -> tuple[Charge, ...]:
+    """The charges, checked one by one and together; InvalidInput names the charge by its key."""
+    if len(specs) > MAX_CHARGES:
+        raise InvalidInput(path, f"must be at most {MAX_CHARGES}")
+    for index, spec in enumerate(specs):
+        check_key(f"{path}[{index}].key", spec.key)
+    _check_unique(path, (spec.key for spec in specs))
+    return tuple(Charge.read(f"{path}.{spec.key}", spec) for spec in specs)
+
+
+def _read_entitlements(specs: Sequence[EntitlementSpec]) -> tuple[EntitlementSpec, ...]:
+    if len(specs) > MAX_ENTITLEMENTS:
+        raise InvalidInput("entitlements", f"must be at most {MAX_ENTITLEMENTS}")
+    _check_unique("entitlements", (spec.feature for spec in specs))
+    for spec in specs:
+        _check_entitlement(f"entitlements.{spec.feature}", spec)
+    return tuple(specs)
+
+
+def _check_entitlement(path: str, spec: EntitlementSpec) -> None:
+    if spec.limit is not None:
+        if spec.kind is not EntitlementKind.METERED:
+            raise InvalidInput(f"{path}.limit", f"must be absent: {spec.kind.value} is not counted")
+        not_negative(f"{path}.limit", spec.limit)
+    if (spec.value is None) is (spec.kind is EntitlementKind.STATIC):
+        needs = "must be given: STATIC is a value" if spec.value is None else f"must be absent for {spec.kind.value}"
+        raise InvalidInput(f"{path}.value", needs)
+
+
+def check_key(field: str, key: str) -> None:
+    """Raise InvalidInput for `field` unless `key` is a name that people and URLs can carry."""
+    if not 1 <= len(key) <= 128 or not key.isprintable() or key != key.strip():
+        raise InvalidInput(field, "must be 1 to 128 printable characters without blanks at the ends")
+
+
+def _check_unique(path: str, keys: Iterable[str]) -> None:
+    for key, times in Counter(keys).items():
+        if times > 1:
+            raise InvalidInput(f"{path}.{key}", "must be named once")

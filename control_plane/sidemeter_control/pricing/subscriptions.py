@@ -1,0 +1,90 @@
+"""Subscriptions: a customer on a plan version from an instant on, and the billing periods that follow from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from sidemeter_control.pricing.charges import Charge, ChargeSpec
+from sidemeter_control.pricing.periods import Period, Recurrence
+from sidemeter_control.pricing.plans import Plan, read_charges
+
+__all__ = ["BillingPeriods", "Subscription", "SubscriptionStatus", "charges_of"]
+
+
+class SubscriptionStatus(Enum):
+    """Where an instant lies in a subscription's life."""
+
+    SCHEDULED = "SCHEDULED"
+    TRIALING = "TRIALING"
+    ACTIVE = "ACTIVE"
+    ENDED = "ENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A customer on a plan version. Instants in microseconds since 1970; `overrides` replace charges of their key.
+
+    Billing periods have a boundary at `anchor_us`; nothing is owed before `trial_end_us`.
+    """
+
+    id: str
+    customer_key: str
+    plan_key: str
+    plan_version: int
+    start_at_us: int
+    end_at_us: int | None
+    anchor_us: int
+    trial_end_us: int | None
+    overrides: tuple[ChargeSpec, ...]
+    created_at_us: int
+
+    @property
+    def billed_from_us(self) -> int:
+        """The first instant whose usage is owed."""
+        return self.start_at_us if self.trial_end_us is None else max(self.start_at_us, self.trial_end_us)
+
+    def status_at(self, at_us: int) -> SubscriptionStatus:
+        """Where the instant lies: SCHEDULED before the start, ENDED from the end on."""
+        if at_us < self.start_at_us:
+            return SubscriptionStatus.SCHEDULED
+        if self.end_at_us is not None and at_us >= self.end_at_us:
+            return SubscriptionStatus.ENDED
+        return SubscriptionStatus.TRIALING if at_us < self.billed_from_us else SubscriptionStatus.ACTIVE
+
+    def is_active_at(self, at_us: int) -> bool:
+        """Whether the customer has what the plan gives, on trial or not."""
+        return self.status_at(at_us) in {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class BillingPeriods:
+    """The periods of one subscription: anchored, in the customer's time zone, cut at the subscription's own ends."""
+
+    subscription: Subscription
+    recurrence: Recurrence
+
+    @classmethod
+    def of(cls, subscription: Subscription, plan: Plan, time_zone: str) -> "BillingPeriods":
+        """The billing periods of a subscription to `plan` by a customer in `time_zone`."""
+        recurrence = Recurrence.every(plan.interval, plan.interval_count, subscription.anchor_us, time_zone)
+        return cls(subscription, recurrence)
+
+    def at(self, at_us: int) -> Period:
+        """The period of an instant; before the start the first one, from the end on the last one."""
+        own = self.subscription
+        last_us = at_us if own.end_at_us is None else min(at_us, own.end_at_us - 1)
+        period = self.recurrence.period_at(max(last_us, own.start_at_us))
+        return period.clipped(own.start_at_us, own.end_at_us)
+
+    def billed(self, from_us: int, to_us: int) -> Iterator[Period]:
+        """The periods, cut to what is owed, that share an instant with `[from_us, to_us)`."""
+        own = self.subscription
+        wanted = Period(from_us, to_us).clipped(own.billed_from_us, own.end_at_us)
+        for period in self.recurrence.meeting(wanted.start_us, wanted.end_us):
+            yield period.clipped(own.billed_from_us, own.end_at_us)
+
+
+def charges_of(subscription: Subscription, plan: Plan) -> tuple[Charge, ...]:
+    """The plan's charges, each replaced by the subscription's own of the same key."""
+    own = {charge.spec.key: charge for charge in read_charges("overrides", subscription.overrides)}
+    return tuple(own.get(charge.spec.key, charge) for charge in plan.charges)
