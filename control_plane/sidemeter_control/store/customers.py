@@ -1,0 +1,73 @@
+"""Customers and their subjects."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.store.tables import customer_subjects, customers
+
+__all__ = ["get", "owners", "page", "put"]
+
+
+async def get(conn: AsyncConnection, keys: Sequence[str]) -> dict[str, Customer]:
+    """The customers of those keys that exist."""
+    return {each.key: each for each in await _with_subjects(conn, select(customers).where(customers.c.key.in_(keys)))}
+
+
+async def page(conn: AsyncConnection, limit: int, *, after: str = "", search: str | None = None) -> list[Customer]:
+    """At most `limit` customers whose key sorts after `after`, by key; `search` is part of the key or the name."""
+    wanted = select(customers).where(customers.c.key > after).order_by(customers.c.key).limit(limit)
+    if search:
+        part = search.lower()
+        wanted = wanted.where(
+            or_(*(func.lower(column).contains(part, autoescape=True) for column in (customers.c.key, customers.c.name)))
+        )
+    return await _with_subjects(conn, wanted)
+
+
+async def owners(conn: AsyncConnection, subjects: Sequence[str]) -> dict[str, str]:
+    """Which customer (key) each of the subjects belongs to; a subject that is nobody's is absent."""
+    found = await conn.execute(
+        select(customer_subjects.c.subject, customer_subjects.c.customer_key).where(
+            customer_subjects.c.subject.in_(subjects)
+        )
+    )
+    return {row.subject: row.customer_key for row in found}
+
+
+async def put(conn: AsyncConnection, customer: Customer) -> None:
+    """Write the customer and exactly its subjects, new or in place of what was there; its creation time stays."""
+    values = {
+        "name": customer.name,
+        "currency": customer.currency,
+        "time_zone": customer.time_zone,
+        "metadata": customer.metadata,
+    }
+    changed = await conn.execute(update(customers).where(customers.c.key == customer.key).values(values))
+    if not changed.rowcount:
+        await conn.execute(insert(customers).values(key=customer.key, created_at_us=customer.created_at_us, **values))
+    await conn.execute(delete(customer_subjects).where(customer_subjects.c.customer_key == customer.key))
+    await conn.execute(
+        insert(customer_subjects),
+        [{"subject": subject, "customer_key": customer.key} for subject in customer.subjects],
+    )
+
+
+async def _with_subjects(conn: AsyncConnection, wanted: Select[Any]) -> list[Customer]:
+    rows = (await conn.execute(wanted)).all()
+    found = await conn.execute(
+        select(customer_subjects.c.customer_key, customer_subjects.c.subject)
+        .where(customer_subjects.c.customer_key.in_([row.key for row in rows]))
+        .order_by(customer_subjects.c.subject)
+    )
+    subjects: dict[str, list[str]] = {}
+    for row in found:
+        subjects.setdefault(row.customer_key, []).append(row.subject)
+    return [_customer(row, tuple(subjects.get(row.key, ()))) for row in rows]
+
+
+def _customer(row: Row[Any], subjects: tuple[str, ...]) -> Customer:
+    return Customer(row.key, row.name, row.currency, row.time_zone, subjects, row.metadata, row.created_at_us)
