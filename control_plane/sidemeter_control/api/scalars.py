@@ -21,12 +21,12 @@ from graphql import (
 )
 from strawberry.types.scalar import ScalarDefinition
 
+from sidemeter_control import money
+
 __all__ = [
-    "MAX_DECIMAL_DIGITS",
     "SCALARS",
     "Instant",
     "Json",
-    "decimal_text",
     "instant_text",
     "parse_decimal",
     "parse_instant",
@@ -38,10 +38,6 @@ Instant = NewType("Instant", int)
 Json = NewType("Json", object)
 """Any JSON value; its fractions are Decimals. Text that is JSON already goes out as `msgspec.Raw`."""
 
-# Event values have 18 digits before and 9 after the point; amounts and rates stay far below twice that.
-MAX_DECIMAL_DIGITS = 40
-
-_DECIMAL = re.compile(r"-?\d{1,64}(\.\d{1,64})?([eE][+-]?\d{1,3})?", re.ASCII)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d{1,32}))?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -52,29 +48,16 @@ def parse_decimal(value: object) -> Decimal:
 
     >>> parse_decimal("0.0025")
     Decimal('0.0025')
-    >>> parse_decimal("NaN")
+    >>> parse_decimal(0.0025)
     Traceback (most recent call last):
-    graphql.error.graphql_error.GraphQLError: a Decimal is a string like "0.0025", of at most 40 digits
+    graphql.error.graphql_error.GraphQLError: a Decimal is a string, like "0.0025"
     """
-    if isinstance(value, str) and _DECIMAL.fullmatch(value):
-        number = Decimal(value)
-        if len(format(number, "f").lstrip("-").replace(".", "")) <= MAX_DECIMAL_DIGITS:
-            return number
-    raise GraphQLError(f'a Decimal is a string like "0.0025", of at most {MAX_DECIMAL_DIGITS} digits')
-
-
-def decimal_text(value: Decimal) -> str:
-    """Plain notation without trailing zeros.
-
-    >>> decimal_text(Decimal("1.50")), decimal_text(Decimal("1E+3")), decimal_text(Decimal("-0.0"))
-    ('1.5', '1000', '0')
-    """
-    if not value.is_finite():
-        raise ValueError(f"{value} is not a number")
-    text = format(value, "f")
-    if "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
+    if not isinstance(value, str):
+        raise GraphQLError('a Decimal is a string, like "0.0025"')
+    try:
+        return money.parse_decimal(value)
+    except ValueError as exc:
+        raise GraphQLError(f"a Decimal {exc}") from exc
 
 
 def parse_instant(value: object) -> Instant:
@@ -136,7 +119,7 @@ SCALARS: Mapping[object, ScalarDefinition] = {
     Decimal: strawberry.scalar(
         name="Decimal",
         description='An exact decimal, as a JSON string: "0.0025". Never a float; NaN and Infinity are refused.',
-        serialize=decimal_text,
+        serialize=money.decimal_text,
         parse_value=parse_decimal,
         parse_literal=_literal_decimal,
     ),
