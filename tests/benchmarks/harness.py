@@ -1,0 +1,211 @@
+"""What a figure is, and the one rule of a benchmark: it proves its totals, or it fails."""
+
+import asyncio
+import io
+import math
+import os
+import platform
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Bench",
+    "Benchmark",
+    "Failure",
+    "Figure",
+    "Percentiles",
+    "Reach",
+    "Report",
+    "WrongTotal",
+    "at_least",
+    "at_most",
+    "latency",
+    "machine",
+    "measure",
+    "rate",
+    "timed",
+]
+
+UNIT_S = {"s": 1.0, "ms": 1e3, "µs": 1e6}
+SETTING_UP_S = 60.0
+
+
+class WrongTotal(Exception):
+    """A benchmark found another total than it made, so its figure means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The bound that a figure is to reach."""
+
+    bound: float
+    at_most: bool
+
+    def met(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+def at_least(bound: float) -> Reach:
+    return Reach(bound, at_most=False)
+
+
+def at_most(bound: float) -> Reach:
+    return Reach(bound, at_most=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """By nearest rank: each is a sample that was measured, none is made up between two."""
+
+    p50: float
+    p95: float
+    p99: float
+    samples: int
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> "Percentiles":
+        ordered = sorted(samples)
+        p50, p95, p99 = (ordered[math.ceil(percent * len(ordered) / 100) - 1] for percent in (50, 95, 99))
+        return cls(p50, p95, p99, len(ordered))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One line of the table. `reference` names the reference it is compared with, which has the same unit."""
+
+    name: str
+    value: float
+    unit: str
+    percentiles: Percentiles | None = None
+    reach: Reach | None = None
+    reference: str | None = None
+    note: str = ""
+
+    def ratio_to(self, reference: "Figure") -> float:
+        if self.unit != reference.unit:
+            raise ValueError(f"{self.name} is in {self.unit}, {reference.name} in {reference.unit}")
+        return self.value / reference.value
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.reach is None else self.reach.met(self.value)
+
+
+def rate(name: str, count: int, seconds: float, unit: str = "events/s", **about: Any) -> Figure:
+    return Figure(name=name, value=count / seconds, unit=unit, **about)
+
+
+def latency(name: str, samples_s: Sequence[float], unit: str, of: str = "p50", **about: Any) -> Figure:
+    """Percentiles of samples in seconds; the figure, and its reach, is percentile `of`."""
+    percentiles = Percentiles.of([sample * UNIT_S[unit] for sample in samples_s])
+    value = getattr(percentiles, of)
+    return Figure(name=f"{name}, {of}", value=value, unit=unit, percentiles=percentiles, **about)
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a benchmark is given: how long to measure, an empty directory, and a way to prove its totals."""
+
+    directory: Path
+    seconds: float
+    full: bool = False
+    proven: list[str] = field(default_factory=list)
+
+    def prove(self, total: str, *, found: object, expected: object) -> None:
+        """Raises WrongTotal unless both are equal."""
+        if found != expected:
+            raise WrongTotal(f"{total}: {found} instead of {expected}")
+        self.proven.append(total)
+
+
+Benchmark = Callable[[Bench], Awaitable[list[Figure]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A benchmark without a figure, and why; `output` is what it printed."""
+
+    benchmark: str
+    reason: str
+    output: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """One run. `references` by their names, each measured right after the first benchmark that names it."""
+
+    figures: list[Figure] = field(default_factory=list)
+    references: dict[str, Figure] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def ratio(self, figure: Figure) -> float | None:
+        """How many times its reference a figure is; None without one."""
+        reference = self.references.get(figure.reference or "")
+        return None if reference is None else figure.ratio_to(reference)
+
+    def as_json(self) -> dict[str, Any]:
+        figures = [asdict(each) | {"met": each.met, "ratio": self.ratio(each)} for each in self.figures]
+        references = {name: asdict(each) for name, each in self.references.items()}
+        return {"figures": figures, "references": references, "failures": [asdict(each) for each in self.failures]}
+
+
+async def measure(
+    benchmarks: Mapping[str, Benchmark], references: Mapping[str, Benchmark], seconds: float, *, full: bool = False
+) -> Report:
+    """Run one after the other; one that fails takes no other with it."""
+    report = Report()
+    for name, benchmark in benchmarks.items():
+        figures = await _run(name, benchmark, seconds, full, report)
+        report.figures += figures
+        for wanted in dict.fromkeys(each.reference for each in figures):
+            if wanted and wanted not in report.references:
+                for reference in await _run(wanted, references[wanted], seconds / 4, False, report):
+                    report.references[wanted] = reference
+    return report
+
+
+async def _run(name: str, benchmark: Benchmark, seconds: float, full: bool, report: Report) -> list[Figure]:
+    print(f"measuring {name}", file=sys.stderr)
+    printed = io.StringIO()
+    within_s = (SETTING_UP_S + 4 * seconds) * (10 if full else 1)
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, redirect_stdout(printed):
+        bench = Bench(Path(directory), seconds, full)
+        try:
+            async with asyncio.timeout(within_s):
+                figures = await benchmark(bench)
+            bench.prove("a total is proven", found=bool(bench.proven), expected=True)
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, the others go on and the table names it
+            report.failures.append(Failure(name, f"{type(exc).__name__}: {exc}", printed.getvalue()))
+            return []
+    return figures
+
+
+@contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+    """Seconds since the block began; once it has ended, how long it took."""
+    began = time.perf_counter()
+    ended: list[float] = []
+    yield lambda: (ended[0] if ended else time.perf_counter()) - began
+    ended.append(time.perf_counter())
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on, and how busy it was before."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load_before": [round(each, 2) for each in os.getloadavg()],
+    }

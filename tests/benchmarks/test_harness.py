@@ -1,0 +1,86 @@
+"""The rule of the benchmarks: a figure stands only on proven totals."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .harness import Bench, Benchmark, Figure, Percentiles, Reach, at_least, at_most, latency, measure, rate
+
+
+def counting(*, made: int, found: int | None, reference: str | None = None) -> Benchmark:
+    async def benchmark(bench: Bench) -> list[Figure]:
+        if found is not None:
+            bench.prove("events stored", found=found, expected=made)
+        return [rate("stored", made, 2.0, reference=reference)]
+
+    return benchmark
+
+
+async def test_a_figure_stands_when_its_total_is_right() -> None:
+    report = await measure({"store": counting(made=10, found=10)}, {}, 1)
+    assert ([each.value for each in report.figures], report.failures) == ([5.0], [])
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (9, "events stored: 9 instead of 10"),
+        (11, "events stored: 11 instead of 10"),
+        (None, "a total is proven: False instead of True"),
+    ],
+    ids=["one missing", "one twice", "nothing proven"],
+)
+async def test_a_wrong_total_fails_the_benchmark_by_name_and_takes_no_other_with_it(found: int, reason: str) -> None:
+    benchmarks = {"store": counting(made=10, found=found), "other": counting(made=4, found=4)}
+    report = await measure(benchmarks, {}, 1)
+    assert [(each.benchmark, each.reason) for each in report.failures] == [("store", f"WrongTotal: {reason}")]
+    assert [each.value for each in report.figures] == [2.0]
+
+
+async def test_a_ratio_compares_with_the_reference_of_the_same_run() -> None:
+    references = {"disk": counting(made=100, found=100), "unused": counting(made=1, found=2)}
+    report = await measure({"store": counting(made=10, found=10, reference="disk")}, references, 1)
+    assert report.ratio(report.figures[0]) == 0.1
+    assert report.failures == []
+
+
+def test_a_ratio_of_different_units_is_refused() -> None:
+    with pytest.raises(ValueError, match="requests/s"):
+        rate("ours", 1, 1.0, "requests/s").ratio_to(rate("theirs", 1, 1.0, "events/s"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "p50", "p95", "p99"),
+    [
+        ([7], 7, 7, 7),
+        ([2, 1], 1, 2, 2),
+        (range(1, 101), 50, 95, 99),
+        (range(1000, 0, -1), 500, 950, 990),
+    ],
+    ids=["one", "two", "hundred", "thousand backwards"],
+)
+def test_percentiles_are_by_nearest_rank(samples: list[float], p50: float, p95: float, p99: float) -> None:
+    found = Percentiles.of(samples)
+    assert (found.p50, found.p95, found.p99, found.samples) == (p50, p95, p99, len(samples))
+
+
+@given(st.lists(st.integers(), min_size=1))
+def test_a_percentile_is_a_sample_with_its_share_at_or_below(samples: list[int]) -> None:
+    found = Percentiles.of(samples)
+    for percent, value in ((50, found.p50), (95, found.p95), (99, found.p99)):
+        assert value in samples
+        assert 100 * sum(each <= value for each in samples) >= percent * len(samples)
+        assert 100 * sum(each < value for each in samples) < percent * len(samples)
+
+
+def test_a_latency_is_the_percentile_that_its_reach_bounds() -> None:
+    figure = latency("answer", [0.001] * 98 + [0.5, 0.7], "ms", of="p99", reach=at_most(15))
+    assert (figure.name, figure.value, figure.met) == ("answer, p99", 500.0, False)
+
+
+@pytest.mark.parametrize(
+    ("reach", "value", "met"),
+    [(at_least(10), 10, True), (at_least(10), 9.9, False), (at_most(10), 10, True), (at_most(10), 10.1, False)],
+)
+def test_a_bound_is_reached_when_touched(reach: Reach, value: float, met: bool) -> None:
+    assert reach.met(value) is met
