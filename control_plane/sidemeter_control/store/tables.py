@@ -146,7 +146,8 @@ events = Table(
     Column("received_at_us", BigInteger, nullable=False),
     Column("data", Text),
     UniqueConstraint("source", "id"),
-    Index(None, "subject", "type", "time_us"),
+    Index(None, "subject", "time_us"),
+    Index(None, "time_us"),
 )
 
 # What a meter adds up to for one subject, one bucket of time (grain: 3600 or 86400 seconds) and one set of dimensions
@@ -168,6 +169,7 @@ rollups = Table(
     Column("last_time_us", BigInteger),
     Column("last_source", Text),
     Column("last_id", Text),
+    Index(None, "meter_id", "grain_s", "bucket_us"),
     sqlite_with_rowid=False,
 )
 

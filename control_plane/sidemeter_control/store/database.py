@@ -1,0 +1,186 @@
+"""The database and its transactions. One connection writes, a pool of connections reads snapshots beside it.
+
+SQLite before 3.51.3 can corrupt a write-ahead log when two connections write or checkpoint at once. So the writer is a
+pool of one, readers may only query, and a lock file keeps every other process out.
+"""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from sidemeter_control.errors import SettingsError, StoreUnavailable
+
+__all__ = ["MAX_WAIT_S", "READERS", "Database", "sqlite_path"]
+
+# Readers share one interpreter; more of them only queue for it.
+READERS = 4
+# How long a transaction waits for its turn before the caller hears "try again".
+MAX_WAIT_S = 30
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# FULL: only then does a commit survive a power cut in WAL mode (P1). The cache is 64 MiB; 4,000 pages are 16 MiB of log
+# between checkpoints, so that a batch of 5,000 events does not pay for one each time.
+_WRITER = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA journal_size_limit = 67108864",
+)
+_READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
+
+
+class Database:
+    """An open database. `write` and `read` give a connection inside a transaction; store functions take it.
+
+    Both raise StoreUnavailable when the database gives no answer (disk full, read-only, failing, or no turn in time):
+    nothing is then known of the transaction's effect, and it may be repeated.
+    """
+
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: int) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = lock
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Open the database at `url`, making its file (0600) and directory where they are missing.
+
+        SettingsError when the URL is not one, StoreUnavailable when another process has the database open.
+        """
+        path = sqlite_path(url)
+        lock = _lock(path)
+        writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, connections=1)
+        database = cls(writer, _engine(path, "BEGIN", _READER, connections=READERS), lock)
+        try:
+            async with database.write():
+                return database  # the writer comes first: it alone recovers the log that a crash left
+        except BaseException:
+            await database.close()
+            raise
+
+    async def migrate(self) -> None:
+        """Bring the schema to the newest version, in one transaction."""
+        async with self.write() as conn:
+            await conn.run_sync(_upgrade)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that sees all before it and is committed at the end of the block, or not at all.
+
+        Once COMMIT is sent its outcome is awaited, also by a caller who is cancelled meanwhile.
+        """
+        with _translated():
+            async with self._writer.connect() as conn:
+                await conn.begin()
+                yield conn
+                await _to_the_end(conn.commit())
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """One snapshot of the database: every query in the block sees the same state."""
+        with _translated():
+            async with self._reader.connect() as conn:
+                await conn.begin()
+                yield conn
+
+    async def close(self) -> None:
+        """Close every connection, readers first: the last one out checkpoints, and that is the writer's part."""
+        await self._reader.dispose()
+        await self._writer.dispose()
+        os.close(self._lock)
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a `sqlite:///PATH` URL (`sqlite:////PATH` is absolute), else SettingsError.
+
+    >>> sqlite_path("sqlite:////var/lib/sidemeter/control.db")
+    PosixPath('/var/lib/sidemeter/control.db')
+    """
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path.endswith("/") or "?" in path or "\0" in path:
+        raise SettingsError("database", "must be sqlite:///PATH, or sqlite:////PATH for an absolute path")
+    return Path(path)
+
+
+def _lock(path: Path) -> int:
+    """Make the directory and the file, and hold the lock beside it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(lock)
+        raise StoreUnavailable(f"{path}: another process has the database open") from exc
+    return lock
+
+
+def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, connections: int) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        connect_args={"isolation_level": None, "timeout": MAX_WAIT_S, "cached_statements": 512},
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=MAX_WAIT_S,
+        pool_reset_on_return=None,  # every transaction here ends before its connection returns
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: Any, _: object) -> None:
+        for pragma in pragmas:
+            connection.execute(pragma).close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:
+    """Await `step` whole; a cancellation meanwhile takes effect after it."""
+    task = asyncio.ensure_future(step)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise  # a mistake of ours, not of the database
+    except DatabaseError as exc:
+        raise StoreUnavailable(str(exc.orig)) from exc
+    except PoolTimeout as exc:
+        raise StoreUnavailable(f"no turn within {MAX_WAIT_S} s") from exc

@@ -1,0 +1,167 @@
+"""The database: turns, snapshots, cancellation, and a schema that migrations and metadata agree on."""
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.errors import SettingsError, StoreUnavailable
+from sidemeter_control.store.database import Database, sqlite_path
+from sidemeter_control.store.tables import metadata
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await Database.open(f"sqlite:///{tmp_path}/made/here/control.db")
+    yield opened
+    await opened.close()
+
+
+async def scalar(conn: AsyncConnection, sql: str) -> object:
+    return (await conn.execute(text(sql))).scalar_one()
+
+
+def test_the_path_of_a_url_is_relative_after_three_slashes_and_absolute_after_four() -> None:
+    assert sqlite_path("sqlite:///x.db") == Path("x.db")
+    assert sqlite_path("sqlite:////abs/x.db") == Path("/abs/x.db")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x.db", "sqlite://", "sqlite:///", "sqlite:///x?mode=ro", "mysql:///x", "sqlite:////d/"]
+)
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="sqlite:///PATH"):
+        sqlite_path(url)
+
+
+async def test_the_file_and_its_companions_are_for_the_owner_alone(database: Database, tmp_path: Path) -> None:
+    await database.migrate()
+    directory = tmp_path / "made" / "here"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in directory.iterdir()} == dict.fromkeys(
+        ["control.db", "control.db-wal", "control.db-shm", "control.db.lock"], "0o600"
+    )
+
+
+async def test_the_writer_syncs_in_full_and_the_readers_cannot_write(database: Database) -> None:
+    await database.migrate()
+    async with database.write() as conn:
+        assert await scalar(conn, "PRAGMA synchronous") == 2
+        assert await scalar(conn, "PRAGMA journal_mode") == "wal"
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        async with database.read() as conn:
+            await conn.execute(text("DELETE FROM meters"))
+
+
+async def test_migrations_make_the_schema_that_the_tables_describe(database: Database) -> None:
+    await database.migrate()
+    await database.migrate()
+
+    def differences(connection: Connection) -> list[object]:
+        return compare_metadata(MigrationContext.configure(connection), metadata)
+
+    def without_rowid(connection: Connection) -> set[str]:
+        sql = "SELECT name FROM sqlite_master WHERE sql LIKE '%WITHOUT ROWID%'"
+        return set(connection.execute(text(sql)).scalars())
+
+    def constraints(connection: Connection) -> dict[str, list[object]]:
+        found = inspect(connection)
+        return {
+            table: [found.get_pk_constraint(table), found.get_foreign_keys(table), found.get_unique_constraints(table)]
+            for table in metadata.tables
+        }
+
+    async with database.read() as conn:
+        assert await conn.run_sync(differences) == []
+        assert await conn.run_sync(without_rowid) == {"rollups", "rollup_values"}
+        migrated = await conn.run_sync(constraints)
+    async with database.write() as conn:
+        for table in metadata.tables:
+            await conn.execute(text(f'ALTER TABLE "{table}" RENAME TO "old_{table}"'))
+            for index in metadata.tables[table].indexes:
+                await conn.execute(text(f"DROP INDEX {index.name}"))
+        await conn.run_sync(metadata.create_all)
+        assert await conn.run_sync(constraints) == migrated
+
+
+async def test_a_failed_block_leaves_nothing_behind(database: Database) -> None:
+    await database.migrate()
+
+    async def fail() -> None:
+        async with database.write() as conn:
+            await conn.execute(text("UPDATE state SET config_version = 99"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    async with database.read() as conn:
+        assert await scalar(conn, "SELECT config_version FROM state") == 1
+
+
+async def test_a_reader_keeps_its_snapshot_while_others_write(database: Database) -> None:
+    await database.migrate()
+    async with database.read() as reader:
+        assert await scalar(reader, "SELECT config_version FROM state") == 1
+        async with database.write() as writer:
+            await writer.execute(text("UPDATE state SET config_version = 2"))
+        assert await scalar(reader, "SELECT config_version FROM state") == 1
+    async with database.read() as reader:
+        assert await scalar(reader, "SELECT config_version FROM state") == 2
+
+
+async def test_writers_take_turns(database: Database) -> None:
+    await database.migrate()
+
+    async def increment() -> None:
+        async with database.write() as conn:
+            version = await scalar(conn, "SELECT config_version FROM state")
+            await conn.execute(text("UPDATE state SET config_version = :v"), {"v": int(str(version)) + 1})
+
+    await asyncio.gather(*(increment() for _ in range(20)))
+    async with database.read() as conn:
+        assert await scalar(conn, "SELECT config_version FROM state") == 21
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+async def test_a_cancelled_writer_is_committed_whole_or_not_at_all_and_frees_its_turn(
+    database: Database, steps: int
+) -> None:
+    await database.migrate()
+
+    async def change() -> None:
+        async with database.write() as conn:
+            await conn.execute(text("UPDATE state SET config_version = 50"))
+            await conn.execute(text("UPDATE state SET created_at_us = 50"))
+
+    task = asyncio.create_task(change())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    async with database.write() as conn:
+        row = (await conn.execute(text("SELECT config_version, created_at_us = 50 FROM state"))).one()
+    assert tuple(row) in {(1, 0), (50, 1)}
+
+
+async def test_a_second_process_is_kept_out_until_the_first_has_closed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/control.db"
+    first = await Database.open(url)
+    with pytest.raises(StoreUnavailable, match="another process"):
+        await Database.open(url)
+    await first.close()
+    await (await Database.open(url)).close()
+
+
+async def test_a_file_that_is_no_database_is_refused_and_can_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "control.db"
+    path.write_bytes(b"not a database " * 100)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        await Database.open(f"sqlite:///{path}")
+    path.unlink()
+    await (await Database.open(f"sqlite:///{path}")).close()
