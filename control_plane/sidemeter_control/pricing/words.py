@@ -17,9 +17,9 @@ class Words:
     currency: str
     unit: str = "units"
 
-    def fee(self) -> str:
-        """A recurring fee."""
-        return "recurring fee"
+    def fee(self, amount: Decimal) -> str:
+        """What is owed, or given back, once per period."""
+        return "recurring fee" if amount >= 0 else "recurring credit"
 
     def included(self, quantity: Decimal) -> str:
         """Units that cost nothing."""

@@ -13,7 +13,7 @@ from sidemeter_control.pricing.charges.flat import Flat
 from sidemeter_control.pricing.charges.graduated import Graduated
 from sidemeter_control.pricing.charges.lines import Model, PriceLine
 from sidemeter_control.pricing.charges.package import Package
-from sidemeter_control.pricing.charges.parameters import not_negative, positive
+from sidemeter_control.pricing.charges.parameters import bounded, not_negative, positive
 from sidemeter_control.pricing.charges.per_unit import PerUnit
 from sidemeter_control.pricing.charges.spec import ChargeSpec, PricingModel
 from sidemeter_control.pricing.charges.tiers import read_tiers
@@ -31,7 +31,7 @@ MODELS: Mapping[PricingModel, type[Model]] = {
 }
 
 READERS: Mapping[str, Callable[[str, Any], Any]] = {
-    "amount": not_negative,
+    "amount": bounded,
     "unit_price": not_negative,
     "package_price": not_negative,
     "package_size": positive,

@@ -12,7 +12,10 @@ __all__ = ["Flat"]
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """`amount` once per billing period, whatever was used; `in_advance` says at which end it is invoiced."""
+    """`amount` once per billing period, whatever was used: a fee, or a credit when negative.
+
+    `in_advance` says at which end of the period it is invoiced.
+    """
 
     metered: ClassVar[bool] = False
     amount: Decimal
@@ -20,4 +23,4 @@ class Flat:
 
     def lines(self, quantity: Decimal, words: Words) -> tuple[PriceLine, ...]:  # noqa: ARG002 -- it is flat
         """One line, the fee."""
-        return (PriceLine(words.fee(), self.amount, flat_fee=self.amount),)
+        return (PriceLine(words.fee(self.amount), self.amount, flat_fee=self.amount),)
