@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from sidemeter_control.errors import InvalidInput
 from sidemeter_control.pricing.charges import Charge, ChargeSpec
 from sidemeter_control.pricing.periods import Period, Recurrence
 from sidemeter_control.pricing.plans import Plan, read_charges
 
-__all__ = ["BillingPeriods", "Subscription", "SubscriptionStatus", "charges_of"]
+__all__ = ["Subscribed", "Subscription", "SubscriptionStatus"]
 
 
 class SubscriptionStatus(Enum):
@@ -57,34 +58,43 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class BillingPeriods:
-    """The periods of one subscription: anchored, in the customer's time zone, cut at the subscription's own ends."""
+class Subscribed:
+    """A subscription with what it stands for: the plan, the charges that apply, and the billing periods.
+
+    Periods are anchored, on the clock of the customer's time zone, and cut at the subscription's own ends.
+    """
 
     subscription: Subscription
+    plan: Plan
+    charges: tuple[Charge, ...]
     recurrence: Recurrence
 
     @classmethod
-    def of(cls, subscription: Subscription, plan: Plan, time_zone: str) -> "BillingPeriods":
-        """The billing periods of a subscription to `plan` by a customer in `time_zone`."""
+    def to(cls, plan: Plan, subscription: Subscription, time_zone: str) -> "Subscribed":
+        """The subscription to `plan` by a customer in `time_zone`; InvalidInput when an override is wrong."""
         recurrence = Recurrence.every(plan.interval, plan.interval_count, subscription.anchor_us, time_zone)
-        return cls(subscription, recurrence)
+        return cls(subscription, plan, _charges(plan, subscription.overrides), recurrence)
 
-    def at(self, at_us: int) -> Period:
-        """The period of an instant; before the start the first one, from the end on the last one."""
+    def period_at(self, at_us: int) -> Period:
+        """The billing period of an instant; before the start the first one, from the end on the last one."""
         own = self.subscription
         last_us = at_us if own.end_at_us is None else min(at_us, own.end_at_us - 1)
         period = self.recurrence.period_at(max(last_us, own.start_at_us))
         return period.clipped(own.start_at_us, own.end_at_us)
 
     def billed(self, from_us: int, to_us: int) -> Iterator[Period]:
-        """The periods, cut to what is owed, that share an instant with `[from_us, to_us)`."""
+        """The billing periods, without what is on trial, that share an instant with `[from_us, to_us)`."""
         own = self.subscription
         wanted = Period(from_us, to_us).clipped(own.billed_from_us, own.end_at_us)
         for period in self.recurrence.meeting(wanted.start_us, wanted.end_us):
             yield period.clipped(own.billed_from_us, own.end_at_us)
 
 
-def charges_of(subscription: Subscription, plan: Plan) -> tuple[Charge, ...]:
+def _charges(plan: Plan, overrides: tuple[ChargeSpec, ...]) -> tuple[Charge, ...]:
     """The plan's charges, each replaced by the subscription's own of the same key."""
-    own = {charge.spec.key: charge for charge in read_charges("overrides", subscription.overrides)}
+    if not overrides:
+        return plan.charges
+    own = {charge.spec.key: charge for charge in read_charges("overrides", overrides)}
+    if unknown := own.keys() - {charge.spec.key for charge in plan.charges}:
+        raise InvalidInput(f"overrides.{min(unknown)}", f"must be a charge of plan {plan.key!r}")
     return tuple(own.get(charge.spec.key, charge) for charge in plan.charges)
