@@ -13,7 +13,7 @@ MAX_DIGITS_AFTER = 18
 
 def bounded(path: str, value: Decimal) -> Decimal:
     """Any number with at most 18 digits before and 18 after the point."""
-    before, _, after = decimal_text(abs(value)).partition(".") if value.is_finite() else ("", "", "")
+    before, _, after = decimal_text(value.copy_abs()).partition(".") if value.is_finite() else ("", "", "")
     if not 1 <= len(before) <= MAX_DIGITS_BEFORE or len(after) > MAX_DIGITS_AFTER:
         raise InvalidInput(
             path,
