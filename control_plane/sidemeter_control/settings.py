@@ -1,0 +1,103 @@
+"""What can be set, from the environment or the command line: one table of names, defaults, rules and help.
+
+Every value passes the reader of its field, so a wrong one is refused at start wherever it came from.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from sidemeter_control.errors import SettingsError
+
+__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port"]
+
+ENVIRON_PREFIX = "SIDEMETER_"
+
+Reader = Callable[[str], object]
+"""Takes the text of a setting, returns its value, or raises ValueError with the rule as its text."""
+
+
+def host_and_port(listen: str) -> tuple[str, int]:
+    """Split `HOST:PORT` or `[IPV6]:PORT`; raises ValueError naming the rule.
+
+    >>> host_and_port("127.0.0.1:8780")
+    ('127.0.0.1', 8780)
+    """
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT with a port from 0 to 65535")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)), int(port)
+    except ValueError:
+        raise ValueError("must be HOST:PORT with an IP address or localhost as its host") from None
+
+
+def _database(text: str) -> str:
+    if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
+        raise ValueError("must be sqlite:///PATH, or sqlite:////PATH for an absolute path")
+    return text
+
+
+def _listen(text: str) -> str:
+    host_and_port(text)
+    return text
+
+
+def _admin_key(text: str) -> str:
+    if not 1 <= len(text) <= 256 or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be 1 to 256 printable ASCII characters without spaces")
+    return text
+
+
+def _count(low: int, high: int) -> Reader:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 20 or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _setting(read: Reader, help_text: str, default: Any, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"read": read, "help": help_text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a control plane runs. Each field's help is in its metadata; `from_environ` is the way in from outside.
+
+    >>> Settings.from_environ({"SIDEMETER_LISTEN": "127.0.0.1:9000"}).listen
+    '127.0.0.1:9000'
+    """
+
+    database: str = _setting(_database, "Database URL; the file is made when absent.", "sqlite:///sidemeter.db")
+    listen: str = _setting(_listen, "HOST:PORT to serve on; port 0 takes a free one.", "127.0.0.1:8780")
+    admin_key: str | None = _setting(
+        _admin_key, "The first admin key; absent: one is made and printed once.", None, secret=True
+    )
+    max_future_s: int = _setting(
+        _count(0, 31_536_000), "How far ahead of this clock an event's time may be before it is a dead letter.", 3600
+    )
+    sync_interval_ms: int = _setting(_count(50, 60_000), "How often agents ask for limits.", 1000)
+    drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], **options: str | None) -> Self:
+        """Read SIDEMETER_<NAME> for every field; an option that is not None goes first.
+
+        SettingsError names the option or the variable, and the rule.
+        """
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            variable = ENVIRON_PREFIX + each.name.upper()
+            option = options.get(each.name)
+            text = environ.get(variable) if option is None else option
+            if text is None or (option is None and text == ""):
+                continue
+            try:
+                values[each.name] = each.metadata["read"](text)
+            except ValueError as exc:
+                raise SettingsError(variable if option is None else each.name, str(exc)) from None
+        return cls(**values)
