@@ -10,10 +10,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from . import agent, control_plane, end_to_end, sidecar
 from .harness import Benchmark, Figure, Report, machine, measure
 from .references import REFERENCES
 
-BENCHMARKS: dict[str, Benchmark] = {}
+BENCHMARKS: dict[str, Benchmark] = {
+    "record": agent.record,
+    "sustained": agent.sustained,
+    "check": agent.check,
+    "socket": sidecar.events,
+    "socket-check": sidecar.checks,
+    "ingest": control_plane.ingest,
+    "end-to-end": end_to_end.throughput,
+    "lag": end_to_end.lag,
+    "cost": control_plane.live_cost,
+    "memory": sidecar.memory,
+    "start": sidecar.start,
+}
 NARROWEST_TABLE = 190
 
 

@@ -1,0 +1,93 @@
+"""The agent in the process of a service: what a call costs it, and what one core makes durable."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import msgpack
+from processes import ControlPlane, control_plane
+
+from sidemeter import Agent, Settings
+
+from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
+from .traffic import CUSTOMER, DATA, EVENT_TYPE, FEATURE, INPUT_TOKENS, sell
+
+__all__ = ["check", "connected", "prove_stored", "record", "sustained"]
+
+BURST = 500
+MOST_PENDING = 20_000
+CALLS = 200_000
+USED_EVENTS = 3
+
+
+async def record(bench: Bench) -> list[Figure]:
+    """Time in the call, with the writer idle while a burst is made: what a request of the service pays."""
+    samples, ids = [], []
+    async with Agent(Settings(service="bench", data_dir=bench.directory)) as agent:
+        with timed() as elapsed:
+            while elapsed() < bench.seconds and len(ids) < CALLS:
+                for _ in range(BURST):
+                    began = time.perf_counter()
+                    event_id = agent.record_nowait(EVENT_TYPE, CUSTOMER, DATA)
+                    samples.append(time.perf_counter() - began)
+                    ids.append(event_id)
+                await agent.flush()
+    prove_stored(bench, bench.directory, len(ids), ids)
+    return [latency("agent.record_nowait", samples, "µs", reach=at_most(5), reference="prometheus")]
+
+
+async def sustained(bench: Bench) -> list[Figure]:
+    """As many as become durable, from the first call to the last commit."""
+    ids = []
+    async with Agent(Settings(service="bench", data_dir=bench.directory)) as agent:
+        with timed() as elapsed:
+            while elapsed() < bench.seconds:
+                ids += [agent.record_nowait(EVENT_TYPE, CUSTOMER, DATA) for _ in range(BURST)]
+                await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
+            await agent.flush()
+    prove_stored(bench, bench.directory, len(ids), ids)
+    return [rate("agent in process, durable", len(ids), elapsed(), reach=at_least(100_000), reference="sqlite-blobs")]
+
+
+async def check(bench: Bench) -> list[Figure]:
+    """Against a hard limit that the control plane gave, with some of it used."""
+    samples, decisions = [], set()
+    async with control_plane(bench.directory) as plane:
+        await sell(plane)
+        async with connected(plane, bench.directory / "agent") as agent:
+            for _ in range(USED_EVENTS):
+                await agent.record(EVENT_TYPE, CUSTOMER, DATA)
+            bench.prove("limit learned", found=await agent.learn(CUSTOMER, 5), expected=True)
+            with timed() as elapsed:
+                while elapsed() < bench.seconds and len(samples) < CALLS:
+                    for _ in range(BURST):
+                        began = time.perf_counter()
+                        decision = agent.check(CUSTOMER, FEATURE)
+                        samples.append(time.perf_counter() - began)
+                    decisions.add((decision.reason, decision.used))
+                    await asyncio.sleep(0)
+    used = INPUT_TOKENS * USED_EVENTS
+    bench.prove("decisions", found=decisions, expected={("within_limit", used)})
+    return [latency("agent.check, hard limit", samples, "µs", reach=at_most(3), reference="prometheus")]
+
+
+@asynccontextmanager
+async def connected(plane: ControlPlane, directory: Path) -> AsyncIterator[Agent]:
+    """An agent in this process that forwards to `plane`."""
+    key = await plane.new_key("AGENT")
+    async with Agent(Settings(service="bench", data_dir=directory, control_plane=plane.url, api_key=key)) as agent:
+        yield agent
+
+
+def prove_stored(bench: Bench, directory: Path, events: int, ids: Collection[str] = ()) -> None:
+    """The buffer that a stopped agent left holds `events`, each id once; exactly `ids`, where they are known."""
+    [file] = directory.glob("*.db")
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        stored = [msgpack.unpackb(body)[0] for (body,) in connection.execute("SELECT body FROM events")]
+    bench.prove("events in the buffer", found=len(stored), expected=events)
+    bench.prove("different ids in the buffer", found=len(set(stored)), expected=events)
+    if ids:
+        bench.prove("ids not answered", found=len(set(stored).symmetric_difference(ids)), expected=0)

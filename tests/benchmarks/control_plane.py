@@ -1,0 +1,105 @@
+"""The control plane by itself: one process on SQLite, driven over HTTP."""
+
+import math
+import random
+import time
+from decimal import Decimal
+
+from processes import ADMIN_KEY, ControlPlane, control_plane
+
+from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
+from .load import Load, load, post
+from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
+from .wire import BATCH_EVENTS, agent_door
+
+__all__ = ["ingest", "live_cost"]
+
+SUBJECTS = 100
+MOST_BATCHES_PER_S = 30
+CONNECTIONS = 8
+DAY_US = 86_400_000_000
+FEW, MANY = 10_000, 1_000_000
+
+COST = """
+query($customer: ID!) {
+  customer(key: $customer) { cost { total { rounded currency } lines { charge quantity amount { amount rounded } } } }
+}
+"""
+
+
+async def ingest(bench: Bench) -> list[Figure]:
+    """Batches of one agent, one at a time; afterwards one of them again in another epoch, which changes nothing."""
+    now_us = time.time_ns() // 1000
+
+    def nth(n: int) -> tuple[str, int]:
+        return f"customer-{n % SUBJECTS}", now_us + n
+
+    samples: list[float] = []
+    async with control_plane(bench.directory) as plane, agent_door(plane) as door:
+        await sell(plane)
+        bodies = await door.sealed(math.ceil(MOST_BATCHES_PER_S * bench.seconds), nth)
+        with timed() as elapsed:
+            for body in bodies:
+                with timed() as took:
+                    await door.send("batch", body)
+                samples.append(took())
+                if elapsed() >= bench.seconds:
+                    break
+        again = await door.send("batch", (await door.sealed(1, nth))[0])
+        bench.prove("duplicates of a batch sent again", found=again["duplicates"], expected=BATCH_EVENTS)
+        await prove_usage(bench, plane, BATCH_EVENTS * len(samples))
+    events = BATCH_EVENTS * len(samples)
+    return [
+        rate("control plane: ingest, 3 meters", events, elapsed(), reach=at_least(60_000), reference="sqlite-keys"),
+        latency("control plane: a batch of 5,000", samples, "ms", reference="commit"),
+    ]
+
+
+async def live_cost(bench: Bench) -> list[Figure]:
+    """What one customer owes now, asked over and over; with --full also after a hundred times the events."""
+    async with control_plane(bench.directory) as plane:
+        await sell(plane)
+        came = await _asked(bench, plane, FEW)
+        figures = [
+            rate(
+                "GraphQL: live cost, 3 charges, 10 k events",
+                came.answers,
+                came.seconds,
+                "requests/s",
+                reach=at_least(1_000),
+                reference="strawberry",
+            ),
+            latency("GraphQL: live cost, 10 k events", came.samples_s, "ms", of="p99", reach=at_most(10)),
+        ]
+        if bench.full:
+            more = await _asked(bench, plane, MANY)
+            slower = Figure(
+                name="GraphQL: live cost, 1 M events to 10 k",
+                value=more.seconds * came.answers / (more.answers * came.seconds),
+                unit="times the time",
+                reach=at_most(1.2),
+            )
+            figures.append(slower)
+    return figures
+
+
+async def _asked(bench: Bench, plane: ControlPlane, events: int) -> Load:
+    """Store `events` over the whole billing period, those of an earlier call among them; then ask what they cost."""
+    began_us = time.time_ns() // 1000 - PERIOD_BEGAN_DAYS_AGO * DAY_US
+    chance = random.Random(1)
+
+    def nth(_: int) -> tuple[str, int]:
+        return CUSTOMER, began_us + chance.randrange(DAY_US, PERIOD_BEGAN_DAYS_AGO * DAY_US)
+
+    async with agent_door(plane) as door:
+        for body in await door.sealed(events // BATCH_EVENTS, nth):
+            await door.send("batch", body)
+    await prove_usage(bench, plane, events)
+    cost = (await plane.ask(COST, customer=CUSTOMER))["customer"]["cost"]
+    bench.prove("cost by GraphQL", found=Decimal(cost["total"]["rounded"]), expected=cost_of(events))
+
+    request = post(
+        "/graphql", {"query": COST, "variables": {"customer": CUSTOMER}}, {"Authorization": f"Bearer {ADMIN_KEY}"}
+    )
+    total = f'"{cost["total"]["rounded"]}"'.encode()
+    return await load(("127.0.0.1", plane.port), request, expect=total, connections=CONNECTIONS, seconds=bench.seconds)
