@@ -1,14 +1,61 @@
 """Meters: how events of one type become a quantity. Pure rules, no I/O."""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
+from typing import TypeAlias
 
-__all__ = ["Aggregation", "Dimension", "Meter", "PropertyFilter"]
+import msgspec
+
+from sidemeter_control.errors import InvalidInput
+
+__all__ = [
+    "MAX_DIMENSIONS",
+    "MAX_FILTERS",
+    "MAX_FILTER_VALUES",
+    "NANO",
+    "UNGROUPED",
+    "Aggregation",
+    "Dimension",
+    "Meter",
+    "PropertyFilter",
+    "Reader",
+    "Reading",
+    "Uncountable",
+    "from_nano",
+    "new_meter",
+    "property_text",
+    "to_nano",
+]
+
+NANO = 10**9
+"""Quantities are counted in nano-units, as ints: event values have up to 9 digits after the point."""
+
+MAX_VALUE = 10**18
+"""Values have up to 18 digits before the point."""
+
+# Each dimension multiplies rollups; each filter is looked at for every event.
+MAX_DIMENSIONS = 10
+MAX_FILTERS = 20
+MAX_FILTER_VALUES = 1_000
+MAX_TEXT = 256
+
+UNGROUPED = "[]"
+"""The group of a meter without dimensions."""
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+_NUMERIC = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_EXACT = Context(prec=64, Emax=999_999, Emin=-999_999, traps=[Inexact, InvalidOperation])
+_group = msgspec.json.Encoder().encode
 
 
 class Aggregation(Enum):
-    """How a meter adds up the values of its events (5-pricing, Meters)."""
+    """How a meter adds up the values of its events.
+
+    COUNT counts events whatever their value. LATEST is the value of the last event by (time, source, id).
+    """
 
     COUNT = "COUNT"
     SUM = "SUM"
@@ -52,3 +99,221 @@ class Meter:
     unit: str | None
     created_at_us: int
     archived_at_us: int | None = None
+
+
+def new_meter(
+    key: str,
+    event_type: str,
+    aggregation: Aggregation,
+    *,
+    name: str | None = None,
+    value_property: str | None = None,
+    dimensions: Sequence[Dimension] = (),
+    filters: Sequence[PropertyFilter] = (),
+    unit: str | None = None,
+    now_us: int,
+) -> Meter:
+    """A meter that keeps every rule, else InvalidInput naming the field. Its `id` is 0 until it is stored.
+
+    >>> new_meter("tokens", "llm.completion", Aggregation.SUM, now_us=0)
+    Traceback (most recent call last):
+    sidemeter_control.errors.InvalidInput: valueProperty: SUM needs the property to add up
+    """
+    if not _KEY.fullmatch(key):
+        raise InvalidInput("key", "must be 1 to 128 letters, digits and . _ : -, beginning with a letter or digit")
+    _check_text("eventType", event_type, 128)
+    for field, text in (("name", name), ("unit", unit)):
+        if text is not None:
+            _check_text(field, text)
+    if value_property is not None:
+        _check_path("valueProperty", value_property)
+    elif aggregation is not Aggregation.COUNT:
+        raise InvalidInput("valueProperty", f"{aggregation.value} needs the property to add up")
+    _check_dimensions(dimensions)
+    _check_filters(filters)
+    value_property = None if aggregation is Aggregation.COUNT else value_property
+    return Meter(
+        0, key, name, event_type, aggregation, value_property, None, tuple(dimensions), tuple(filters), unit, now_us
+    )
+
+
+def _check_dimensions(dimensions: Sequence[Dimension]) -> None:
+    if len(dimensions) > MAX_DIMENSIONS:
+        raise InvalidInput("groupBy", f"must be at most {MAX_DIMENSIONS}")
+    for index, dimension in enumerate(dimensions):
+        _check_text(f"groupBy[{index}].key", dimension.key)
+        _check_path(f"groupBy[{index}].property", dimension.property)
+    if len({dimension.key for dimension in dimensions}) < len(dimensions):
+        raise InvalidInput("groupBy", "must not name a key twice")
+
+
+def _check_filters(filters: Sequence[PropertyFilter]) -> None:
+    if len(filters) > MAX_FILTERS:
+        raise InvalidInput("filters", f"must be at most {MAX_FILTERS}")
+    for index, each in enumerate(filters):
+        _check_path(f"filters[{index}].property", each.property)
+        if each.is_in is None and each.not_in is None:
+            raise InvalidInput(f"filters[{index}]", "needs `in` or `notIn`")
+        for field, texts in (("in", each.is_in), ("notIn", each.not_in)):
+            if texts is not None and not 1 <= len(texts) <= MAX_FILTER_VALUES:
+                raise InvalidInput(f"filters[{index}].{field}", f"must be 1 to {MAX_FILTER_VALUES} values")
+
+
+def _check_path(field: str, path: str) -> None:
+    _check_text(field, path)
+    if "" in path.split("."):
+        raise InvalidInput(field, "must be names joined by dots")
+
+
+def _check_text(field: str, text: str, longest: int = MAX_TEXT) -> None:
+    if not 1 <= len(text) <= longest:
+        raise InvalidInput(field, f"must be 1 to {longest} characters")
+    if not text.isprintable():
+        raise InvalidInput(field, "must be printable")
+
+
+class Uncountable(Exception):
+    """An event that one meter cannot count: `code` is stable, the text is for people."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+Reading: TypeAlias = int | str | tuple[int, str, str, int]
+"""What one event gives a meter: its value in nano-units (0 for COUNT), the value's text (UNIQUE_COUNT), or
+`(time_us, source, id, value in nano-units)` (LATEST)."""
+
+
+class Reader:
+    """A meter made ready to read events.
+
+    >>> meter = new_meter("tokens", "call", Aggregation.SUM, value_property="n", now_us=0)
+    >>> Reader(meter).read({"n": Decimal("1.5")}, 0, "chat", "1")
+    ('[]', 1500000000)
+    """
+
+    __slots__ = ("_dimensions", "_filters", "_path", "meter", "needs_data")
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self._path = tuple(meter.value_property.split(".")) if meter.value_property else ()
+        self._dimensions = [tuple(dimension.property.split(".")) for dimension in meter.dimensions]
+        self._filters = [
+            (
+                tuple(each.property.split(".")),
+                None if each.is_in is None else frozenset(each.is_in),
+                frozenset(each.not_in or ()),
+            )
+            for each in meter.filters
+        ]
+        self.needs_data = bool(self._path or self._dimensions or self._filters)
+
+    def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
+        """The event's group (JSON array of dimension values) and what it gives; None when a filter keeps it out.
+
+        Raises Uncountable when the value is missing, or not what the aggregation can add up.
+        """
+        for path, is_in, not_in in self._filters:
+            text = property_text(_find(data, path))
+            if (is_in is not None and text not in is_in) or text in not_in:
+                return None
+        group = UNGROUPED
+        if self._dimensions:
+            group = _group([property_text(_find(data, path)) for path in self._dimensions]).decode()
+        if not self._path:
+            return group, 0
+        value = _find(data, self._path)
+        if value is None:
+            raise Uncountable("value_missing", f"data.{self.meter.value_property} is missing")
+        try:
+            match self.meter.aggregation:
+                case Aggregation.UNIQUE_COUNT:
+                    return group, _distinct(value)
+                case Aggregation.LATEST:
+                    return group, (time_us, source, id_, to_nano(value))
+                case _:
+                    return group, to_nano(value)
+        except Uncountable as exc:
+            raise Uncountable(exc.code, f"data.{self.meter.value_property} {exc}") from None
+
+
+def _find(data: object, path: tuple[str, ...]) -> object:
+    for name in path:
+        if not isinstance(data, dict):
+            return None
+        data = data.get(name)
+    return data
+
+
+def property_text(value: object) -> str | None:
+    """A property as filters and dimensions compare it; None for one that is missing, null, an object or an array.
+
+    >>> [property_text(value) for value in ("x", True, 7, Decimal("1.50"), None)]
+    ['x', 'true', '7', '1.5', None]
+    """
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case Decimal():
+            if abs(value.adjusted()) > MAX_TEXT:
+                return str(value)  # written out, 1e999999999 would take all memory
+            text = format(value, "f")
+            text = text.rstrip("0").rstrip(".") if "." in text else text
+            return "0" if text == "-0" else text
+        case _:
+            return None
+
+
+def _distinct(value: object) -> str:
+    text = property_text(value)
+    if text is None:
+        raise Uncountable("value_not_a_text", "must be a string, a number, true or false")
+    return text
+
+
+def to_nano(value: object) -> int:
+    """The value of a JSON number or numeric string in nano-units, exactly; Uncountable for anything else.
+
+    >>> to_nano(2), to_nano(Decimal("0.5")), to_nano("1e-9")
+    (2000000000, 500000000, 1)
+    """
+    if type(value) is int:
+        if -MAX_VALUE < value < MAX_VALUE:
+            return value * NANO
+        raise _out_of_range()
+    if isinstance(value, str) and len(value) <= MAX_TEXT and _NUMERIC.fullmatch(value):
+        value = Decimal(value)
+    if not isinstance(value, Decimal):
+        raise Uncountable("value_not_a_number", "must be a number")
+    if not value:
+        return 0
+    try:
+        # Zero digits may follow the ninth; the quotient is exact or the context traps.
+        nano = _EXACT.multiply(_EXACT.create_decimal(value), NANO)
+        if value.adjusted() < 18 and nano == nano.to_integral_value():
+            return int(nano)
+    except (Inexact, InvalidOperation):
+        pass
+    raise _out_of_range()
+
+
+def _out_of_range() -> Uncountable:
+    return Uncountable("value_out_of_range", "must have up to 18 digits before and 9 after the point")
+
+
+def from_nano(nano: int) -> Decimal:
+    """The exact quantity of so many nano-units, without trailing zeros after the point.
+
+    >>> from_nano(1_500_000_000), from_nano(-1), from_nano(20 * NANO)
+    (Decimal('1.5'), Decimal('-1E-9'), Decimal('20'))
+    """
+    places = 9
+    while places and not nano % 10:
+        nano //= 10
+        places -= 1
+    return Decimal(nano) if not places else Decimal(f"{nano}E-{places}")
