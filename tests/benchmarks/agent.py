@@ -13,7 +13,7 @@ from processes import ControlPlane, control_plane
 from sidemeter import Agent, Settings
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
-from .traffic import CUSTOMER, DATA, EVENT_TYPE, FEATURE, INPUT_TOKENS, sell
+from .traffic import CUSTOMER, EVENT_TYPE, FEATURE, data, sell, tokens
 
 __all__ = ["check", "connected", "prove_stored", "record", "sustained"]
 
@@ -25,13 +25,15 @@ USED_EVENTS = 3
 
 async def record(bench: Bench) -> list[Figure]:
     """Time in the call, with the writer idle while a burst is made: what a request of the service pays."""
-    samples, ids = [], []
+    samples: list[float] = []
+    ids: list[str] = []
     async with Agent(Settings(service="bench", data_dir=bench.directory)) as agent:
         with timed() as elapsed:
             while elapsed() < bench.seconds and len(ids) < CALLS:
                 for _ in range(BURST):
+                    usage = data(len(ids))
                     began = time.perf_counter()
-                    event_id = agent.record_nowait(EVENT_TYPE, CUSTOMER, DATA)
+                    event_id = agent.record_nowait(EVENT_TYPE, CUSTOMER, usage)
                     samples.append(time.perf_counter() - began)
                     ids.append(event_id)
                 await agent.flush()
@@ -41,11 +43,11 @@ async def record(bench: Bench) -> list[Figure]:
 
 async def sustained(bench: Bench) -> list[Figure]:
     """As many as become durable, from the first call to the last commit."""
-    ids = []
+    ids: list[str] = []
     async with Agent(Settings(service="bench", data_dir=bench.directory)) as agent:
         with timed() as elapsed:
             while elapsed() < bench.seconds:
-                ids += [agent.record_nowait(EVENT_TYPE, CUSTOMER, DATA) for _ in range(BURST)]
+                ids += [agent.record_nowait(EVENT_TYPE, CUSTOMER, data(n)) for n in range(BURST)]
                 await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
             await agent.flush()
     prove_stored(bench, bench.directory, len(ids), ids)
@@ -54,12 +56,13 @@ async def sustained(bench: Bench) -> list[Figure]:
 
 async def check(bench: Bench) -> list[Figure]:
     """Against a hard limit that the control plane gave, with some of it used."""
-    samples, decisions = [], set()
+    samples: list[float] = []
+    decisions = set()
     async with control_plane(bench.directory) as plane:
         await sell(plane)
         async with connected(plane, bench.directory / "agent") as agent:
-            for _ in range(USED_EVENTS):
-                await agent.record(EVENT_TYPE, CUSTOMER, DATA)
+            for n in range(USED_EVENTS):
+                await agent.record(EVENT_TYPE, CUSTOMER, data(n))
             bench.prove("limit learned", found=await agent.learn(CUSTOMER, 5), expected=True)
             with timed() as elapsed:
                 while elapsed() < bench.seconds and len(samples) < CALLS:
@@ -69,8 +72,8 @@ async def check(bench: Bench) -> list[Figure]:
                         samples.append(time.perf_counter() - began)
                     decisions.add((decision.reason, decision.used))
                     await asyncio.sleep(0)
-    used = INPUT_TOKENS * USED_EVENTS
-    bench.prove("decisions", found=decisions, expected={("within_limit", used)})
+    expected = {("within_limit", tokens("input", USED_EVENTS))}
+    bench.prove("decisions", found=decisions, expected=expected)
     return [latency("agent.check, hard limit", samples, "µs", reach=at_most(3), reference="prometheus")]
 
 

@@ -8,7 +8,7 @@ from processes import control_plane
 
 from .agent import connected
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
-from .traffic import CUSTOMER, DATA, EVENT_TYPE, counted, prove_usage, sell
+from .traffic import CUSTOMER, EVENT_TYPE, counted, data, prove_usage, sell
 
 __all__ = ["lag", "throughput"]
 
@@ -26,7 +26,7 @@ async def throughput(bench: Bench) -> list[Figure]:
         async with connected(plane, bench.directory / "agent") as agent:
             with timed() as elapsed:
                 for n in range(events):
-                    agent.record_nowait(EVENT_TYPE, CUSTOMER, DATA)
+                    agent.record_nowait(EVENT_TYPE, CUSTOMER, data(n))
                     if n % BURST == 0:
                         await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
                 await agent.flush()
@@ -51,9 +51,9 @@ async def lag(bench: Bench) -> list[Figure]:
 
         async with connected(plane, bench.directory / "agent") as agent, asyncio.TaskGroup() as tasks:
             tasks.create_task(look())
-            for _ in range(events):
+            for n in range(events):
                 recorded.append(time.perf_counter())
-                await agent.record(EVENT_TYPE, CUSTOMER, DATA)
+                await agent.record(EVENT_TYPE, CUSTOMER, data(n))
                 await asyncio.sleep(1 / LIGHT_EVENTS_PER_S)
         await prove_usage(bench, plane, events)
     return [latency("record to visible in GraphQL", samples, "s", of="p99", reach=at_most(1.5))]

@@ -11,15 +11,14 @@ from processes import AgentProcess, agent, control_plane
 from .agent import prove_stored
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
 from .load import Load, load, post
-from .traffic import CUSTOMER, DATA, EVENT_TYPE, FEATURE, sell
+from .traffic import CUSTOMER, EVENT_TYPE, FEATURE, data, sell
 
 __all__ = ["checks", "events", "memory", "start"]
 
 NOBODY = "http://127.0.0.1:1"  # refuses every connection at once
 CONNECTIONS, ARRAY_CONNECTIONS = 64, 8
-ARRAY = 100
-EVENT = {"type": EVENT_TYPE, "subject": CUSTOMER, "data": DATA}
-WAITING, WAITING_FULL, WAITING_ARRAY = 100_000, 1_000_000, 1_000
+ARRAY = [{"type": EVENT_TYPE, "subject": CUSTOMER, "data": data(n)} for n in range(100)]
+WAITING, WAITING_FULL = 100_000, 1_000_000
 STARTS = 5
 
 
@@ -33,8 +32,8 @@ async def alone(directory: Path) -> AsyncIterator[AgentProcess]:
 
 async def events(bench: Bench) -> list[Figure]:
     """Each answered only when it is durable."""
-    single = await _recorded(bench, bench.directory / "single", EVENT, 1, CONNECTIONS)
-    arrays = await _recorded(bench, bench.directory / "arrays", [EVENT] * ARRAY, ARRAY, ARRAY_CONNECTIONS)
+    single = await _recorded(bench, bench.directory / "single", ARRAY[0], 1, CONNECTIONS)
+    arrays = await _recorded(bench, bench.directory / "arrays", ARRAY, len(ARRAY), ARRAY_CONNECTIONS)
     return [
         rate(
             f"Unix socket: single events, {CONNECTIONS} connections",
@@ -46,8 +45,8 @@ async def events(bench: Bench) -> list[Figure]:
         ),
         latency("Unix socket: a single event", single.samples_s, "ms", of="p99", reach=at_most(15), reference="commit"),
         rate(
-            f"Unix socket: arrays of {ARRAY}",
-            ARRAY * arrays.answers,
+            f"Unix socket: arrays of {len(ARRAY)}",
+            len(ARRAY) * arrays.answers,
             arrays.seconds,
             reach=at_least(100_000),
             reference="sqlite-blobs",
@@ -91,8 +90,8 @@ async def memory(bench: Bench) -> list[Figure]:
     async with alone(bench.directory / "agent") as process:
         await process.start()
         idle = await _resident_mb(process)
-        for _ in range(waiting // WAITING_ARRAY):
-            await process.post("/v1/events", [EVENT] * WAITING_ARRAY)
+        for _ in range(waiting // len(ARRAY)):
+            await process.post("/v1/events", ARRAY)
         loaded = await _resident_mb(process)
         await process.stop()
     prove_stored(bench, bench.directory / "agent", waiting)

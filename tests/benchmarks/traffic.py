@@ -9,20 +9,23 @@ from .harness import Bench
 
 __all__ = [
     "CUSTOMER",
-    "DATA",
     "EVENT_TYPE",
     "FEATURE",
-    "INPUT_TOKENS",
     "PERIOD_BEGAN_DAYS_AGO",
     "cost_of",
     "counted",
+    "data",
     "prove_usage",
     "sell",
+    "tokens",
 ]
 
 EVENT_TYPE, CUSTOMER, FEATURE = "llm.completion", "customer-17", "tokens"
-INPUT_TOKENS, OUTPUT_TOKENS = 812, 90
-DATA = {"model": "small", "input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS}
+
+_KINDS: list[dict[str, str | int]] = [
+    {"model": f"model-{n % 3}", "input_tokens": 100 + 7919 * n % 4001, "output_tokens": 104729 * n % 503}
+    for n in range(1000)
+]
 
 FEE, INCLUDED, FIRST_PRICE, THEN_PRICE, OUTPUT_PRICE = "250", "5000000", "0.0000029", "0.0000017", "0.0000131"
 PERIOD_BEGAN_DAYS_AGO = 20
@@ -37,14 +40,24 @@ query($from: DateTime!, $to: DateTime!) {
 """
 
 
+def data(n: int) -> dict[str, str | int]:
+    """Of the n-th event. They differ, so that one missing is never made up for by another counted twice."""
+    return _KINDS[n % len(_KINDS)]
+
+
+def tokens(kind: str, events: int) -> int:
+    """ "Input" or "output" tokens of the first `events`."""
+    return sum(int(data(n)[f"{kind}_tokens"]) for n in range(events))
+
+
 async def sell(plane: ControlPlane) -> None:
     """Three meters; a plan of a fee, graduated input tokens and output tokens by the piece; one customer on it."""
-    tokens = {"eventType": EVENT_TYPE, "aggregation": "SUM"}
+    summed = {"eventType": EVENT_TYPE, "aggregation": "SUM"}
     by_model = [{"key": "model", "property": "model"}]
     await plane.make("createMeter", "MeterInput", key="calls", eventType=EVENT_TYPE, aggregation="COUNT")
-    await plane.make("createMeter", "MeterInput", key="input-tokens", valueProperty="input_tokens", **tokens)
+    await plane.make("createMeter", "MeterInput", key="input-tokens", valueProperty="input_tokens", **summed)
     await plane.make(
-        "createMeter", "MeterInput", key="output-tokens", valueProperty="output_tokens", groupBy=by_model, **tokens
+        "createMeter", "MeterInput", key="output-tokens", valueProperty="output_tokens", groupBy=by_model, **summed
     )
     await plane.make("createFeature", "FeatureInput", key=FEATURE, meter="input-tokens")
     tiers = [{"upTo": INCLUDED, "unitPrice": FIRST_PRICE}, {"unitPrice": THEN_PRICE}]
@@ -72,19 +85,19 @@ async def counted(plane: ControlPlane) -> dict[str, tuple[Decimal, int]]:
 
 
 async def prove_usage(bench: Bench, plane: ControlPlane, events: int) -> None:
-    """Every meter counts `events`, none missing and none twice, and adds up what each of them holds."""
+    """Every meter counts the first `events`, none missing and none twice, and adds up what each of them holds."""
     expected = {
         "calls": (events, events),
-        "input": (INPUT_TOKENS * events, events),
-        "output": (OUTPUT_TOKENS * events, events),
+        "input": (tokens("input", events), events),
+        "output": (tokens("output", events), events),
     }
     bench.prove("usage by GraphQL", found=await counted(plane), expected=expected)
 
 
 def cost_of(events: int) -> Decimal:
-    """What one customer owes for `events` of them, each line rounded to the cent."""
-    tokens = Decimal(INPUT_TOKENS * events)
-    first = min(tokens, Decimal(INCLUDED))
-    graduated = first * Decimal(FIRST_PRICE) + (tokens - first) * Decimal(THEN_PRICE)
-    output = OUTPUT_TOKENS * events * Decimal(OUTPUT_PRICE)
+    """What one customer owes for the first `events`, each line rounded to the cent."""
+    quantity = Decimal(tokens("input", events))
+    first = min(quantity, Decimal(INCLUDED))
+    graduated = first * Decimal(FIRST_PRICE) + (quantity - first) * Decimal(THEN_PRICE)
+    output = tokens("output", events) * Decimal(OUTPUT_PRICE)
     return Decimal(FEE) + graduated.quantize(CENT, ROUND_HALF_UP) + output.quantize(CENT, ROUND_HALF_UP)

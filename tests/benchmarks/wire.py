@@ -12,7 +12,7 @@ import httpx
 import msgpack
 from processes import ControlPlane
 
-from .traffic import DATA, EVENT_TYPE
+from .traffic import EVENT_TYPE, data
 
 __all__ = ["BATCH_EVENTS", "Door", "agent_door"]
 
@@ -44,10 +44,12 @@ class Door:
         names = {"agent_id": self.agent_id, "hello_id": secrets.token_hex(16), "boot_id": secrets.token_hex(16)}
         hello = names | {"previous_epoch": None, "service": "bench", "version": "0"}
         epoch = (await self.send("hello", _body(hello)))["epoch"]
-        bodies, digest, data = [], bytes(32), json.dumps(DATA)
+        bodies, digest = [], bytes(32)
         for n in range(batches):
             numbers = range(n * BATCH_EVENTS, (n + 1) * BATCH_EVENTS)
-            events = [[f"5f0e8f9a2b7c4d10-{i:010d}", "bench", EVENT_TYPE, *nth(i), data] for i in numbers]
+            events = [
+                [f"5f0e8f9a2b7c4d10-{i:010d}", "bench", EVENT_TYPE, *nth(i), json.dumps(data(i))] for i in numbers
+            ]
             batch = {"agent_id": self.agent_id, "epoch": epoch, "batch_no": n + 1, "prev_digest": digest}
             digest = hashlib.sha256(digest + msgpack.packb(events)).digest()
             batch |= {"digest": digest, "backlog": 0, "oldest_pending_us": None, "events": events}
