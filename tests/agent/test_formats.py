@@ -129,7 +129,7 @@ MSGPACK_CALL = b"\x83\xa4type\xa4call\xa7subject\xa4acme\xa4data"
         (b"\x81\xa1n\xd4\x05x", "no extension types"),
         (b"\x81\xa1n\xd6\xff\0\0\0\0", "no extension types"),
         (b"\x81\xa1n\xa1\xff", "must be MessagePack"),
-        (b"\x91" * 500 + b"\x90", "deeper than 16"),
+        (b"\x81\xa1a" + b"\x91" * 500 + b"\x90", "deeper than 16"),
     ],
     ids=["nan", "infinity", "number-key", "binary", "extension", "timestamp", "utf-8", "depth"],
 )

@@ -1,0 +1,48 @@
+"""The agent's figures as Prometheus text.
+
+The hot path only counts in plain integers; names, help and labels are put to them here, when somebody looks. Through
+`prometheus_client`'s own counters each event would cost a microsecond more.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sidemeter.state import AgentState
+
+__all__ = ["exposition"]
+
+
+class _Snapshot(Collector):
+    """What one scrape reads."""
+
+    def __init__(self, state: AgentState, answered: Mapping[tuple[str, int], int]) -> None:
+        self._state = state
+        self._answered = answered
+
+    def collect(self) -> Iterable[Metric]:
+        """Each field of the state as its metadata says, then the answers."""
+        for each in fields(self._state):
+            family = CounterMetricFamily if each.metadata["kind"] == "counter" else GaugeMetricFamily
+            value = getattr(self._state, each.name)
+            yield family(f"sidemeter_agent_{each.name}", each.metadata["help"], value=value)
+        answers = CounterMetricFamily(
+            "sidemeter_http_answers", "Answers by route and status.", labels=["route", "status"]
+        )
+        for (route, status), count in self._answered.items():
+            answers.add_metric([route, str(status)], count)
+        yield answers
+
+
+def exposition(state: AgentState, answered: Mapping[tuple[str, int], int]) -> bytes:
+    """The Prometheus text of a snapshot, and of HTTP answers counted by route and status.
+
+    >>> print(exposition(AgentState(ready=True), {("/v1/check", 200): 2}).decode().splitlines()[-1])
+    sidemeter_http_answers_total{route="/v1/check",status="200"} 2.0
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(state, answered))
+    return generate_latest(registry)

@@ -1,0 +1,41 @@
+"""The agent's figures: one snapshot of plain numbers, for `/metrics`, `/readyz` and whoever looks."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["AgentState"]
+
+
+def _counter(help_text: str) -> Any:
+    return field(default=0, metadata={"kind": "counter", "help": help_text})
+
+
+def _gauge(help_text: str) -> Any:
+    return field(default=0, metadata={"kind": "gauge", "help": help_text})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """One agent at one moment. Each field is also a metric, `sidemeter_agent_<field>`, counters with `_total`.
+
+    >>> AgentState(ready=True, backlog_events=3).backlog_events
+    3
+    """
+
+    ready: bool = _gauge("1 while events are taken.")
+    connected: bool = _gauge("1 while the control plane answers.")
+    epoch: int = _gauge("The agent's epoch at the control plane; 0 before the first contact.")
+    pending_events: int = _gauge("Accepted events in memory, not yet on disk.")
+    backlog_events: int = _gauge("Events on disk that the control plane has not yet counted.")
+    oldest_backlog_us: int = _gauge("When the oldest of them happened, microseconds since 1970; 0 when there is none.")
+    buffer_bytes: int = _gauge("Size of the buffer on disk.")
+    recorded_events: int = _counter("Events made durable since the start.")
+    duplicate_events: int = _counter("Events that were already there.")
+    refused_events: int = _counter("Events refused because the buffer, the disk or the agent took none.")
+    commits: int = _counter("Commits of the buffer: recorded events over commits is the size of a group.")
+    sent_events: int = _counter("Events that the control plane counted.")
+    sent_batches: int = _counter("Batches that the control plane answered.")
+    failed_sends: int = _counter("Requests to the control plane that brought no usable answer.")
+    dead_letters: int = _counter("Events that the control plane accepted and could not count.")
+    checks: int = _counter("Decisions made.")
+    denials: int = _counter("Decisions that said no.")

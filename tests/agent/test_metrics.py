@@ -1,0 +1,27 @@
+"""Metrics: every figure of the snapshot is there, with its help and its kind."""
+
+import dataclasses
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sidemeter.metrics import exposition
+from sidemeter.state import AgentState
+
+FIELDS = dataclasses.fields(AgentState)
+
+
+@pytest.mark.parametrize("name", [each.name for each in FIELDS])
+def test_every_figure_is_told_with_its_help(name: str) -> None:
+    state = AgentState(**{each.name: number for number, each in enumerate(FIELDS)})
+    families = {family.name: family for family in text_string_to_metric_families(exposition(state, {}).decode())}
+    family = families[f"sidemeter_agent_{name}"]
+    assert family.documentation
+    assert [sample.value for sample in family.samples] == [getattr(state, name)]
+    assert family.samples[0].name.endswith("_total") is (family.type == "counter")
+
+
+def test_answers_are_told_by_route_and_status() -> None:
+    text = exposition(AgentState(), {("/v1/events", 202): 3, ("/v1/events", 422): 1}).decode()
+    assert 'sidemeter_http_answers_total{route="/v1/events",status="202"} 3.0' in text
+    assert 'sidemeter_http_answers_total{route="/v1/events",status="422"} 1.0' in text
