@@ -23,10 +23,11 @@ class Gate:
     The lookup goes by the secret's SHA-256, so its time says nothing of the secret.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, remembered: int = MAX_CACHED_KEYS) -> None:
         self._database = database
         self._clock = clock
         self._known: OrderedDict[bytes, Key] = OrderedDict()
+        self._remembered = remembered
         self._revocations = 0
 
     async def admit(self, authorization: str | None, *enough: Scope) -> Key:
@@ -105,6 +106,6 @@ class Gate:
             # A key read before a revocation must not be remembered after it.
             if key is not None and revocations == self._revocations:
                 self._known[hashed] = key
-                if len(self._known) > MAX_CACHED_KEYS:
+                if len(self._known) > self._remembered:
                     self._known.popitem(last=False)
         return key

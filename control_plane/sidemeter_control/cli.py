@@ -1,0 +1,178 @@
+"""The command `sidemeter-control`: run the control plane, and look after its database and keys."""
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from sidemeter_control.errors import ControlError, SettingsError
+from sidemeter_control.settings import ENVIRON_PREFIX, Settings
+
+__all__ = ["main"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FAILED, WRONG_USE = 1, 2
+NOT_OPTIONS = frozenset({"admin_key"})  # everybody on the host can read a command line
+SCOPES = ("AGENT", "READ", "WRITE", "ADMIN")
+
+
+@click.group(help=__doc__)
+@click.version_option(importlib.metadata.version("sidemeter"), prog_name="sidemeter-control")
+def main() -> None:
+    """Every command exits 0 when done, 1 when it failed, 2 when it was called wrongly."""
+
+
+def _settings_options(*names: str) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for each in reversed(dataclasses.fields(Settings)):
+            if each.name not in NOT_OPTIONS and (not names or each.name in names):
+                text = f"{each.metadata['help']} [{ENVIRON_PREFIX}{each.name.upper()}; default {each.default}]"
+                command = click.option("--" + each.name.replace("_", "-"), each.name, metavar="VALUE", help=text)(
+                    command
+                )
+        return command
+
+    return decorate
+
+
+@main.command()
+@_settings_options()
+def serve(**options: str | None) -> None:
+    """Serve GraphQL, agents and pages until SIGTERM or SIGINT.
+
+    Makes and migrates the database. The first start prints an admin key, once, unless SIDEMETER_ADMIN_KEY gives it.
+    Prints one line once requests are taken; logs to stderr, one JSON object a line.
+    """
+    settings = _settings(options)
+    _log_json_lines()
+    from sidemeter_control.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
+
+    try:
+        run(settings, click.echo)
+    except (ControlError, OSError) as exc:
+        _fail(str(exc), FAILED)
+
+
+@main.command()
+@_settings_options("database")
+def migrate(**options: str | None) -> None:
+    """Make the database, or bring it to this version's schema; `serve` does so too."""
+    _with_database(_settings(options), _nothing_more)
+    click.echo("the database is up to date")
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys while the control plane is stopped; GraphQL does it while it runs."""
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
+@_settings_options("database")
+def create_key(name: str, scopes: tuple[str, ...], **options: str | None) -> None:
+    """Make a key called NAME and print its secret, which is never shown again."""
+    from sidemeter_control.api.auth import Gate  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+    from sidemeter_control.store.keys import Scope  # noqa: PLC0415
+
+    async def make(database: Any) -> str:
+        _, secret = await Gate(database, SystemClock()).make(name, frozenset(map(Scope, scopes)), None)
+        return secret
+
+    click.echo(_with_database(_settings(options), make))
+
+
+@keys.command("list")
+@_settings_options("database")
+def list_keys(**options: str | None) -> None:
+    """Print every key, one JSON object a line, without secrets."""
+    from sidemeter_control.store import keys as stored  # noqa: PLC0415
+
+    async def read(database: Any) -> list[Any]:
+        async with database.read() as conn:
+            return await stored.every(conn)
+
+    for key in _with_database(_settings(options), read):
+        scopes = sorted(scope.value for scope in key.scopes)
+        state = "revoked" if key.revoked_at_us is not None else "in force"
+        click.echo(json.dumps({"id": key.id, "name": key.name, "scopes": scopes, "state": state}))
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@_settings_options("database")
+def revoke_key(key_id: str, **options: str | None) -> None:
+    """End the key with the id KEY_ID for good."""
+    from sidemeter_control.api.auth import Gate  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+
+    _with_database(_settings(options), lambda database: Gate(database, SystemClock()).revoke(key_id))
+    click.echo(f"{key_id} is revoked")
+
+
+def _settings(options: dict[str, str | None]) -> Settings:
+    try:
+        return Settings.from_environ(os.environ, **options)
+    except SettingsError as exc:
+        name = "--" + exc.field.replace("_", "-") if exc.field in options else exc.field
+        _fail(f"{name}: {exc.rule}", WRONG_USE)
+
+
+def _with_database(settings: Settings, act: Callable[[Any], Awaitable[Any]]) -> Any:
+    """What `act` returns of the open, migrated database, or the end of the command with its error."""
+    from sidemeter_control.store.database import Database  # noqa: PLC0415 -- help does not need it
+
+    async def acting() -> Any:
+        database = await Database.open(settings.database)
+        try:
+            await database.migrate()
+            return await act(database)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(acting())
+    except ControlError as exc:
+        _fail(str(exc), FAILED)
+
+
+async def _nothing_more(_: object) -> None:
+    """Opening and migrating was all."""
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"sidemeter-control: {message}", err=True)
+    sys.exit(code)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line, for whatever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log_json_lines() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("uvicorn", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

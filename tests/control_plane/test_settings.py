@@ -1,0 +1,64 @@
+"""Settings of the control plane: every wrong value is refused by name and rule."""
+
+import pytest
+
+from sidemeter_control.errors import SettingsError
+from sidemeter_control.settings import Settings, host_and_port
+
+
+def test_nothing_set_gives_the_documented_defaults() -> None:
+    settings = Settings.from_environ({})
+    assert (settings.database, settings.listen, settings.admin_key) == (
+        "sqlite:///sidemeter.db",
+        "127.0.0.1:8780",
+        None,
+    )
+
+
+def test_an_option_goes_before_the_environment() -> None:
+    settings = Settings.from_environ({"SIDEMETER_LISTEN": "127.0.0.1:1"}, listen="127.0.0.1:2")
+    assert settings.listen == "127.0.0.1:2"
+
+
+def test_an_empty_variable_counts_as_absent() -> None:
+    assert Settings.from_environ({"SIDEMETER_ADMIN_KEY": ""}).admin_key is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "rule"),
+    [
+        ("SIDEMETER_DATABASE", "mysql://x", "must be sqlite:///PATH"),
+        ("SIDEMETER_DATABASE", "sqlite:///", "must be sqlite:///PATH"),
+        ("SIDEMETER_LISTEN", "127.0.0.1", "must be HOST:PORT"),
+        ("SIDEMETER_LISTEN", "127.0.0.1:65536", "port from 0 to 65535"),
+        ("SIDEMETER_LISTEN", "example:80", "an IP address or localhost"),
+        ("SIDEMETER_ADMIN_KEY", "two words", "without spaces"),
+        ("SIDEMETER_ADMIN_KEY", "x" * 257, "1 to 256"),
+        ("SIDEMETER_MAX_FUTURE_S", "-1", "whole number from 0 to 31536000"),
+        ("SIDEMETER_SYNC_INTERVAL_MS", "49", "from 50 to 60000"),
+        ("SIDEMETER_DRAIN_S", "soon", "from 0 to 600"),
+    ],
+)
+def test_a_wrong_variable_is_refused_by_name_and_rule(variable: str, text: str, rule: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environ({variable: text})
+    assert refused.value.field == variable
+    assert rule in refused.value.rule
+
+
+def test_a_wrong_option_is_refused_by_its_own_name() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environ({}, drain_s="601")
+    assert refused.value.field == "drain_s"
+
+
+def test_the_admin_key_never_shows() -> None:
+    assert "hunter2" not in repr(Settings.from_environ({"SIDEMETER_ADMIN_KEY": "hunter2"}))
+
+
+@pytest.mark.parametrize(
+    ("listen", "parts"),
+    [("[::1]:80", ("::1", 80)), ("localhost:0", ("127.0.0.1", 0)), ("0.0.0.0:8780", ("0.0.0.0", 8780))],
+)
+def test_an_address_is_split_into_host_and_port(listen: str, parts: tuple[str, int]) -> None:
+    assert host_and_port(listen) == parts
