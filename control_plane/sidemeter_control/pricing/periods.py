@@ -7,7 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from zoneinfo import ZoneInfo
 
-__all__ = ["EVER", "Interval", "Period", "Recurrence"]
+from sidemeter_control.errors import InvalidInput
+
+__all__ = ["EVER", "Interval", "Period", "Recurrence", "check_instant"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -43,9 +45,25 @@ class Period:
         end = self.end_us if end_us is None else min(self.end_us, end_us)
         return Period(max(self.start_us, start_us), end)
 
+    def days(self, time_zone: str) -> tuple[date, date]:
+        """Its first and its last day on the zone's calendar."""
+        zone = ZoneInfo(time_zone)
+        first, last = (_EPOCH + timedelta(microseconds=at) for at in (self.start_us, self.end_us - 1))
+        return first.astimezone(zone).date(), last.astimezone(zone).date()
+
 
 EVER = Period(-62_135_596_800_000_000, 253_402_300_800_000_000)
 """Every instant that can be written down: the years 1 to 9999."""
+
+
+LATEST_US = 221_845_392_000_000_000
+"""The year 9000: periods that begin before it end within the years that can be written down."""
+
+
+def check_instant(field: str, at_us: int) -> None:
+    """Raise InvalidInput for `field` unless periods can be laid around the instant."""
+    if not 0 <= at_us < LATEST_US:
+        raise InvalidInput(field, "must lie between the years 1970 and 9000")
 
 
 @dataclass(frozen=True, slots=True)

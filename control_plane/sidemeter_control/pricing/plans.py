@@ -1,5 +1,6 @@
 """Plans: immutable versions of a price list, and what it lets its subscribers use."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "PlanSpec",
     "ResetPeriod",
     "check_key",
+    "check_trial_days",
     "read_charges",
     "read_plan",
 ]
@@ -32,6 +34,8 @@ MAX_CHARGES = 200
 MAX_ENTITLEMENTS = 500
 MAX_INTERVAL_COUNT = {Interval.DAY: 366, Interval.WEEK: 53, Interval.MONTH: 36, Interval.QUARTER: 12, Interval.YEAR: 5}
 MAX_TRIAL_DAYS = 730
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
 
 class EntitlementKind(Enum):
@@ -114,8 +118,7 @@ def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
     longest = MAX_INTERVAL_COUNT[spec.interval]
     if not 1 <= spec.interval_count <= longest:
         raise InvalidInput("intervalCount", f"must be from 1 to {longest} for {spec.interval.value}")
-    if not 0 <= spec.trial_days <= MAX_TRIAL_DAYS:
-        raise InvalidInput("trialDays", f"must be from 0 to {MAX_TRIAL_DAYS}")
+    check_trial_days("trialDays", spec.trial_days)
     return Plan(
         spec.key,
         version,
@@ -161,8 +164,14 @@ def _check_entitlement(path: str, spec: EntitlementSpec) -> None:
 
 def check_key(field: str, key: str) -> None:
     """Raise InvalidInput for `field` unless `key` is a name that people and URLs can carry."""
-    if not 1 <= len(key) <= 128 or not key.isprintable() or key != key.strip():
-        raise InvalidInput(field, "must be 1 to 128 printable characters without blanks at the ends")
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(field, "must be 1 to 128 letters, digits and . _ : -, beginning with a letter or digit")
+
+
+def check_trial_days(field: str, days: int) -> None:
+    """Raise InvalidInput for `field` unless a trial may last so many days."""
+    if not 0 <= days <= MAX_TRIAL_DAYS:
+        raise InvalidInput(field, f"must be from 0 to {MAX_TRIAL_DAYS}")
 
 
 def _check_unique(path: str, keys: Iterable[str]) -> None:

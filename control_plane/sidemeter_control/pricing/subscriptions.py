@@ -6,10 +6,12 @@ from enum import Enum
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.pricing.charges import Charge, ChargeSpec
-from sidemeter_control.pricing.periods import Period, Recurrence
-from sidemeter_control.pricing.plans import Plan, read_charges
+from sidemeter_control.pricing.periods import Period, Recurrence, check_instant
+from sidemeter_control.pricing.plans import Plan, check_trial_days, read_charges
 
-__all__ = ["Subscribed", "Subscription", "SubscriptionStatus"]
+__all__ = ["SubscribeSpec", "Subscribed", "Subscription", "SubscriptionStatus", "new_subscription"]
+
+_DAY_US = 86_400_000_000
 
 
 class SubscriptionStatus(Enum):
@@ -19,6 +21,19 @@ class SubscriptionStatus(Enum):
     TRIALING = "TRIALING"
     ACTIVE = "ACTIVE"
     ENDED = "ENDED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscribeSpec:
+    """A subscription to be made. Absent: the newest version, from now on, anchored where billing starts, the plan's trial."""
+
+    customer: str
+    plan: str
+    version: int | None = None
+    start_at_us: int | None = None
+    anchor_us: int | None = None
+    overrides: tuple[ChargeSpec, ...] = ()
+    trial_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,29 @@ class Subscribed:
         wanted = Period(from_us, to_us).clipped(own.billed_from_us, own.end_at_us)
         for period in self.recurrence.meeting(wanted.start_us, wanted.end_us):
             yield period.clipped(own.billed_from_us, own.end_at_us)
+
+
+def new_subscription(spec: SubscribeSpec, plan: Plan, subscription_id: str, now_us: int) -> Subscription:
+    """The subscription to `plan` that `spec` describes; InvalidInput names what is wrong."""
+    start_us = now_us if spec.start_at_us is None else spec.start_at_us
+    trial_days = plan.trial_days if spec.trial_days is None else spec.trial_days
+    check_trial_days("trialDays", trial_days)
+    trial_end_us = start_us + trial_days * _DAY_US if trial_days else None
+    anchor_us = spec.anchor_us if spec.anchor_us is not None else trial_end_us or start_us
+    check_instant("startAt", start_us)
+    check_instant("anchor", anchor_us)
+    return Subscription(
+        id=subscription_id,
+        customer_key=spec.customer,
+        plan_key=plan.key,
+        plan_version=plan.version,
+        start_at_us=start_us,
+        end_at_us=None,
+        anchor_us=anchor_us,
+        trial_end_us=trial_end_us,
+        overrides=spec.overrides,
+        created_at_us=now_us,
+    )
 
 
 def _charges(plan: Plan, overrides: tuple[ChargeSpec, ...]) -> tuple[Charge, ...]:

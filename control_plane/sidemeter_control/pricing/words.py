@@ -1,6 +1,7 @@
 """The words of a price: every sentence that a customer reads on a line, in one place and, so far, in English."""
 
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
 __all__ = ["Words"]
@@ -46,6 +47,11 @@ class Words:
     def billed_before(self, quantity: Decimal) -> str:
         """What an earlier slice of the period has billed already."""
         return f"less {self._amount(quantity)} billed before"
+
+    @staticmethod
+    def in_period(name: str, first: date, last: date) -> str:
+        """A line among others of the same name, told apart by its days."""
+        return f"{name}, {first} to {last}"
 
     def _amount(self, quantity: Decimal) -> str:
         return f"{_grouped(quantity)} {self.unit}"
