@@ -7,8 +7,9 @@ from decimal import Decimal
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.periods import EVER, Interval, Period, Recurrence
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
+from sidemeter_control.pricing.subscriptions import Subscribed
 
-__all__ = ["Entitlement", "QuotaAnswer", "answer", "most_permissive", "reset_period"]
+__all__ = ["Entitlement", "QuotaAnswer", "answer", "granted", "most_permissive", "reset_period"]
 
 _CALENDAR = {
     ResetPeriod.DAY: Interval.DAY,
@@ -46,6 +47,17 @@ class QuotaAnswer:
     period_start_us: int | None
     resets_at_us: int | None
     as_of_us: int
+
+
+def granted(own: Iterable[Subscribed], time_zone: str, at_us: int) -> dict[str, Entitlement]:
+    """What a customer's subscriptions (the oldest first) grant at an instant, by feature key in their order."""
+    offers: dict[str, list[Entitlement]] = {}
+    for each in own:
+        if each.subscription.is_active_at(at_us):
+            for spec in each.plan.entitlements:
+                period = reset_period(spec.reset, each.period_at(at_us), time_zone, at_us)
+                offers.setdefault(spec.feature, []).append(Entitlement(spec, period))
+    return {feature: most_permissive(offered) for feature, offered in sorted(offers.items())}
 
 
 def reset_period(reset: ResetPeriod, billing_period: Period, time_zone: str, at_us: int) -> Period:
