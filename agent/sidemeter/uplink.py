@@ -1,0 +1,227 @@
+"""HTTP: the only module that knows httpx, and the three messages that the agent sends to the control plane."""
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import httpx
+import msgspec
+
+from sidemeter.batches import Batch, BatchAnswer
+from sidemeter.errors import Unacceptable, Unreachable
+from sidemeter.limits import Limit
+
+__all__ = ["Answer", "BatchMessage", "Hello", "HelloAnswer", "Link", "Seen", "Sync", "SyncAnswer", "Uplink", "encode"]
+
+PROTOCOL: Final = "1"
+COMPRESS_FROM_BYTES: Final = 1024
+MAX_RETRY_AFTER_S: Final = 3600.0
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, whatever its status. Names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """What `Retry-After` asks for, in seconds, if it says so in seconds."""
+        text = self.headers.get("retry-after", "")
+        return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
+
+
+class Link:
+    """One place to talk HTTP to: a base URL, or a Unix socket. One pool of connections.
+
+    Raises `Unreachable` for whatever keeps an answer from coming; every answer that comes is returned.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        socket: Path | None = None,
+        timeout_s: float = 10.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket is not None else None
+        self._where = url if url is not None else str(socket)
+        self._client = httpx.AsyncClient(
+            base_url=url if url is not None else "http://localhost",
+            transport=transport,
+            timeout=timeout_s,
+            headers=headers,
+        )
+
+    async def request(
+        self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send one request and read its whole answer."""
+        try:
+            answer = await self._client.request(method, path, content=body, headers=headers)
+        except (httpx.HTTPError, httpx.StreamError) as exc:
+            raise Unreachable(f"{self._where}: {type(exc).__name__} {exc}") from exc
+        return Answer(answer.status_code, dict(answer.headers), answer.content)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """An agent presents itself. The same `hello_id` gets the same epoch, however often it is sent."""
+
+    agent_id: str
+    hello_id: str
+    boot_id: str
+    previous_epoch: int | None
+    service: str
+    version: str
+
+
+class HelloAnswer(msgspec.Struct, frozen=True):
+    """The epoch that the agent numbers its batches in, and the bounds the control plane announces."""
+
+    status: Literal["OK"]
+    epoch: int
+    next_batch_no: int
+    generation: str
+    sync_interval_ms: int
+    max_batch_events: int
+    max_batch_bytes: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The state of limits that the agent saw last."""
+
+    generation: str
+    state_version: int
+
+
+class Sync(msgspec.Struct, frozen=True):
+    """A question for the limits of some subjects. Leases have their place here; there are none yet."""
+
+    agent_id: str
+    epoch: int
+    sync_seq: int
+    nonce: bytes | None
+    seen: Seen | None
+    subjects: tuple[str, ...]
+    leases: tuple[()]
+    backlog: int
+    oldest_pending_us: int | None
+
+
+class SyncAnswer(msgspec.Struct, frozen=True):
+    """Each subject's limits, and up to which batch of this agent's epoch their totals count."""
+
+    status: Literal["OK", "FENCED", "UNKNOWN_EPOCH"]
+    generation: str
+    state_version: int
+    as_of_us: int
+    counted_batch_no: int
+    next_sync_ms: int
+    subjects: dict[str, tuple[str, ...]]
+    limits: tuple[Limit, ...]
+
+
+class BatchMessage(msgspec.Struct, frozen=True):
+    """A sealed batch under way; `backlog` counts the events that wait behind it."""
+
+    agent_id: str
+    epoch: int
+    batch_no: int
+    prev_digest: bytes
+    digest: bytes
+    backlog: int
+    oldest_pending_us: int | None
+    events: msgspec.Raw
+
+    @classmethod
+    def of(
+        cls, agent_id: str, batch: Batch, events: bytes, *, backlog: int, oldest_pending_us: int | None
+    ) -> "BatchMessage":
+        """The message that carries `batch`, whose encoded events go in as they are."""
+        return cls(
+            agent_id=agent_id,
+            epoch=batch.epoch,
+            batch_no=batch.batch_no,
+            prev_digest=batch.prev_digest,
+            digest=batch.digest,
+            backlog=backlog,
+            oldest_pending_us=oldest_pending_us,
+            events=msgspec.Raw(events),
+        )
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+"""A message as the wire carries it."""
+
+
+class Uplink:
+    """The control plane, as the agent sees it.
+
+    Every method raises `Unreachable` when the answer says "later" or does not come, and `Unacceptable` when it says
+    "never like this".
+    """
+
+    def __init__(self, link: Link, *, api_key: str, compress: bool) -> None:
+        self._link = link
+        self._compress = compress
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Content-Type": "application/msgpack",
+            "Sidemeter-Protocol": PROTOCOL,
+        }
+
+    async def hello(self, hello: Hello) -> HelloAnswer:
+        """Present the agent; get its epoch."""
+        return _decoded(await self._post("/agent/v1/hello", encode(hello)), HelloAnswer)
+
+    async def batch(self, message: BatchMessage) -> BatchAnswer:
+        """Send a sealed batch. One too large for the door is `REFUSED` like any other."""
+        answer = await self._post("/agent/v1/batch", encode(message))
+        if answer.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return BatchAnswer("REFUSED", message.batch_no, "too large for the control plane")
+        return _decoded(answer, BatchAnswer)
+
+    async def sync(self, sync: Sync) -> SyncAnswer:
+        """Ask for limits."""
+        return _decoded(await self._post("/agent/v1/sync", encode(sync)), SyncAnswer)
+
+    async def _post(self, path: str, body: bytes) -> Answer:
+        headers = self._headers
+        if self._compress and len(body) > COMPRESS_FROM_BYTES:
+            body, headers = gzip.compress(body, 1, mtime=0), headers | {"Content-Encoding": "gzip"}
+        return await self._link.request("POST", path, body=body, headers=headers)
+
+
+def _decoded(answer: Answer, shape: type[T]) -> T:
+    if answer.status in {408, 429} or answer.status >= 500:
+        raise Unreachable(f"the control plane answered {answer.status}", retry_after_s=answer.retry_after_s)
+    if answer.status != httpx.codes.OK:
+        raise Unacceptable(f"the control plane answered {answer.status}: {_problem(answer)}")
+    try:
+        return msgspec.msgpack.decode(answer.body, type=shape)
+    except msgspec.MsgspecError as exc:
+        raise Unacceptable(f"the control plane's answer cannot be read: {exc}") from exc
+
+
+class _Problem(msgspec.Struct):
+    code: str = ""
+    detail: str = ""
+
+
+def _problem(answer: Answer) -> str:
+    try:
+        problem = msgspec.json.decode(answer.body, type=_Problem)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "no reason given"
+    return f"{problem.code} {problem.detail}".strip()
