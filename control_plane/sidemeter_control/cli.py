@@ -176,3 +176,7 @@ def _log_json_lines() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("uvicorn", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()
