@@ -13,16 +13,16 @@ import msgspec
 
 from sidemeter.errors import InvalidInput
 from sidemeter.events import Receipt
-from sidemeter.limits import Decision, QuotaView
+from sidemeter.limits import Decision, Enforcement, Kind, QuotaView
 
 __all__ = [
     "Accepted",
+    "DecisionAnswer",
     "Problem",
     "Quota",
+    "Quotas",
     "Rejection",
-    "decode_decision",
     "encode",
-    "encode_decision",
     "rfc_3339",
     "unix_us",
 ]
@@ -78,7 +78,14 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
         return cls(f"urn:sidemeter:problem:{code}", HTTPStatus(status).phrase, status, detail, code, errors or [])
 
 
-class _DecisionAnswer(msgspec.Struct, frozen=True):
+class DecisionAnswer(msgspec.Struct, frozen=True):
+    """The JSON of a `Decision`.
+
+    >>> decision = Decision(True, "unlimited", "acme", as_of_us=1_767_225_600_000_001)
+    >>> DecisionAnswer.of(decision).as_of, DecisionAnswer.of(decision).decision() == decision
+    ('2026-01-01T00:00:00.000001Z', True)
+    """
+
     allowed: bool
     reason: str
     subject: str
@@ -92,14 +99,49 @@ class _DecisionAnswer(msgspec.Struct, frozen=True):
     policy_version: int | None
     receipt: Receipt | None
 
+    @classmethod
+    def of(cls, decision: Decision) -> "DecisionAnswer":
+        """The answer that shows `decision`."""
+        return cls(
+            allowed=decision.allowed,
+            reason=decision.reason,
+            subject=decision.subject,
+            feature=decision.feature,
+            limit=decision.limit,
+            used=decision.used,
+            remaining=decision.remaining,
+            wait_s=decision.wait_s,
+            resets_at=_text_of(decision.resets_at_us),
+            as_of=_text_of(decision.as_of_us),
+            policy_version=decision.policy_version,
+            receipt=decision.receipt,
+        )
+
+    def decision(self) -> Decision:
+        """The decision it shows."""
+        return Decision(
+            allowed=self.allowed,
+            reason=self.reason,
+            subject=self.subject,
+            feature=self.feature,
+            limit=self.limit,
+            used=self.used,
+            remaining=self.remaining,
+            wait_s=self.wait_s,
+            resets_at_us=_us_of(self.resets_at),
+            as_of_us=_us_of(self.as_of),
+            policy_version=self.policy_version,
+            receipt=self.receipt,
+        )
+
 
 class Quota(msgspec.Struct, frozen=True):
-    """The JSON of one `QuotaView`."""
+    """The JSON of a `QuotaView`; `value` is JSON in JSON."""
 
     customer: str
     feature: str
-    kind: str
-    enforcement: str
+    kind: Kind
+    enforcement: Enforcement
     value: msgspec.Raw
     limit: Decimal | None
     used: Decimal | None
@@ -120,73 +162,54 @@ class Quota(msgspec.Struct, frozen=True):
             limit=view.limit,
             used=view.used,
             remaining=view.remaining,
-            resets_at=_optional_rfc_3339(view.resets_at_us),
+            resets_at=_text_of(view.resets_at_us),
             as_of=rfc_3339(view.as_of_us),
             policy_version=view.policy_version,
         )
 
-
-_decision: Final = msgspec.json.Decoder(_DecisionAnswer).decode
-
-
-def encode_decision(decision: Decision) -> bytes:
-    """The JSON of a decision."""
-    return encode(
-        _DecisionAnswer(
-            decision.allowed,
-            decision.reason,
-            decision.subject,
-            decision.feature,
-            decision.limit,
-            decision.used,
-            decision.remaining,
-            decision.wait_s,
-            _optional_rfc_3339(decision.resets_at_us),
-            _optional_rfc_3339(decision.as_of_us),
-            decision.policy_version,
-            decision.receipt,
+    def view(self) -> QuotaView:
+        """The view it shows."""
+        value = str(self.value, "utf-8")
+        return QuotaView(
+            customer=self.customer,
+            feature=self.feature,
+            kind=self.kind,
+            enforcement=self.enforcement,
+            value=None if value == "null" else value,
+            limit=self.limit,
+            used=self.used,
+            remaining=self.remaining,
+            resets_at_us=_us_of(self.resets_at),
+            as_of_us=unix_us(self.as_of),
+            policy_version=self.policy_version,
         )
-    )
 
 
-def decode_decision(body: bytes) -> Decision:
-    """The decision of such JSON; raises msgspec.DecodeError for anything else.
+class Quotas(msgspec.Struct, frozen=True):
+    """What an agent knows of one subject's limits."""
 
-    >>> decision = Decision(True, "unlimited", "acme", as_of_us=1_767_225_600_000_001)
-    >>> decode_decision(encode_decision(decision)) == decision
-    True
-    """
-    answer = _decision(body)
-    return Decision(
-        allowed=answer.allowed,
-        reason=answer.reason,
-        subject=answer.subject,
-        feature=answer.feature,
-        limit=answer.limit,
-        used=answer.used,
-        remaining=answer.remaining,
-        wait_s=answer.wait_s,
-        resets_at_us=None if answer.resets_at is None else unix_us(answer.resets_at),
-        as_of_us=None if answer.as_of is None else unix_us(answer.as_of),
-        policy_version=answer.policy_version,
-        receipt=answer.receipt,
-    )
+    subject: str
+    quotas: list[Quota]
 
 
 @functools.lru_cache(maxsize=1024)
-def rfc_3339(unix_us: int) -> str:
+def rfc_3339(instant_us: int) -> str:
     """An instant, given in microseconds since 1970, as text in UTC.
 
     >>> rfc_3339(1_767_225_600_000_000)
     '2026-01-01T00:00:00Z'
     """
-    return (_EPOCH + unix_us * _MICROSECOND).isoformat().replace("+00:00", "Z")
-
-
-def _optional_rfc_3339(unix_us: int | None) -> str | None:
-    return None if unix_us is None else rfc_3339(unix_us)
+    return (_EPOCH + instant_us * _MICROSECOND).isoformat().replace("+00:00", "Z")
 
 
 def unix_us(text: str) -> int:
     """The inverse of `rfc_3339`."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+
+
+def _text_of(instant_us: int | None) -> str | None:
+    return None if instant_us is None else rfc_3339(instant_us)
+
+
+def _us_of(text: str | None) -> int | None:
+    return None if text is None else unix_us(text)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from sidemeter.answers import Accepted, Problem, Quota, Rejection, encode, encode_decision
+from sidemeter.answers import Accepted, DecisionAnswer, Problem, Quota, Quotas, Rejection, encode
 from sidemeter.errors import AgentStopped, BufferFull, InvalidInput, SidemeterError, StorageRefused
 from sidemeter.events import Event, Receipt
 from sidemeter.formats import Form, Reading, form_of, read_binary_event, read_check, read_event, read_events
@@ -92,14 +92,17 @@ class _Gone(Exception):
 
 
 class Api:
-    """The ASGI application of one agent. `answered` counts answers by route and status."""
+    """The ASGI application of one agent.
+
+    `at_work` requests are inside, `arriving_bytes` of bodies that come in pieces; `answered` counts by route and status.
+    """
 
     def __init__(self, agent: AgentVerbs, settings: Settings) -> None:
         self._agent = agent
         self._max_events = settings.max_array_events
         self._max_body = settings.max_body_bytes
-        self._at_work = 0
-        self._arriving = 0
+        self.at_work = 0
+        self.arriving_bytes = 0
         self._hot: dict[str, Verb] = {
             "/v1/events": self._events,
             "/v1/check": self._check,
@@ -123,7 +126,7 @@ class Api:
         if verb is None:
             await self._rest(scope, receive, send)
             return
-        self._at_work += 1
+        self.at_work += 1
         try:
             status, body = await verb(*await self._request(scope, receive))
             await _send(send, status, JSON_TYPE, body)
@@ -134,13 +137,13 @@ class Api:
         except _Gone:
             status = 499  # nobody reads it but the metric
         finally:
-            self._at_work -= 1
+            self.at_work -= 1
         self.answered[route, status] = self.answered.get((route, status), 0) + 1
 
     async def _request(self, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
         if scope["method"] != "POST":
             raise _Refused(405, "method_not_allowed", "this route takes POST", {"Allow": "POST"})
-        if self._at_work > MAX_REQUESTS:
+        if self.at_work > MAX_REQUESTS:
             raise _Refused(503, "busy", f"{MAX_REQUESTS} requests are at work", RETRY_AFTER)
         headers = dict(scope["headers"])
         if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -156,11 +159,11 @@ class Api:
         body, counted, more = bytearray(first), 0, True
         try:
             while True:
-                self._arriving += len(body) - counted
+                self.arriving_bytes += len(body) - counted
                 counted = len(body)
                 if counted > self._max_body:
                     raise self._too_large()
-                if self._arriving > MAX_BODIES * self._max_body:
+                if self.arriving_bytes > MAX_BODIES * self._max_body:
                     raise _Refused(503, "busy", "too many large requests at once", RETRY_AFTER)
                 if not more:
                     return bytes(body)
@@ -168,7 +171,7 @@ class Api:
                 body += _piece(message)
                 more = message["more_body"]
         finally:
-            self._arriving -= counted
+            self.arriving_bytes -= counted
 
     def _too_large(self) -> _Refused:
         return _Refused(413, "too_large", f"a body must be at most {self._max_body} bytes")
@@ -193,12 +196,12 @@ class Api:
         decision = self._agent.check(asked.subject, asked.feature, quantity)
         if decision.reason == "unknown_subject" and await self._agent.learn(asked.subject):
             decision = self._agent.check(asked.subject, asked.feature, quantity)
-        return 200, encode_decision(decision)
+        return 200, encode(DecisionAnswer.of(decision))
 
     async def _consume(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
         binary = b"ce-specversion" in headers
         event = _binary_event(headers, body) if binary else read_event(_form(headers), body)
-        return 200, encode_decision(await self._agent.consume_event(event))
+        return 200, encode(DecisionAnswer.of(await self._agent.consume_event(event)))
 
     async def _quota(self, request: Request) -> Response:
         subject = request.path_params["subject"]
@@ -207,8 +210,7 @@ class Api:
             quotas = self._agent.quotas(subject)
         if quotas is None:
             return _problem_response(Problem.of(404, "unknown_subject", "the limits of this subject are not known"))
-        answer = {"subject": subject, "quotas": [Quota.of(view) for view in quotas]}
-        return Response(encode(answer), media_type=JSON_TYPE)
+        return Response(encode(Quotas(subject, [Quota.of(view) for view in quotas])), media_type=JSON_TYPE)
 
     async def _healthz(self, _: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type=JSON_TYPE)
