@@ -5,19 +5,18 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.events import MAX_SUBJECT
 from sidemeter_control.money import check_currency
 
 __all__ = [
     "MAX_METADATA_BYTES",
     "MAX_NAME_CHARS",
     "MAX_SUBJECTS",
-    "MAX_SUBJECT_CHARS",
     "Customer",
     "check_time_zone",
     "new_customer",
 ]
 
-MAX_SUBJECT_CHARS = 256
 MAX_NAME_CHARS = 256
 # Usage is folded over a customer's subjects, one range of rollups each.
 MAX_SUBJECTS = 1_000
@@ -61,6 +60,8 @@ def new_customer(
     sidemeter_control.errors.InvalidInput: timeZone: 'Berlin' is not a time zone of the IANA database
     """
     _check_subject("key", key)
+    if not key.isprintable() or key != key.strip():
+        raise InvalidInput("key", "must be printable, without blanks at the ends")
     if name is not None and not 1 <= len(name) <= MAX_NAME_CHARS:
         raise InvalidInput("name", f"must be 1 to {MAX_NAME_CHARS} characters")
     if currency is not None:
@@ -84,7 +85,6 @@ def check_time_zone(field: str, name: str) -> None:
 
 
 def _check_subject(field: str, text: str) -> None:
-    if not 1 <= len(text) <= MAX_SUBJECT_CHARS:
-        raise InvalidInput(field, f"must be 1 to {MAX_SUBJECT_CHARS} characters")
-    if not text.isprintable() or text != text.strip():
-        raise InvalidInput(field, "must be printable, without blanks at the ends")
+    """Whatever events may name as their subject can be a customer's."""
+    if not 1 <= len(text) <= MAX_SUBJECT or "\0" in text:
+        raise InvalidInput(field, f"must be 1 to {MAX_SUBJECT} characters, none of them NUL")

@@ -1,0 +1,34 @@
+"""The register of customers."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.errors import Conflict
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.store import customers, plans, state, subscriptions
+from sidemeter_control.store.database import Database
+
+__all__ = ["upsert_customer"]
+
+
+async def upsert_customer(database: Database, customer: Customer) -> Customer:
+    """Write the customer, new or in place of the one with its key; a subject no longer listed is nobody's then.
+
+    Conflict when another customer has one of the subjects, because whose usage it is must never be open, and when the
+    customer pays in another currency already.
+    """
+    async with database.write() as conn:
+        for subject, owner in (await customers.owners(conn, customer.subjects)).items():
+            if owner != customer.key:
+                raise Conflict(f"subject {subject!r} belongs to customer {owner!r}")
+        await _check_currency(conn, customer)
+        await customers.put(conn, customer)
+        await state.config_changed(conn)
+        return (await customers.get(conn, [customer.key]))[customer.key]
+
+
+async def _check_currency(conn: AsyncConnection, customer: Customer) -> None:
+    own = (await subscriptions.of_customers(conn, [customer.key])).get(customer.key, ())
+    bought = await plans.get(conn, {(each.plan_key, each.plan_version) for each in own})
+    for plan in bought.values():
+        if customer.currency not in {None, plan.currency}:
+            raise Conflict(f"customer {customer.key!r} is subscribed to plan {plan.key!r}, which is in {plan.currency}")
