@@ -192,10 +192,9 @@ class Api:
 
     async def _check(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
         asked = read_check(_form(headers), body)
-        quantity = 1 if asked.quantity is None else asked.quantity
-        decision = self._agent.check(asked.subject, asked.feature, quantity)
+        decision = self._agent.check(asked.subject, asked.feature, asked.quantity)
         if decision.reason == "unknown_subject" and await self._agent.learn(asked.subject):
-            decision = self._agent.check(asked.subject, asked.feature, quantity)
+            decision = self._agent.check(asked.subject, asked.feature, asked.quantity)
         return 200, encode(DecisionAnswer.of(decision))
 
     async def _consume(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
