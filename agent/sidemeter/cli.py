@@ -1,0 +1,186 @@
+"""The command `sidemeter`: run the agent as a sidecar, or ask one from a shell."""
+
+import asyncio
+import dataclasses
+import importlib.metadata
+import json
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from sidemeter.answers import DecisionAnswer, encode
+from sidemeter.errors import InvalidInput, SettingsError, SidemeterError
+from sidemeter.events import Receipt
+from sidemeter.limits import Decision
+from sidemeter.settings import ENVIRON_PREFIX, Settings
+
+if TYPE_CHECKING:
+    from sidemeter.client import Client
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+Ask = Callable[["Client"], Awaitable[T]]
+
+FAILED, WRONG_USE, DENIED = 1, 2, 3
+NOT_OPTIONS = frozenset({"api_key"})  # everybody on the host can read a command line
+
+
+@click.group(help=__doc__)
+@click.version_option(importlib.metadata.version("sidemeter"), prog_name="sidemeter")
+def main() -> None:
+    """Every command exits 0 when done, 1 when it failed, 2 when it was called wrongly."""
+
+
+def _settings_options(command: Command) -> Command:
+    for each in reversed(dataclasses.fields(Settings)):
+        if each.name not in NOT_OPTIONS:
+            default = "" if each.default in (dataclasses.MISSING, None) else f"; default {each.default}"
+            text = f"{each.metadata['help']} [{ENVIRON_PREFIX}{each.name.upper()}{default}]"
+            command = click.option(_option_name(each.name), each.name, metavar="VALUE", help=text)(command)
+    return command
+
+
+def _option_name(setting: str) -> str:
+    return "--" + setting.replace("_", "-")
+
+
+@main.command()
+@_settings_options
+def agent(**options: str | None) -> None:
+    """Run the agent beside a service until SIGTERM or SIGINT, then drain.
+
+    Prints one line once its doors are open; logs to stderr, one JSON object a line. Each option is also an environment
+    variable; the key for the control plane is only SIDEMETER_API_KEY.
+    """
+    try:
+        settings = Settings.from_environ(os.environ, **options)
+    except SettingsError as exc:
+        name = _option_name(exc.field) if exc.field in options else exc.field
+        _fail(f"{name}: {exc.rule}", WRONG_USE)
+    _log_json_lines()
+    from sidemeter.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
+
+    try:
+        run(settings, click.echo)
+    except (SidemeterError, OSError) as exc:
+        _fail(str(exc), FAILED)
+
+
+def _agent_options(command: Command) -> Command:
+    """Where the agent is that a command asks."""
+    socket = click.option(
+        "--socket", type=click.Path(path_type=Path), help="Unix socket of the agent. [SIDEMETER_SOCKET]"
+    )
+    url = click.option("--url", help="http://HOST:PORT of the agent, instead of a socket.")
+    return socket(url(command))
+
+
+@main.command()
+@click.argument("type", metavar="TYPE")
+@click.argument("subject")
+@click.argument("data", required=False)
+@click.option("--id", help="Idempotency key: the same one again is counted once.")
+@click.option("--time", help="When it happened, RFC 3339 with offset; default now.")
+@click.option("--source", help="Default: the agent's service.")
+@_agent_options
+def record(socket: Path | None, url: str | None, data: str | None, **event: Any) -> None:
+    """Record one event and print its receipt once it is on disk; DATA is a JSON object.
+
+    sidemeter record llm.completion acme '{"input_tokens": 812}'
+    """
+
+    async def ask(client: "Client") -> Receipt:
+        return await client.record(data=_object(data), **event)
+
+    click.echo(encode(_asked(ask, socket, url)))
+
+
+_parse_object: Final = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+
+
+def _object(text: str | None) -> Any:
+    try:
+        return None if text is None else _parse_object(text)
+    except msgspec.DecodeError as exc:
+        raise InvalidInput("data", f"must be a JSON object: {exc}") from exc
+
+
+@main.command()
+@click.argument("subject")
+@click.argument("feature")
+@click.argument("quantity", default="1")
+@_agent_options
+def check(socket: Path | None, url: str | None, subject: str, feature: str, quantity: str) -> None:
+    """Print whether SUBJECT may use FEATURE now, QUANTITY of it; exits 0 for yes, 3 for no."""
+
+    async def ask(client: "Client") -> Decision:
+        return await client.check(subject, feature, quantity)
+
+    decision = _asked(ask, socket, url)
+    click.echo(encode(DecisionAnswer.of(decision)))
+    if not decision.allowed:
+        sys.exit(DENIED)
+
+
+def _asked(ask: "Ask[T]", socket: Path | None, url: str | None) -> T:
+    """What the agent answers, or the end of the command with its error."""
+    from sidemeter.client import Client  # noqa: PLC0415 -- brings the HTTP client, which help does not need
+
+    async def asking() -> T:
+        async with Client(socket=None if url else socket or _default_socket(), url=url) as client:
+            return await ask(client)
+
+    try:
+        return asyncio.run(asking())
+    except InvalidInput as exc:
+        _fail(str(exc), WRONG_USE)
+    except SidemeterError as exc:
+        _fail(str(exc), FAILED)
+
+
+def _default_socket() -> Path:
+    """Where `sidemeter agent` opens its socket under the same environment."""
+    socket = os.environ.get("SIDEMETER_SOCKET")
+    return Path(socket) if socket else Path(os.environ.get("SIDEMETER_DATA_DIR") or "sidemeter-data") / "agent.sock"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"sidemeter: {message}", err=True)
+    sys.exit(code)
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a line, for whatever collects logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _log_json_lines() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for noisy in ("uvicorn", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

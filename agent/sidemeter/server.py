@@ -1,0 +1,191 @@
+"""The sidecar's life: open the agent, bind its doors, serve until told to stop, drain.
+
+uvicorn would make a Unix socket that everybody may write to, and end the process by the signal it caught; so the
+sockets and the signals are ours, and it only speaks HTTP.
+"""
+
+import asyncio
+import contextlib
+import errno
+import math
+import os
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+import uvicorn
+
+from sidemeter.agent import Agent
+from sidemeter.api import Api
+from sidemeter.settings import Settings, host_and_port
+
+__all__ = ["Doors", "run", "serve", "serving"]
+
+BACKLOG = 1024
+KEEP_ALIVE_S = 75
+
+
+class Doors:
+    """The bound sockets of one agent; a context manager that closes them and takes its own socket file away.
+
+    Raises OSError when a path or port is taken.
+    """
+
+    def __init__(self, unix: Path | None, listen: str | None) -> None:
+        self.sockets: list[socket.socket] = []
+        self.names: list[str] = []
+        self._file: tuple[Path, int] | None = None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            if unix is not None:
+                self.sockets.append(_bind_unix(unix))
+                self.names.append(f"unix:{unix}")
+                self._file = unix, unix.stat().st_ino
+            if listen is not None:
+                self.sockets.append(_bind_tcp(listen))
+                host, port = self.sockets[-1].getsockname()[:2]
+                self.names.append(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+            undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets; remove the socket file unless another agent has put its own there since."""
+        for each in self.sockets:
+            each.close()
+        if self._file is not None:
+            path, inode = self._file
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == inode:
+                    path.unlink()
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _remove_if_stale(path)
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        door.bind(str(path))
+        door.listen(BACKLOG)
+    except OSError:
+        door.close()
+        raise
+    finally:
+        os.umask(before)
+    return door
+
+
+def _remove_if_stale(path: Path) -> None:
+    """Remove the socket file of an agent that died; refuse one that still answers, and what is no socket."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "is there and is not a socket", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise OSError(errno.EADDRINUSE, "another process answers on it", str(path))
+
+
+def _bind_tcp(listen: str) -> socket.socket:
+    host, port = host_and_port(listen)
+    host = "127.0.0.1" if host == "localhost" else host  # whatever /etc/hosts says
+    door = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((host, port))
+        door.listen(BACKLOG)
+    except OSError as exc:
+        door.close()
+        raise OSError(exc.errno, exc.strerror, listen) from exc
+    return door
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, that says when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: the first signal starts the drain in `serve`, and a second one does not cut it short."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Api, sockets: list[socket.socket], *, drain_s: float) -> AsyncIterator[None]:
+    """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=math.ceil(drain_s),
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets))
+        await server.up.wait()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was asked, drain and return.
+
+    `announce` gets one line once every door is open. Raises DirectoryInUse, or OSError for a door that is taken.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    unix = settings.socket
+    if unix is None and settings.listen is None:
+        unix = settings.data_dir / "agent.sock"
+    async with Agent(settings) as agent:
+        with Doors(unix, settings.listen) as doors:
+            async with serving(Api(agent, settings), doors.sockets, drain_s=settings.drain_s):
+                announce(f"sidemeter agent ready: {', '.join(doors.names)}")
+                await stop.wait()
+
+
+def run(settings: Settings, announce: Callable[[str], None]) -> None:
+    """`serve` on an event loop of its own: uvloop where it is installed."""
+    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+        runner.run(serve(settings, announce))
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 -- an extra
+    except ImportError:
+        return None
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
+    return loop_factory
