@@ -87,7 +87,7 @@ async def connected(plane: ControlPlane, directory: Path) -> AsyncIterator[Agent
 
 def prove_stored(bench: Bench, directory: Path, events: int, ids: Collection[str] = ()) -> None:
     """The buffer that a stopped agent left holds `events`, each id once; exactly `ids`, where they are known."""
-    [file] = directory.glob("*.db")
+    [file] = directory.glob("*.sqlite3")
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
         stored = [msgpack.unpackb(body)[0] for (body,) in connection.execute("SELECT body FROM events")]
     bench.prove("events in the buffer", found=len(stored), expected=events)
