@@ -12,6 +12,7 @@ import msgspec
 from sidemeter_control.errors import InvalidInput
 
 __all__ = [
+    "MAX_DIGITS",
     "MAX_DIMENSIONS",
     "MAX_FILTERS",
     "MAX_FILTER_VALUES",
@@ -25,6 +26,7 @@ __all__ = [
     "Reading",
     "Uncountable",
     "from_nano",
+    "nano_of",
     "new_meter",
     "property_text",
     "to_nano",
@@ -33,7 +35,7 @@ __all__ = [
 NANO = 10**9
 """Quantities are counted in nano-units, as ints: event values have up to 9 digits after the point."""
 
-MAX_VALUE = 10**18
+MAX_DIGITS = 18
 """Values have up to 18 digits before the point."""
 
 # Each dimension multiplies rollups; each filter is looked at for every event.
@@ -45,6 +47,7 @@ MAX_TEXT = 256
 UNGROUPED = "[]"
 """The group of a meter without dimensions."""
 
+_BEYOND = 10**MAX_DIGITS
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _NUMERIC = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _EXACT = Context(prec=64, Emax=999_999, Emin=-999_999, traps=[Inexact, InvalidOperation])
@@ -283,7 +286,7 @@ def to_nano(value: object) -> int:
     (2000000000, 500000000, 1)
     """
     if type(value) is int:
-        if -MAX_VALUE < value < MAX_VALUE:
+        if -_BEYOND < value < _BEYOND:
             return value * NANO
         raise _out_of_range()
     if isinstance(value, str) and len(value) <= MAX_TEXT and _NUMERIC.fullmatch(value):
@@ -292,14 +295,15 @@ def to_nano(value: object) -> int:
         raise Uncountable("value_not_a_number", "must be a number")
     if not value:
         return 0
+    if value.adjusted() >= MAX_DIGITS:
+        raise _out_of_range()
     try:
-        # Zero digits may follow the ninth; the quotient is exact or the context traps.
-        nano = _EXACT.multiply(_EXACT.create_decimal(value), NANO)
-        if value.adjusted() < 18 and nano == nano.to_integral_value():
-            return int(nano)
-    except (Inexact, InvalidOperation):
-        pass
-    raise _out_of_range()
+        nano = _EXACT.multiply(value, NANO)  # traps when it is not exact: too many digits
+    except (Inexact, InvalidOperation) as exc:
+        raise _out_of_range() from exc
+    if nano != nano.to_integral_value():
+        raise _out_of_range()
+    return int(nano)
 
 
 def _out_of_range() -> Uncountable:
@@ -312,8 +316,20 @@ def from_nano(nano: int) -> Decimal:
     >>> from_nano(1_500_000_000), from_nano(-1), from_nano(20 * NANO)
     (Decimal('1.5'), Decimal('-1E-9'), Decimal('20'))
     """
+    whole, rest = divmod(nano, NANO)
+    if not rest:
+        return Decimal(whole)
     places = 9
-    while places and not nano % 10:
+    while not nano % 10:
         nano //= 10
         places -= 1
-    return Decimal(nano) if not places else Decimal(f"{nano}E-{places}")
+    return Decimal(f"{nano}E-{places}")
+
+
+def nano_of(amount: Decimal) -> int:
+    """What `from_nano` made the amount from.
+
+    >>> nano_of(Decimal("1.5"))
+    1500000000
+    """
+    return int(_EXACT.multiply(amount, NANO))

@@ -53,7 +53,7 @@ async def add(conn: AsyncConnection, meter: Meter) -> Meter:
 
 
 async def archive(conn: AsyncConnection, key: str, now_us: int) -> None:
-    """Stop a meter from counting from now on; what it counted stays. Again: no change."""
+    """Mark a meter as archived. Again: no change."""
     await conn.execute(
         update(meters).where(meters.c.key == key, meters.c.archived_at_us.is_(None)).values(archived_at_us=now_us)
     )

@@ -1,0 +1,199 @@
+"""The event: its rules, and its form on the wire between agent and control plane. Pure rules, no I/O."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+import msgspec
+
+from sidemeter_control.errors import InvalidInput
+
+__all__ = [
+    "MAX_DATA_BYTES",
+    "MAX_DEPTH",
+    "MAX_ID",
+    "MAX_SUBJECT",
+    "MAX_TYPE",
+    "Arrived",
+    "BadEvent",
+    "Event",
+    "Unreadable",
+    "check",
+    "json_of",
+    "parse_data",
+    "read_array",
+]
+
+MAX_ID = 256  # and the source
+MAX_TYPE = 128
+MAX_SUBJECT = 256
+MAX_DATA_BYTES = 64 * 1024
+MAX_DEPTH = 16
+
+# The years 1 to 9999, which is what a calendar can show.
+FIRST_US = -62_135_596_800_000_000
+LAST_US = 253_402_300_799_999_999
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID)]
+_Type = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TYPE)]
+_Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SUBJECT)]
+_Time = Annotated[int, msgspec.Meta(ge=FIRST_US, le=LAST_US)]
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One fact about one subject. The fields stand in the order of the wire.
+
+    `time_us` is microseconds since 1970 (UTC); `data` the text of a JSON object, its numbers exact.
+    """
+
+    id: _Id
+    source: _Id
+    type: _Type
+    subject: _Subject
+    time_us: _Time
+    data: str | None = None
+
+
+class BadEvent(InvalidInput):
+    """An event breaks a rule; `code` is `invalid_input`, `too_large` or `too_deep`."""
+
+    def __init__(self, field: str, rule: str, code: str = "invalid_input") -> None:
+        super().__init__(field, rule)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An element of an array that is no event: its place, its bytes, and the rule that it breaks."""
+
+    index: int
+    raw: bytes
+    error: BadEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The events of an array that keep every rule, in order, and the other elements."""
+
+    events: list[Event]
+    unreadable: list[Unreadable]
+
+
+_parse = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
+_decode = msgspec.msgpack.Decoder(Event).decode
+_decode_all = msgspec.msgpack.Decoder(list[Event]).decode
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_BAD_BYTES = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+
+def read_array(raw: bytes) -> Arrived:
+    """The events of a MessagePack array of them. BadEvent when it is no array; one bad element spoils no other.
+
+    >>> read_array(b"\\x91\\x01").unreadable[0].error.rule
+    'must be an array of id, source, type, subject, time and data: Expected `array`, got `int`'
+    """
+    try:
+        events = _decode_all(raw)
+    except _BAD_BYTES:
+        return _read_each(raw)
+    bad = any(not _keeps_rules(event) for event in events)
+    return _read_each(raw) if bad else Arrived(events, [])
+
+
+def _read_each(raw: bytes) -> Arrived:
+    try:
+        elements = _split(raw)
+    except _BAD_BYTES as exc:
+        raise BadEvent("events", f"must be an array in MessagePack: {exc}") from exc
+    arrived = Arrived([], [])
+    for index, element in enumerate(elements):
+        try:
+            event = _decode(element)
+            check(event)
+        except BadEvent as exc:
+            arrived.unreadable.append(Unreadable(index, bytes(element), exc))
+        except _BAD_BYTES as exc:
+            arrived.unreadable.append(Unreadable(index, bytes(element), _explained(exc)))
+        else:
+            arrived.events.append(event)
+    return arrived
+
+
+def _explained(exc: Exception) -> BadEvent:
+    text = str(exc)
+    for index, field in enumerate(Event.__struct_fields__):
+        text, found = text.replace(f" - at `$[{index}]`", ""), f"$[{index}]" in text
+        if found:
+            return BadEvent(field, text)
+    return BadEvent("event", f"must be an array of id, source, type, subject, time and data: {text}")
+
+
+def _keeps_rules(event: Event) -> bool:
+    try:
+        check(event)
+    except BadEvent:
+        return False
+    return True
+
+
+def check(event: Event) -> None:
+    """See that a decoded event keeps the rules its types do not tell; BadEvent names the one it breaks."""
+    if "\0" in event.id or "\0" in event.source or "\0" in event.type or "\0" in event.subject:
+        field = next(field for field in ("id", "source", "type", "subject") if "\0" in getattr(event, field))
+        raise BadEvent(field, "must not contain NUL")
+    if event.data is not None:
+        check_data(event.data)
+
+
+def check_data(text: str) -> None:
+    """See that the text is a JSON object within the bounds, else BadEvent."""
+    if len(text) > MAX_DATA_BYTES or (not text.isascii() and len(text.encode()) > MAX_DATA_BYTES):
+        raise BadEvent("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", "too_large")
+    data = parse_data(text)
+    if text.count("{") + text.count("[") > MAX_DEPTH:
+        _check_depth(data, 1)
+
+
+def _check_depth(value: object, level: int) -> None:
+    if isinstance(value, dict | list):
+        if level > MAX_DEPTH:
+            raise BadEvent("data", f"must not nest deeper than {MAX_DEPTH} levels", "too_deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, level + 1)
+
+
+def parse_data(text: str) -> dict[str, Any]:
+    """The object, its fractions as Decimals; BadEvent when it is not one.
+
+    >>> parse_data('{"cost": 0.1}')
+    {'cost': Decimal('0.1')}
+    """
+    try:
+        return _parse(text)
+    except RecursionError as exc:
+        raise BadEvent("data", f"must not nest deeper than {MAX_DEPTH} levels", "too_deep") from exc
+    except InvalidOperation as exc:
+        raise BadEvent("data", "has a number that no decimal can hold") from exc
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        raise BadEvent("data", f"must be a JSON object: {exc}") from exc
+
+
+def json_of(event: Event) -> bytes:
+    """The event as JSON, in the form that `POST /v1/events` takes, its data digit for digit.
+
+    >>> json_of(Event("1", "chat", "call", "acme", 0, '{"cost":0.10}'))
+    b'{"id":"1","source":"chat","type":"call","subject":"acme","time":"1970-01-01T00:00:00+00:00","data":{"cost":0.10}}'
+    """
+    fields: dict[str, object] = {
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": (_EPOCH + timedelta(microseconds=event.time_us)).isoformat(),
+    }
+    if event.data is not None:
+        fields["data"] = msgspec.Raw(event.data.encode())
+    return msgspec.json.encode(fields)

@@ -1,0 +1,155 @@
+"""Ingest: every event counted exactly once, in one transaction with the cursor, the dedupe and the rollups (P4, P5)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.clock import Clock
+from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
+from sidemeter_control.metering.counting import Readers, readers
+from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, read_array
+from sidemeter_control.metering.totals import add_to_totals
+from sidemeter_control.store import agents, dead_letters, events, meters, state
+from sidemeter_control.store.agents import Agent
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.dead_letters import DeadLetter
+
+__all__ = ["BatchAnswer", "Begun", "Hello", "Ingest", "Recorded"]
+
+_REASONS = {
+    BatchStatus.UNKNOWN_EPOCH: "this database never gave out that epoch: say hello",
+    BatchStatus.REFUSED: "the digest does not match the bytes of the events",
+    BatchStatus.GAP: "batches before this one have not arrived",
+    BatchStatus.FORK: "the epoch went on differently from here: say hello anew",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """An agent at first contact. The same `hello_id` always gets the same epoch."""
+
+    agent_id: str
+    hello_id: str
+    boot_id: str
+    service: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where the agent goes on, and which copy of the database said so."""
+
+    cursor: Cursor
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of events: stored and counted, already stored before, or kept as dead letters."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """What became of a batch. `recorded` is all zero unless it is counted now."""
+
+    status: BatchStatus
+    next_batch_no: int
+    reason: str | None = None
+    recorded: Recorded = Recorded()
+
+
+class Ingest:
+    """Takes events from agents and from callers without one.
+
+    `max_future_s`: an event whose time is further ahead of the clock than that becomes a dead letter.
+    """
+
+    def __init__(self, database: Database, clock: Clock, max_future_s: int = 3600) -> None:
+        self._database = database
+        self._clock = clock
+        self._max_future_us = max_future_s * 1_000_000
+        self._readers: tuple[int, Readers] = (0, {})
+
+    async def hello(self, hello: Hello) -> Begun:
+        """The epoch of this hello, new or as it was given before."""
+        now_us = self._clock.now_us()
+        async with self._database.write() as conn:
+            generation = (await state.get(conn)).generation
+            cursor = await agents.cursor_of_hello(conn, hello.agent_id, hello.hello_id)
+            if cursor is None:
+                known = await agents.get(conn, hello.agent_id)
+                cursor = Cursor(hello.agent_id, 1 if known is None else known.epoch + 1)
+                await agents.put(
+                    conn,
+                    Agent(
+                        agent_id=hello.agent_id,
+                        service=hello.service,
+                        version=hello.version,
+                        epoch=cursor.epoch,
+                        last_seen_us=now_us,
+                    ),
+                )
+                await agents.add_epoch(conn, cursor, hello.hello_id, hello.boot_id, now_us)
+        return Begun(cursor, generation)
+
+    async def batch(self, batch: Batch, *, backlog: int = 0, oldest_pending_us: int | None = None) -> BatchAnswer:
+        """Count the batch if it is the one its epoch's cursor expects; else say what it is.
+
+        An epoch that is no longer the agent's newest is taken as well, at its own cursor: facts are never dropped.
+        """
+        now_us = self._clock.now_us()
+        arrived = _read(batch)
+        async with self._database.write() as conn:
+            cursor = await agents.cursor(conn, batch.agent_id, batch.epoch)
+            counted = await agents.digest_of(conn, batch.agent_id, batch.epoch, batch.batch_no)
+            status = decide(cursor, batch, counted)
+            expected = 1 if cursor is None else cursor.next_batch_no
+            if status is BatchStatus.OK and isinstance(arrived, BadEvent):
+                return BatchAnswer(BatchStatus.REFUSED, expected, str(arrived))
+            if status is not BatchStatus.OK or isinstance(arrived, BadEvent):
+                return BatchAnswer(status, expected, _REASONS.get(status))
+            recorded = await self._record(conn, arrived, now_us, batch)
+            await agents.advance(conn, batch, len(arrived.events) + len(arrived.unreadable), now_us)
+            await agents.report(
+                conn, batch.agent_id, backlog=backlog, oldest_pending_us=oldest_pending_us, now_us=now_us
+            )
+        return BatchAnswer(BatchStatus.OK, batch.batch_no + 1, None, recorded)
+
+    async def record(self, checked: Sequence[Event]) -> Recorded:
+        """Count events that came straight from a caller; they are durable when this returns."""
+        async with self._database.write() as conn:
+            return await self._record(conn, Arrived(list(checked), []), self._clock.now_us(), None)
+
+    async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
+        latest_us = now_us + self._max_future_us
+        timely = [event for event in arrived.events if event.time_us <= latest_us]
+        new = await events.add(conn, timely, now_us)
+        await add_to_totals(conn, await self._current_readers(conn), new, now_us, batch)
+        letters = [
+            DeadLetter.of(each.error.code, str(each.error), each.raw, now_us, batch) for each in arrived.unreadable
+        ]
+        if len(timely) < len(arrived.events):
+            early = (event for event in arrived.events if event.time_us > latest_us)
+            reason = f"time: is more than {self._max_future_us // 1_000_000} s ahead of this clock"
+            letters += [DeadLetter.of("time_in_future", reason, json_of(event), now_us, batch) for event in early]
+        await dead_letters.add(conn, letters)
+        return Recorded(len(new), len(timely) - len(new), len(letters))
+
+    async def _current_readers(self, conn: AsyncConnection) -> Readers:
+        """The meters as this transaction sees them; read anew only when the configuration has changed."""
+        version = (await state.get(conn)).config_version
+        if self._readers[0] != version:
+            self._readers = version, readers(await meters.list_all(conn, archived=True))
+        return self._readers[1]
+
+
+def _read(batch: Batch) -> Arrived | BadEvent:
+    try:
+        return read_array(batch.events)
+    except BadEvent as exc:
+        return exc

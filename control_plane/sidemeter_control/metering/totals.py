@@ -1,0 +1,30 @@
+"""Adding to what is stored: events that are new become rollups, and dead letters where a meter cannot count them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.metering.batches import Batch
+from sidemeter_control.metering.counting import Missed, Readers, count, with_days
+from sidemeter_control.metering.events import Event, json_of
+from sidemeter_control.metering.rollups import EMPTY, merge
+from sidemeter_control.store import dead_letters, rollups
+from sidemeter_control.store.dead_letters import DeadLetter
+
+__all__ = ["add_to_totals"]
+
+
+async def add_to_totals(
+    conn: AsyncConnection, counting: Readers, new: Sequence[Event], now_us: int, batch: Batch | None = None
+) -> None:
+    """Count events that these meters have not counted yet; `batch` is what brought them."""
+    counted = count(counting, new)
+    added = with_days(counted.hours)
+    known = await rollups.get(conn, added)
+    await rollups.put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})
+    await dead_letters.add(conn, [_letter(missed, now_us, batch) for missed in counted.missed])
+
+
+def _letter(missed: Missed, now_us: int, batch: Batch | None) -> DeadLetter:
+    raw = json_of(missed.event)
+    return DeadLetter.of(missed.code, missed.reason, raw, now_us, batch, meter_key=missed.meter.key)

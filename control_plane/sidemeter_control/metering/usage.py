@@ -1,0 +1,176 @@
+"""What was used: a meter's quantity over any interval, exact at both ends, from rollups and the events at the edges."""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.counting import count, readers
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, merge, value
+from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
+from sidemeter_control.store import customers, events, rollups
+
+__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows"]
+
+# An answer is built in memory; one of this size takes about 30 MB.
+MAX_ROWS = 50_000
+# An interval has two edges. Where there are more, as with half-hour time zones, a look at each does not pay.
+LONE_EDGES = 2
+OWNERS_AT_ONCE = 10_000
+
+_Group: TypeAlias = tuple[str | None, ...]
+
+_group = msgspec.json.Decoder(list[str | None]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A meter's quantity, None when its aggregation has none of no events; and of how many events it is."""
+
+    value: Decimal | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """A meter's quantity in one window, of one customer (None: of subjects that are nobody's) and one group."""
+
+    window_start_us: int
+    window_end_us: int
+    customer: str | None
+    dimensions: dict[str, str | None]
+    value: Decimal | None
+    events: int
+
+
+async def quantity(conn: AsyncConnection, meter: Meter, subjects: Sequence[str], from_us: int, to_us: int) -> Quantity:
+    """The meter's quantity of those subjects together, of events with `from_us <= time < to_us`."""
+    return (await quantities(conn, [meter], subjects, from_us, to_us))[0]
+
+
+async def quantities(
+    conn: AsyncConnection, meters: Sequence[Meter], subjects: Sequence[str], from_us: int, to_us: int
+) -> list[Quantity]:
+    """The quantity of each of the meters, as `quantity` gives it, for the price of one."""
+    total: dict[int, Rollup] = {}
+    async for bucket, rollup in _parts(conn, meters, windows(Interval(from_us, to_us), None, "UTC"), subjects):
+        total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
+    found = [(meter, total.get(meter.id, EMPTY)) for meter in meters]
+    return [Quantity(value(meter.aggregation, rollup), rollup.events) for meter, rollup in found]
+
+
+async def rows(
+    conn: AsyncConnection,
+    meter: Meter,
+    *,
+    subjects: Mapping[str, str | None] | None,
+    from_us: int,
+    to_us: int,
+    window: Literal["HOUR", "DAY", "WEEK", "MONTH"] | None = None,
+    time_zone: str = "UTC",
+    group_by: Sequence[str] = (),
+    filters: Mapping[str, AbstractSet[str]] | None = None,
+) -> list[UsageRow]:
+    """One row per window, customer and group, in that order; what had no events has no row.
+
+    `subjects` maps each subject to its customer's key; None takes every subject there is. `filters` keeps the groups
+    whose dimension has one of the values. InvalidInput for a dimension the meter has not, too many windows or rows.
+    """
+    cut = windows(Interval(from_us, to_us), None if window is None else Window(window), time_zone)
+    starts = [each.from_us for each in cut]
+    pick = _picker(meter, group_by, filters or {})
+    totals: dict[tuple[int, str, _Group], Rollup] = {}
+    async for bucket, rollup in _parts(conn, [meter], cut, None if subjects is None else list(subjects)):
+        group = pick(bucket.group)
+        if group is not None:
+            place = (bisect_right(starts, bucket.bucket_us) - 1, bucket.subject, group)
+            totals[place] = merge(totals.get(place, EMPTY), rollup)
+    if subjects is None:
+        subjects = await _owners(conn, {subject for _, subject, _ in totals})
+    by_customer: dict[tuple[int, str | None, _Group], Rollup] = {}
+    for (index, subject, group), rollup in totals.items():
+        row = (index, subjects.get(subject), group)
+        by_customer[row] = merge(by_customer.get(row, EMPTY), rollup)
+    if len(by_customer) > MAX_ROWS:
+        raise InvalidInput("usage", f"has {len(by_customer)} rows, and {MAX_ROWS} are allowed: narrow it")
+    return [
+        UsageRow(
+            *cut[index],
+            customer,
+            dict(zip(group_by, group, strict=True)),
+            value(meter.aggregation, rollup),
+            rollup.events,
+        )
+        for (index, customer, group), rollup in sorted(by_customer.items(), key=_order)
+    ]
+
+
+async def _parts(
+    conn: AsyncConnection, meters: Sequence[Meter], cut: Sequence[Interval], subjects: Sequence[str] | None
+) -> AsyncIterator[tuple[Bucket, Rollup]]:
+    """What fills the intervals, each event in exactly one part. A part of an edge begins with its edge."""
+    covered = cover(cut)
+    for bucket, rollup in await rollups.read(conn, meters, covered.spans, subjects):
+        yield bucket, rollup
+    for edge in covered.edges:
+        hour_us = edge.from_us - edge.from_us % HOUR_US
+        if len(covered.edges) <= LONE_EDGES and not await _more_in_hour(conn, hour_us, edge, subjects):
+            hour = Span(3600, hour_us, hour_us + HOUR_US)
+            for bucket, rollup in await rollups.read(conn, meters, [hour], subjects):
+                yield bucket._replace(bucket_us=edge.from_us), rollup
+        else:
+            async for some in events.within(conn, edge, [meter.event_type for meter in meters], subjects):
+                for bucket, rollup in count(readers(meters), some).hours.items():
+                    yield bucket._replace(bucket_us=edge.from_us), rollup
+
+
+async def _more_in_hour(conn: AsyncConnection, hour_us: int, edge: Interval, subjects: Sequence[str] | None) -> bool:
+    """Whether the edge's hour has events beside it. If not, its rollup is the edge: mostly so at a beginning, and now."""
+    for beside in (Interval(hour_us, edge.from_us), Interval(edge.to_us, hour_us + HOUR_US)):
+        if beside.from_us < beside.to_us and await events.any_within(conn, beside, subjects):
+            return True
+    return False
+
+
+async def _owners(conn: AsyncConnection, subjects: Iterable[str]) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    iterator = iter(subjects)
+    while some := list(islice(iterator, OWNERS_AT_ONCE)):
+        owners |= await customers.owners(conn, some)
+    return owners
+
+
+def _picker(
+    meter: Meter, group_by: Sequence[str], filters: Mapping[str, AbstractSet[str]]
+) -> Callable[[str], _Group | None]:
+    """Takes a rollup's group to its part that is asked for; None when a filter keeps it out."""
+    known = {dimension.key: index for index, dimension in enumerate(meter.dimensions)}
+    for field, keys in (("groupBy", group_by), ("filter", filters)):
+        for key in keys:
+            if key not in known:
+                raise InvalidInput(field, f"{key!r} is not a dimension of meter {meter.key!r}")
+    picked = [known[key] for key in group_by]
+    kept = [(known[key], wanted) for key, wanted in filters.items()]
+
+    @cache
+    def pick(group: str) -> _Group | None:
+        values = _group(group)
+        if any(values[index] not in wanted for index, wanted in kept):
+            return None
+        return tuple(values[index] for index in picked)
+
+    return pick
+
+
+def _order(row: tuple[tuple[int, str | None, _Group], Rollup]) -> Any:
+    (index, customer, group), _ = row
+    return index, customer is None, customer or "", [(text is None, text or "") for text in group]

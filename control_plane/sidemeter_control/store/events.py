@@ -1,0 +1,135 @@
+"""Events: written once, found again by subject and time."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Any, NamedTuple
+
+from sqlalchemy import Select, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.windows import Interval
+from sidemeter_control.store.tables import events
+
+__all__ = ["Position", "StoredEvent", "add", "any_within", "of_type", "page", "within"]
+
+_PAGE = 5_000
+
+_ADD = (
+    "INSERT INTO events (seq, received_at_us, id, source, type, subject, time_us, data)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+_EVENT = (events.c.id, events.c.source, events.c.type, events.c.subject, events.c.time_us, events.c.data)
+
+
+class Position(NamedTuple):
+    """A place in the order of pages: newest first, by event time and then by arrival."""
+
+    time_us: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it was counted. `seq` is the order of arrival; `data` JSON text of an object, or None."""
+
+    seq: int
+    id: str
+    source: str
+    type: str
+    subject: str
+    time_us: int
+    received_at_us: int
+    data: str | None
+
+    @property
+    def position(self) -> Position:
+        """Where a page that ends with this event goes on."""
+        return Position(self.time_us, self.seq)
+
+
+async def add(conn: AsyncConnection, new: Sequence[Event], received_at_us: int) -> list[Event]:
+    """Insert the events whose (source, id) is not stored yet; answers those, in order (P4).
+
+    Each gets its row number from here, so that which of them went in can be asked afterwards, and only when fewer
+    changed than were offered.
+    """
+    if not new:
+        return []
+    first = ((await conn.exec_driver_sql("SELECT max(seq) FROM events")).scalar() or 0) + 1
+    rows = [(seq, received_at_us, *_fields(event)) for seq, event in enumerate(new, first)]
+    added = await conn.exec_driver_sql(_ADD, rows)
+    if added.rowcount == len(new):
+        return list(new)
+    stored = await conn.execute(select(events.c.seq).where(events.c.seq >= first).order_by(events.c.seq))
+    return [new[seq - first] for seq in stored.scalars()]
+
+
+def _fields(event: Event) -> tuple[object, ...]:
+    return event.id, event.source, event.type, event.subject, event.time_us, event.data
+
+
+async def page(
+    conn: AsyncConnection,
+    limit: int,
+    *,
+    after: Position | None = None,
+    subjects: Sequence[str] | None = None,
+    type: str | None = None,  # noqa: A002 -- the name the field has everywhere
+    from_us: int | None = None,
+    to_us: int | None = None,
+) -> list[StoredEvent]:
+    """At most `limit` events, newest first, that come after `after` and pass every filter given."""
+    wanted = select(events).order_by(events.c.time_us.desc(), events.c.seq.desc()).limit(limit)
+    if type is not None:
+        wanted = wanted.where(events.c.type == type)
+    if from_us is not None:
+        wanted = wanted.where(events.c.time_us >= from_us)
+    if to_us is not None:
+        wanted = wanted.where(events.c.time_us < to_us)
+    if after is not None:
+        wanted = wanted.where(events.c.time_us <= after.time_us)
+        wanted = wanted.where(
+            tuple_(events.c.time_us, events.c.seq) < tuple_(literal(after.time_us), literal(after.seq))
+        )
+    if subjects is None:
+        return await _stored(conn, wanted)
+    # One walk of the index for each subject: a list of them would be sorted as a whole for every page.
+    pages = [await _stored(conn, wanted.where(events.c.subject == subject)) for subject in subjects]
+    return list(islice(merge(*pages, key=lambda event: event.position, reverse=True), limit))
+
+
+async def _stored(conn: AsyncConnection, wanted: Select[Any]) -> list[StoredEvent]:
+    return [
+        StoredEvent(row.seq, row.id, row.source, row.type, row.subject, row.time_us, row.received_at_us, row.data)
+        for row in await conn.execute(wanted)
+    ]
+
+
+async def any_within(conn: AsyncConnection, interval: Interval, subjects: Sequence[str] | None) -> bool:
+    """Whether any event of those subjects (None: of all) has its time in the interval."""
+    return bool((await conn.execute(select(_of(interval, subjects).exists()))).scalar())
+
+
+async def within(
+    conn: AsyncConnection, interval: Interval, types: Sequence[str], subjects: Sequence[str] | None
+) -> AsyncIterator[list[Event]]:
+    """The events of those types in the interval, some thousand at a time."""
+    wanted = _of(interval, subjects).where(events.c.type.in_(types))
+    async with conn.stream(wanted) as rows:
+        async for some in rows.partitions(_PAGE):
+            yield [Event(*row) for row in some]
+
+
+async def of_type(conn: AsyncConnection, type: str) -> AsyncIterator[list[Event]]:  # noqa: A002
+    """Every stored event of a type, in order of arrival, some thousand at a time."""
+    async with conn.stream(select(*_EVENT).where(events.c.type == type).order_by(events.c.seq)) as rows:
+        async for some in rows.partitions(_PAGE):
+            yield [Event(*row) for row in some]
+
+
+def _of(interval: Interval, subjects: Sequence[str] | None) -> Select[Any]:
+    wanted = select(*_EVENT).where(events.c.time_us >= interval.from_us, events.c.time_us < interval.to_us)
+    return wanted if subjects is None else wanted.where(events.c.subject.in_(subjects))
