@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import os
@@ -36,7 +35,7 @@ NOT_OPTIONS = frozenset({"api_key"})  # everybody on the host can read a command
 
 
 @click.group(help=__doc__)
-@click.version_option(importlib.metadata.version("sidemeter"), prog_name="sidemeter")
+@click.version_option(package_name="sidemeter", prog_name="sidemeter")
 def main() -> None:
     """Every command exits 0 when done, 1 when it failed, 2 when it was called wrongly."""
 

@@ -30,7 +30,7 @@ class _Snapshot(Collector):
             value = getattr(self._state, each.name)
             yield family(f"sidemeter_agent_{each.name}", each.metadata["help"], value=value)
         answers = CounterMetricFamily(
-            "sidemeter_http_answers", "Answers by route and status.", labels=["route", "status"]
+            "sidemeter_http_answers", "Answers of the routes that take events and checks.", labels=["route", "status"]
         )
         for (route, status), count in self._answered.items():
             answers.add_metric([route, str(status)], count)
