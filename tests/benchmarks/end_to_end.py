@@ -30,7 +30,7 @@ async def throughput(bench: Bench) -> list[Figure]:
                     if n % BURST == 0:
                         await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
                 await agent.flush()
-                await eventually(lambda: agent.status().backlog == 0, DRAINED_WITHIN_S)
+                await eventually(lambda: agent.status().backlog_events == 0, DRAINED_WITHIN_S)
         await prove_usage(bench, plane, events)
     return [rate("end to end, one agent, counted", events, elapsed(), reach=at_least(40_000), reference="sqlite-keys")]
 
