@@ -1,1 +1,39 @@
 """Sidemeter's agent: record usage beside the service, forward it exactly once, decide limits in memory."""
+
+from sidemeter.agent import Agent
+from sidemeter.client import Client
+from sidemeter.errors import (
+    AgentStopped,
+    BufferFull,
+    DirectoryInUse,
+    InvalidInput,
+    NotRecorded,
+    SettingsError,
+    SidemeterError,
+    StorageRefused,
+    Unreachable,
+)
+from sidemeter.events import Event, Receipt
+from sidemeter.limits import Decision, QuotaView
+from sidemeter.settings import Settings
+from sidemeter.state import AgentState
+
+__all__ = [
+    "Agent",
+    "AgentState",
+    "AgentStopped",
+    "BufferFull",
+    "Client",
+    "Decision",
+    "DirectoryInUse",
+    "Event",
+    "InvalidInput",
+    "NotRecorded",
+    "QuotaView",
+    "Receipt",
+    "Settings",
+    "SettingsError",
+    "SidemeterError",
+    "StorageRefused",
+    "Unreachable",
+]

@@ -77,7 +77,7 @@ def seal(rows: Sequence[Row], previous: Batch | None, epoch: int, *, max_events:
         first_seq=taken[0][0],
         last_seq=taken[-1][0],
         events=len(taken),
-        size=len(events),
+        size=sum(len(body) for _, body in taken),
         prev_digest=prev_digest,
         digest=digest_of(prev_digest, events),
     )

@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "SystemClock", "wait_for"]
 
 
 class Clock(Protocol):
@@ -53,3 +53,15 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""
         await asyncio.sleep(seconds)
+
+
+async def wait_for(event: asyncio.Event, timeout_s: float, clock: Clock) -> bool:
+    """Return as soon as `event` is set, or `timeout_s` later by `clock`; whether it is set."""
+    if not event.is_set() and timeout_s > 0:
+        tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(timeout_s))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+    return event.is_set()

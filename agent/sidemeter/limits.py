@@ -266,10 +266,10 @@ class Limits:
         for tracked, amount in _amounts(self._watched.get(event.subject, ()), event):
             tracked.undo(seq, amount)
 
-    def to_ask(self, count: int) -> list[str]:
-        """Up to `count` subjects to ask about: active ones first, then those asked about longest ago."""
-        quiet = (subject for subject in self._known if subject not in self._active)
-        return list(itertools.islice(itertools.chain(self._active, quiet), count))
+    def to_ask(self, count: int, first: str | None = None) -> list[str]:
+        """Up to `count` subjects to ask about: `first`, then active ones, then those asked about longest ago."""
+        subjects = itertools.chain(() if first is None else (first,), self._active, self._known)
+        return list(itertools.islice(dict.fromkeys(itertools.islice(subjects, 2 * count + 1)), count))
 
     def learn(self, subjects: Subjects, limits: Iterable[tuple[Limit, int, int]]) -> Missed:
         """Take an answer: what each subject has, and `(limit, as_of_us, counted_seq)` of each limit.
@@ -312,6 +312,16 @@ class Limits:
             self._watched[subject] = tuple(tracked for tracked in features if tracked.adds)
         if len(self._known) > MAX_SUBJECTS:
             self._forget(len(self._known) - MAX_SUBJECTS * 9 // 10)
+
+    def unlearn(self, missed: Missed) -> None:
+        """Take back a `learn` whose recount could not be finished."""
+        for subject, new in missed.items():
+            self._watched[subject] = tuple(each for each in self._watched.get(subject, ()) if each not in new)
+
+    def forget_all(self) -> None:
+        """Know nobody any more: rows that the totals held may be counted anew. Everyone is asked about again."""
+        self._active = dict.fromkeys(self._known) | self._active
+        self._tracked, self._known, self._watched = {}, {}, {}
 
     def _forget(self, count: int) -> None:
         for subject in list(itertools.islice(self._known, count)):

@@ -1,0 +1,292 @@
+"""The agent: builds its parts, runs their loops, and stops them in order."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime
+from decimal import Decimal
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Final, Self
+
+from sidemeter.buffer import Buffer
+from sidemeter.clock import Clock, SystemClock
+from sidemeter.enforce import Enforcer
+from sidemeter.errors import AgentStopped, ControlPlaneError, StorageRefused
+from sidemeter.events import Event, Receipt
+from sidemeter.forward import Forwarder
+from sidemeter.limits import Decision, Limits, QuotaView
+from sidemeter.record import Recorder
+from sidemeter.refresh import Refresher
+from sidemeter.settings import Settings
+from sidemeter.state import AgentState
+from sidemeter.uplink import Link, Uplink
+
+__all__ = ["Agent"]
+
+log = logging.getLogger(__name__)
+
+_AFTER_A_FAULT_S: Final = 1.0
+
+
+class Agent:
+    """Records usage durably, forwards it, and decides by limits in memory.
+
+    Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
+    agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains.
+
+    >>> import tempfile
+    >>> async def example(directory):
+    ...     async with Agent(Settings(service="chat", data_dir=directory)) as agent:
+    ...         receipt = await agent.record("llm.completion", "acme", {"tokens": 812}, id="request-7")
+    ...         return receipt.durability, (await agent.record("llm.completion", "acme", id="request-7")).duplicate
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     asyncio.run(example(directory))
+    ('disk', True)
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._parts: _Parts | None = None
+
+    async def __aenter__(self) -> Self:
+        self._parts = await _Parts.start(self._settings, self._clock)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.drain()
+
+    async def record(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        time: datetime | str | None = None,
+        source: str | None = None,
+    ) -> Receipt:
+        """Record one event, and return once it is on disk.
+
+        An `id` of yours makes a repeat harmless. Raises InvalidInput for what breaks a rule, and NotRecorded
+        (BufferFull, StorageRefused, AgentStopped) when nothing was kept.
+        """
+        return await self._running.recorder.record(Event.of(type, subject, data, id=id, time=time, source=source))
+
+    async def record_many(self, events: Sequence[Event]) -> list[Receipt]:
+        """Record events with one wait for the disk: all or none. One receipt for each, in their order."""
+        return await self._running.recorder.record_many(events)
+
+    def record_nowait(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        time: datetime | str | None = None,
+        source: str | None = None,
+    ) -> str:
+        """Record one event without waiting for the disk; its id. It counts in `pending` until it is durable."""
+        return self._running.recorder.record_nowait(Event.of(type, subject, data, id=id, time=time, source=source))
+
+    @property
+    def pending(self) -> int:
+        """How many accepted events are not yet on disk."""
+        return self._running.recorder.pending
+
+    async def flush(self) -> None:
+        """Return once everything accepted is on disk."""
+        await self._running.recorder.flush()
+
+    def check(self, subject: str, feature: str, quantity: int | Decimal = 1) -> Decision:
+        """May `subject` use `quantity` more of `feature`? From memory, in microseconds; a no is an answer.
+
+        Raises InvalidInput for a quantity that is not exact, or below 0.
+        """
+        return self._running.enforcer.check(subject, feature, quantity)
+
+    async def consume(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        time: datetime | str | None = None,
+        source: str | None = None,
+    ) -> Decision:
+        """Check and record as one step: the event is recorded, and `receipt` set, only if every limit allows it."""
+        return await self.consume_event(Event.of(type, subject, data, id=id, time=time, source=source))
+
+    async def consume_event(self, event: Event) -> Decision:
+        """`consume` for an event that was made already."""
+        return await self._running.enforcer.consume(event)
+
+    async def learn(self, subject: str, timeout_s: float | None = None) -> bool:
+        """Ask the control plane for the limits of `subject` now; whether they are known then.
+
+        Waits at most `timeout_s`, by default the setting `first_check_wait_s`.
+        """
+        bound_s = self._settings.first_check_wait_s if timeout_s is None else timeout_s
+        return await self._running.refresher.learn(subject, bound_s)
+
+    def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
+        """What is known of a subject's limits, by feature; None when it is not known."""
+        return self._running.limits.views(subject)
+
+    @property
+    def ready(self) -> bool:
+        """Whether events are taken now."""
+        return self._parts is not None and not self._parts.recorder.stopped
+
+    def status(self) -> AgentState:
+        """The agent's figures at this moment."""
+        return AgentState(ready=False) if self._parts is None else self._parts.state()
+
+    async def drain(self) -> None:
+        """Take no more events, commit what is pending, forward what `drain_s` allows, and close. The rest stays kept."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop()
+
+    @property
+    def _running(self) -> "_Parts":
+        if self._parts is None:
+            raise AgentStopped("the agent is not started, or has stopped")
+        return self._parts
+
+
+class _Parts:
+    """Everything that a started agent consists of."""
+
+    def __init__(self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._link = link
+        self._loops: list[asyncio.Task[None]] = []
+        self.buffer = buffer
+        reason = "no_control_plane" if link is None else "unknown_subject"
+        self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
+        self.recorder = Recorder(buffer, self.limits, settings, clock, self._stored)
+        uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
+        self.refresher = Refresher(
+            buffer,
+            uplink,
+            settings,
+            clock,
+            limits=self.limits,
+            pending_rows=self.recorder.pending_rows,
+            version=_version(),
+        )
+        self.forwarder: Forwarder | None = None
+        if uplink is not None:
+            join, leave = self.refresher.join, self.refresher.leave
+            self.forwarder = Forwarder(buffer, uplink, settings, clock, join=join, leave=leave)
+        self.enforcer = Enforcer(
+            self.limits,
+            settings,
+            record=self.recorder.record,
+            holds=self.recorder.holds,
+            learn=self.refresher.learn,
+            hurry=self.refresher.hurry,
+        )
+
+    @classmethod
+    async def start(cls, settings: Settings, clock: Clock) -> Self:
+        async with AsyncExitStack() as opened:
+            buffer = await Buffer.open(settings.data_dir, clock)
+            opened.push_async_callback(buffer.close)
+            link = (
+                Link(url=settings.control_plane, timeout_s=settings.request_timeout_s)
+                if settings.control_plane
+                else None
+            )
+            if link is not None:
+                opened.push_async_callback(link.close)
+            parts = cls(buffer, link, settings, clock)
+            await parts.refresher.restore()
+            opened.pop_all()
+        parts.run(parts.recorder.commit_once)
+        if parts.forwarder is not None:
+            parts.run(parts.forwarder.forward_once)
+            parts.run(parts.refresher.sync_once)
+        return parts
+
+    def run(self, once: Callable[[], Awaitable[None]]) -> None:
+        self._loops.append(asyncio.create_task(self._loop(once), name=once.__qualname__))
+
+    async def _loop(self, once: Callable[[], Awaitable[None]]) -> None:
+        """The one loop. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
+        while True:
+            try:
+                await once()
+            except Exception:  # a loop that ends would stop the agent in silence
+                log.exception("%s failed; it goes on in %s s", once.__qualname__, _AFTER_A_FAULT_S)
+                await self._clock.sleep(_AFTER_A_FAULT_S)
+
+    async def stop(self) -> None:
+        self.recorder.stopped = True
+        commits, *others = self._loops
+        try:
+            await self._finish(others)
+        finally:
+            commits.cancel()
+            await asyncio.wait([commits])
+            self.recorder.fail(AgentStopped("the agent stopped before the disk took this"))
+            if self._link is not None:
+                await self._link.close()
+            await self.buffer.close()
+
+    async def _finish(self, others: list[asyncio.Task[None]]) -> None:
+        for loop in others:
+            loop.cancel()
+        if others:
+            await asyncio.wait(others)
+        await self.refresher.stop()
+        try:
+            async with asyncio.timeout(self._settings.drain_s):
+                await self.recorder.flush()
+                if self.forwarder is not None:
+                    await self.forwarder.forward_rest()
+        except (TimeoutError, ControlPlaneError, StorageRefused) as exc:
+            log.warning("%d events stay in the buffer: %s %s", self.buffer.unsent_events, type(exc).__name__, exc)
+        if self.recorder.pending:
+            log.error("the disk did not take %d events that nobody waited for", self.recorder.pending)
+
+    def _stored(self) -> None:
+        if self.forwarder is not None:
+            self.forwarder.nudge()
+
+    def state(self) -> AgentState:
+        buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
+        return AgentState(
+            ready=not recorder.stopped,
+            connected=forwarder is not None and forwarder.connected,
+            epoch=self.refresher.epoch or 0,
+            pending_events=recorder.pending,
+            backlog_events=buffer.unsent_events,
+            oldest_backlog_us=buffer.oldest_us or 0,
+            buffer_bytes=buffer.size_bytes,
+            recorded_events=recorder.recorded,
+            duplicate_events=recorder.duplicates,
+            refused_events=recorder.refused,
+            commits=recorder.commits,
+            sent_events=forwarder.sent_events if forwarder else 0,
+            sent_batches=forwarder.sent_batches if forwarder else 0,
+            failed_sends=forwarder.failed_sends if forwarder else 0,
+            dead_letters=forwarder.dead_letters if forwarder else 0,
+            checks=enforcer.checks,
+            denials=enforcer.denials,
+        )
+
+
+def _version() -> str:
+    try:
+        return version("sidemeter")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"

@@ -1,0 +1,512 @@
+"""The buffer: one SQLite file that holds every event until it is counted. The agent's only SQL.
+
+Every public method is at most one transaction, run in a task of its own: a caller that is cancelled can neither stop
+it half-way nor leave it open, and whoever comes next waits for its end.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import aiosqlite
+import msgspec
+
+from sidemeter.batches import Batch, Row
+from sidemeter.clock import Clock
+from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.events import decode
+from sidemeter.limits import Limit, Subjects
+
+__all__ = ["Buffer", "CallerId", "Identity", "StoredLimit"]
+
+T = TypeVar("T")
+
+CallerId = tuple[int, str, str]
+"""The row number, source and id of an event whose id came from its caller."""
+
+StoredLimit = tuple[Limit, int, int]
+"""A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
+
+_VERSION: Final = 1
+_LOOK_AGAIN_S: Final = 0.2
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE caller_ids (seq INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, UNIQUE (source, id)) STRICT;
+CREATE TABLE batches (
+    last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, epoch INTEGER NOT NULL, batch_no INTEGER NOT NULL,
+    events INTEGER NOT NULL, size INTEGER NOT NULL, prev_digest BLOB NOT NULL, digest BLOB NOT NULL, settled_at_s REAL,
+    UNIQUE (epoch, batch_no)) STRICT;
+CREATE INDEX unsettled ON batches (last_seq) WHERE settled_at_s IS NULL;
+CREATE TABLE refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;
+CREATE TABLE limits (
+    id TEXT PRIMARY KEY, body BLOB NOT NULL, as_of_us INTEGER NOT NULL, counted_seq INTEGER NOT NULL
+) WITHOUT ROWID, STRICT;
+CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL) WITHOUT ROWID, STRICT;
+"""
+_BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
+
+
+class Identity(NamedTuple):
+    """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`."""
+
+    agent_id: str
+    hello_id: str
+    epoch: int | None
+
+
+class Buffer:
+    """The open buffer of one data directory, locked against every other agent.
+
+    `sealed_seq` is the last row that belongs to a batch; the rows after it, `waiting_events` of `waiting_bytes`, wait
+    for one. `unsent_events` of `unsent_bytes` are these and those of every batch not settled; the oldest of them
+    happened at `oldest_us`.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Clock, connect: Callable[[Path], aiosqlite.Connection], locked: int
+    ) -> None:
+        self._path = directory / "buffer.sqlite3"
+        self._clock = clock
+        self._connect = connect
+        self._locked = locked
+        self._lock = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._started_s = clock.monotonic_s()
+        self._lifetime_s = 0.0
+        self.next_seq = 1
+        self.sealed_seq = 0
+        self.waiting_events = 0
+        self.waiting_bytes = 0
+        self.unsent_events = 0
+        self.unsent_bytes = 0
+        self.settled_bytes = 0
+        self.refused_events = 0
+        self.oldest_us: int | None = None
+
+    @classmethod
+    async def open(
+        cls, directory: Path, clock: Clock, connect: Callable[[Path], aiosqlite.Connection] = aiosqlite.connect
+    ) -> Self:
+        """Open the buffer of `directory`, made if it is missing.
+
+        Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
+        """
+        try:
+            locked = _lock(directory)
+        except OSError as exc:
+            raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
+        self = cls(directory, clock, connect, locked)
+        try:
+            await self._open()
+            await self._transact(self._load)
+        except BaseException:
+            await self._unlock()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Wait for the transaction under way, then close the file and release the directory."""
+        self._closing.set()
+        async with self._lock:
+            await self._unlock()
+
+    @property
+    def size_bytes(self) -> int:
+        """What the buffer holds on disk, its write-ahead log included."""
+        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @property
+    def lifetime_s(self) -> float:
+        """How long this buffer's agents have run, all together: the age of rows, by no wall clock."""
+        return self._lifetime_s + self._clock.monotonic_s() - self._started_s
+
+    # Recording
+
+    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
+        """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
+
+        Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened
+        anew, and what is found in it is the answer (P15).
+        """
+
+        async def work(conn: aiosqlite.Connection) -> set[int]:
+            known = await self._claim(conn, caller_ids) if caller_ids else set()
+            fresh = [row for row in rows if row[0] not in known] if known else rows
+            await conn.executemany("INSERT INTO events VALUES (?, ?)", fresh)
+            return known
+
+        async def found(conn: aiosqlite.Connection) -> set[int] | None:
+            first, last = rows[0][0], rows[-1][0]
+            stored = await conn.execute_fetchall("SELECT seq FROM events WHERE seq BETWEEN ? AND ?", (first, last))
+            return {seq for seq, _ in rows} - {seq for (seq,) in stored} if stored else None
+
+        def then(known: set[int]) -> None:
+            if self.oldest_us is None:
+                self.oldest_us = next((decode(body).time_us for seq, body in rows if seq not in known), None)
+            sizes = [len(body) for seq, body in rows if seq not in known]
+            self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
+
+        return await self._transact(work, then, found)
+
+    @staticmethod
+    async def _claim(conn: aiosqlite.Connection, caller_ids: Sequence[CallerId]) -> set[int]:
+        claimed = await conn.execute_fetchall(
+            "INSERT INTO caller_ids (seq, source, id)"
+            " SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE true"
+            " ON CONFLICT (source, id) DO NOTHING RETURNING seq",
+            (msgspec.json.encode(caller_ids).decode(),),
+        )
+        return {seq for seq, _, _ in caller_ids}.difference(seq for (seq,) in claimed)
+
+    async def holds(self, source: str, event_id: str) -> bool:
+        """Whether an event with this id of a caller is durable here."""
+
+        async def work(conn: aiosqlite.Connection) -> bool:
+            sql = "SELECT 1 FROM caller_ids WHERE source = ? AND id = ?"
+            return bool(await conn.execute_fetchall(sql, (source, event_id)))
+
+        return await self._transact(work)
+
+    async def rows(self, after_seq: int, before_seq: int, count: int) -> list[Row]:
+        """Up to `count` rows between two row numbers, both excluded, oldest first."""
+
+        async def work(conn: aiosqlite.Connection) -> list[Row]:
+            sql = "SELECT seq, body FROM events WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?"
+            return [(seq, body) for seq, body in await conn.execute_fetchall(sql, (after_seq, before_seq, count))]
+
+        return await self._transact(work)
+
+    # Forwarding
+
+    async def last_batch(self) -> tuple[Batch | None, bool]:
+        """The batch to go on from, and whether it still has to be settled: the oldest unsettled one, else the last."""
+
+        async def work(conn: aiosqlite.Connection) -> tuple[Batch | None, bool]:
+            unsettled = await _batch(conn, "WHERE settled_at_s IS NULL ORDER BY last_seq LIMIT 1")
+            return (unsettled, True) if unsettled else (await _batch(conn, "ORDER BY last_seq DESC LIMIT 1"), False)
+
+        return await self._transact(work)
+
+    async def seal(self, batch: Batch) -> None:
+        """Keep a batch, before it is sent for the first time."""
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            values = msgspec.structs.astuple(batch)
+            await conn.execute(f"INSERT INTO batches ({_BATCH}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 -- a constant
+
+        def then(_: None) -> None:
+            self.sealed_seq = batch.last_seq
+            self._add(batch.events, batch.size, waiting=-1)
+
+        await self._transact(work, then)
+
+    async def settle(self, batch: Batch) -> None:
+        """The control plane has counted this batch: its rows stay only by the keep rule."""
+
+        async def work(conn: aiosqlite.Connection) -> int | None:
+            await conn.execute(
+                "UPDATE batches SET settled_at_s = ? WHERE last_seq = ?", (self.lifetime_s, batch.last_seq)
+            )
+            await conn.execute("REPLACE INTO meta VALUES ('lifetime_s', ?)", (self.lifetime_s,))
+            return await _oldest_us(conn)
+
+        def then(oldest_us: int | None) -> None:
+            self.oldest_us = oldest_us
+            self._add(batch.events, batch.size, unsent=-1)
+            self.settled_bytes += batch.size
+
+        await self._transact(work, then)
+
+    async def resend_from(self, epoch: int, batch_no: int) -> bool:
+        """Take back that batches from `batch_no` on are settled. False, and nothing done, when one is gone already."""
+
+        async def work(conn: aiosqlite.Connection) -> bool:
+            if await _batch(conn, "WHERE epoch = ? AND batch_no = ?", epoch, batch_no) is None:
+                return False
+            sql = "UPDATE batches SET settled_at_s = NULL WHERE epoch = ? AND batch_no >= ?"
+            await conn.execute(sql, (epoch, batch_no))
+            await self._count(conn)
+            return True
+
+        return await self._transact(work)
+
+    async def unseal(self, batch: Batch) -> None:
+        """Dissolve a batch that was not stored, and what was built on it: the rows wait for new ones."""
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            await conn.execute("DELETE FROM batches WHERE last_seq >= ?", (batch.last_seq,))
+            await self._count(conn)
+
+        await self._transact(work)
+
+    async def set_aside(self, batch: Batch, reason: str) -> None:
+        """Keep the only event of a batch apart, for ever, with the reason why it can never be taken."""
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            await conn.execute("DELETE FROM batches WHERE last_seq >= ?", (batch.last_seq,))
+            sql = "INSERT INTO refused SELECT seq, body, ? FROM events WHERE seq = ?"
+            await conn.execute(sql, (reason, batch.last_seq))
+            await conn.execute("DELETE FROM events WHERE seq = ?", (batch.last_seq,))
+            await self._count(conn)
+
+        await self._transact(work)
+
+    async def start_over(self, hello_id: str, *, everything: bool) -> Identity:
+        """Give up the epoch: dissolve every unsettled batch (with `everything`, the settled ones that are kept too)."""
+
+        async def work(conn: aiosqlite.Connection) -> Identity:
+            await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))
+            await conn.execute("REPLACE INTO meta VALUES ('hello_id', ?)", (hello_id,))
+            await conn.execute("DELETE FROM meta WHERE key = 'epoch'")
+            await self._count(conn)
+            return await _identity(conn)
+
+        return await self._transact(work)
+
+    async def identity(self, agent_id: str, hello_id: str) -> Identity:
+        """Who this agent is; a new directory becomes `agent_id`, with `hello_id` to be sent."""
+
+        async def work(conn: aiosqlite.Connection) -> Identity:
+            sql = "INSERT OR IGNORE INTO meta VALUES (?, ?)"
+            await conn.executemany(sql, [("agent_id", agent_id), ("hello_id", hello_id)])
+            return await _identity(conn)
+
+        return await self._transact(work)
+
+    async def set_epoch(self, epoch: int) -> Identity:
+        """Keep the epoch that the control plane answered to the hello."""
+
+        async def work(conn: aiosqlite.Connection) -> Identity:
+            await conn.execute("REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
+            return await _identity(conn)
+
+        return await self._transact(work)
+
+    async def purge(self, *, keep_s: float, keep_bytes: int) -> bool:
+        """Delete the oldest settled batch if the keep rule lets it go; whether it did. The last batch always stays."""
+        if not self.settled_bytes:
+            return False
+
+        async def work(conn: aiosqlite.Connection) -> int:
+            oldest = await conn.execute_fetchall(
+                "SELECT last_seq, size, settled_at_s FROM batches"
+                " WHERE last_seq < (SELECT max(last_seq) FROM batches) ORDER BY last_seq LIMIT 1"
+            )
+            for last_seq, size, settled_at_s in oldest:
+                too_many = self.settled_bytes > keep_bytes
+                if settled_at_s is not None and (too_many or settled_at_s < self.lifetime_s - keep_s):
+                    for table, key in (("events", "seq"), ("caller_ids", "seq"), ("batches", "last_seq")):
+                        await conn.execute(f"DELETE FROM {table} WHERE {key} <= ?", (last_seq,))  # noqa: S608 -- constants
+                    return int(size)
+            return 0
+
+        def then(purged: int) -> None:
+            self.settled_bytes -= purged
+
+        return await self._transact(work, then) > 0
+
+    # Limits
+
+    async def counted_seq(self, epoch: int, batch_no: int) -> int:
+        """The last row that is counted when the control plane has counted `epoch` up to `batch_no`; 0: none."""
+
+        async def work(conn: aiosqlite.Connection) -> int:
+            ((seq,),) = await conn.execute_fetchall(
+                "SELECT coalesce(max(last_seq), 0) FROM batches"
+                " WHERE (epoch = ? AND batch_no <= ?) OR (epoch < ? AND settled_at_s IS NOT NULL)",
+                (epoch, batch_no, epoch),
+            )
+            return int(seq)
+
+        return await self._transact(work)
+
+    async def keep_limits(self, subjects: Subjects, limits: Iterable[StoredLimit]) -> None:
+        """Keep what was learned, for a restart without the control plane."""
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            encode = msgspec.msgpack.encode
+            asked = [(subject, encode(ids)) for subject, ids in subjects.items()]
+            learned = [(limit.id, encode(limit), as_of_us, seq) for limit, as_of_us, seq in limits]
+            await conn.executemany("REPLACE INTO subjects VALUES (?, ?)", asked)
+            await conn.executemany("REPLACE INTO limits VALUES (?, ?, ?, ?)", learned)
+
+        await self._transact(work)
+
+    async def kept_limits(self) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
+        """Everything that `keep_limits` kept."""
+
+        async def work(conn: aiosqlite.Connection) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
+            ids = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+            limit = msgspec.msgpack.Decoder(Limit).decode
+            subjects = await conn.execute_fetchall("SELECT subject, limit_ids FROM subjects")
+            limits = await conn.execute_fetchall("SELECT body, as_of_us, counted_seq FROM limits")
+            return (
+                {subject: ids(encoded) for subject, encoded in subjects},
+                [(limit(body), as_of_us, seq) for body, as_of_us, seq in limits],
+            )
+
+        return await self._transact(work)
+
+    # Inside
+
+    async def _transact(
+        self,
+        work: Callable[[aiosqlite.Connection], Awaitable[T]],
+        then: Callable[[T], None] | None = None,
+        found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Run `work` and commit, then count by `then`. `found` looks what a commit that failed left; None: nothing."""
+        return await asyncio.shield(asyncio.create_task(self._alone(work, then, found)))
+
+    async def _alone(
+        self,
+        work: Callable[[aiosqlite.Connection], Awaitable[T]],
+        then: Callable[[T], None] | None,
+        found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None,
+    ) -> T:
+        async with self._lock:
+            try:
+                result = await work(self._conn)
+            except sqlite3.Error as exc:
+                await self._roll_back()
+                raise _refused(exc) from exc
+            try:
+                await self._conn.commit()
+            except sqlite3.Error as exc:
+                outcome = await self._look(found)
+                if outcome is None:
+                    raise _refused(exc) from exc
+                return outcome
+            if then:
+                then(result)
+            return result
+
+    async def _roll_back(self) -> None:
+        try:
+            await self._conn.rollback()
+        except sqlite3.Error:
+            await self._look(None)
+
+    async def _look(self, found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None) -> T | None:
+        """Open the file anew and look, as often as it takes: until then nobody knows, so nobody is answered."""
+        while True:
+            try:
+                await self._conn.close()
+                await self._open()
+                await self._count(self._conn)
+                return await found(self._conn) if found else None
+            except (sqlite3.Error, StorageRefused) as exc:
+                if self._closing.is_set():
+                    raise _refused(exc) from exc
+                await self._clock.sleep(_LOOK_AGAIN_S)
+
+    async def _open(self) -> None:
+        self._conn = conn = self._connect(self._path)
+        try:
+            await conn
+            await conn.execute("PRAGMA journal_mode = WAL")
+            await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
+            await self._shape(conn)
+        except BaseException as exc:
+            await conn.close()
+            if isinstance(exc, sqlite3.Error | OSError):
+                raise _refused(exc) from exc
+            raise
+
+    async def _shape(self, conn: aiosqlite.Connection) -> None:
+        ((version,),) = await conn.execute_fetchall("PRAGMA user_version")
+        if version == 0:
+            await conn.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            _sync_directory(self._path.parent)
+        elif version != _VERSION:
+            raise StorageRefused(f"{self._path} has form {version}; this agent reads form {_VERSION}")
+
+    async def _load(self, conn: aiosqlite.Connection) -> None:
+        ((last_seq,),) = await conn.execute_fetchall(
+            "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM refused), 0),"
+            " coalesce((SELECT max(last_seq) FROM batches), 0), coalesce((SELECT max(counted_seq) FROM limits), 0))"
+        )
+        self.next_seq = last_seq + 1
+        for (lifetime_s,) in await conn.execute_fetchall("SELECT value FROM meta WHERE key = 'lifetime_s'"):
+            self._lifetime_s = lifetime_s
+        await self._count(conn)
+
+    async def _count(self, conn: aiosqlite.Connection) -> None:
+        ((self.sealed_seq,),) = await conn.execute_fetchall("SELECT coalesce(max(last_seq), 0) FROM batches")
+        ((self.waiting_events, self.waiting_bytes),) = await conn.execute_fetchall(
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM events WHERE seq > ?", (self.sealed_seq,)
+        )
+        ((sealed_events, sealed_bytes, self.settled_bytes),) = await conn.execute_fetchall(
+            "SELECT coalesce(sum(events) FILTER (WHERE settled_at_s IS NULL), 0),"
+            " coalesce(sum(size) FILTER (WHERE settled_at_s IS NULL), 0),"
+            " coalesce(sum(size) FILTER (WHERE settled_at_s IS NOT NULL), 0) FROM batches"
+        )
+        self.unsent_events = self.waiting_events + sealed_events
+        self.unsent_bytes = self.waiting_bytes + sealed_bytes
+        self.oldest_us = await _oldest_us(conn)
+        ((self.refused_events,),) = await conn.execute_fetchall("SELECT count(*) FROM refused")
+
+    def _add(self, events: int, size: int, *, waiting: int = 0, unsent: int = 0) -> None:
+        self.waiting_events += waiting * events
+        self.waiting_bytes += waiting * size
+        self.unsent_events += unsent * events
+        self.unsent_bytes += unsent * size
+
+    async def _unlock(self) -> None:
+        try:
+            await self._conn.close()
+        finally:
+            os.close(self._locked)
+
+
+async def _batch(conn: aiosqlite.Connection, which: str, *values: object) -> Batch | None:
+    rows = await conn.execute_fetchall(f"SELECT {_BATCH} FROM batches {which}", values)  # noqa: S608 -- constants
+    for row in rows:
+        return Batch(*row)
+    return None
+
+
+async def _oldest_us(conn: aiosqlite.Connection) -> int | None:
+    rows = await conn.execute_fetchall(
+        "SELECT body FROM events WHERE seq >= coalesce("
+        "(SELECT min(first_seq) FROM batches WHERE settled_at_s IS NULL),"
+        "(SELECT max(last_seq) + 1 FROM batches), 0) ORDER BY seq LIMIT 1"
+    )
+    return next((decode(body).time_us for (body,) in rows), None)
+
+
+async def _identity(conn: aiosqlite.Connection) -> Identity:
+    meta: dict[str, Any] = {key: value for key, value in await conn.execute_fetchall("SELECT key, value FROM meta")}  # noqa: C416 -- rows are not pairs to a type checker
+    return Identity(meta["agent_id"], meta["hello_id"], meta.get("epoch"))
+
+
+def _lock(directory: Path) -> int:
+    if not directory.exists():
+        directory.mkdir(mode=0o700, parents=True)
+        _sync_directory(directory.parent)
+    locked = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(locked)
+        raise DirectoryInUse(f"another agent uses the data directory {directory}: one agent, one directory") from exc
+    return locked
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(exc: Exception) -> StorageRefused:
+    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+    return StorageRefused(f"the buffer takes nothing now: {exc} ({name})")

@@ -1,0 +1,248 @@
+"""Recording: an accepted event waits in memory for the next commit, and its caller for the answer.
+
+While one group is being committed the next one gathers, so durability costs one fsync of latency and next to no
+throughput. What nobody waits for (`record_nowait`) gathers a little longer, but only while there is load.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sidemeter.batches import Row
+from sidemeter.buffer import Buffer, CallerId
+from sidemeter.clock import Clock, wait_for
+from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
+from sidemeter.events import Event, Receipt, decode, encode, mint
+from sidemeter.settings import Settings
+
+__all__ = ["Recorder", "Usage"]
+
+_RETRY_S = 0.2
+
+
+class Usage(Protocol):
+    """Who adds up what was recorded."""
+
+    def recorded(self, seq: int, event: Event) -> None:
+        """An event was accepted as row `seq`."""
+
+    def undone(self, seq: int, event: Event) -> None:
+        """It is not in the buffer under that number after all."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """A caller that waits for rows `first_seq` to `last_seq`; its answer is which of its group's are duplicates."""
+
+    first_seq: int
+    last_seq: int
+    answer: asyncio.Future[set[int]]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Rows that are committed together."""
+
+    rows: list[Row] = field(default_factory=list)
+    caller_ids: list[CallerId] = field(default_factory=list)
+    waiters: list[_Waiter] = field(default_factory=list)
+
+
+class Recorder:
+    """Takes events, commits them in groups, answers their callers. `pending` events are not yet durable.
+
+    `stored` is called after every commit. One event loop uses it, from one thread.
+    """
+
+    def __init__(
+        self, buffer: Buffer, usage: Usage, settings: Settings, clock: Clock, stored: Callable[[], None]
+    ) -> None:
+        self._buffer = buffer
+        self._usage = usage
+        self._settings = settings
+        self._clock = clock
+        self._stored = stored
+        self._mint = mint(clock.token_hex(8))
+        self._next_seq = buffer.next_seq
+        self._committing = _Group()
+        self._gathering: deque[_Group] = deque([_Group()])
+        self._pending_bytes = 0
+        self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._flushing = 0
+        self._failing = False
+        self._earliest_s = clock.monotonic_s()
+        self.stopped = False
+        self.pending = 0
+        self.recorded = 0
+        self.duplicates = 0
+        self.refused = 0
+        self.commits = 0
+
+    def record_nowait(self, event: Event) -> str:
+        """Take an event that nobody waits for; its id. A failing disk delays it, and never drops it.
+
+        Raises AgentStopped or BufferFull: then nothing was taken.
+        """
+        self._admit(1)
+        return self._take(event).id or ""
+
+    async def record(self, event: Event) -> Receipt:
+        """Take an event, and return once it is durable. Raises NotRecorded: then it is not."""
+        return (await self.record_many((event,)))[0]
+
+    async def record_many(self, events: Sequence[Event]) -> list[Receipt]:
+        """Take events as one, all or none; returns once they are durable, with a receipt for each in their order."""
+        if not events:
+            return []
+        self._admit(len(events))
+        first_seq = self._next_seq
+        filled = [self._take(event, whole=True) for event in events]
+        answer: asyncio.Future[set[int]] = asyncio.get_running_loop().create_future()
+        self._gathering[-1].waiters.append(_Waiter(first_seq, self._next_seq - 1, answer))
+        self._hurry.set()
+        duplicates = await answer
+        return [
+            Receipt(event.id or "", event.source or "", seq in duplicates)
+            for seq, event in enumerate(filled, first_seq)
+        ]
+
+    async def flush(self) -> None:
+        """Return once nothing is pending."""
+        self._flushing += 1
+        self._hurry.set()
+        try:
+            await self._idle.wait()
+        finally:
+            self._flushing -= 1
+
+    async def holds(self, source: str, event_id: str) -> bool:
+        """Whether an event with this id of a caller is durable here; one under way is waited for."""
+        key = (source, event_id)
+        if any(key == each[1:] for group in self._groups() for each in group.caller_ids):
+            await self.flush()
+        return await self._buffer.holds(source, event_id)
+
+    def pending_rows(self) -> tuple[int, list[Row]]:
+        """The first row number that may not be durable yet, and every row from there on."""
+        rows = [row for group in self._groups() for row in group.rows]
+        return (rows[0][0] if rows else self._next_seq), rows
+
+    async def commit_once(self) -> None:
+        """Wait for a group, commit it, answer its callers. One that the disk refuses is tried again, less those."""
+        await self._work.wait()
+        await self._gather()
+        group = self._committing = self._gathering.popleft()
+        if not self._gathering:
+            self._gathering.append(_Group())
+        try:
+            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+        except StorageRefused as exc:
+            self._failing = True
+            self._earliest_s = self._clock.monotonic_s() + _RETRY_S
+            self._gathering.appendleft(group)
+            self._committing = _Group()
+            self.fail(exc)
+        else:
+            self._failing = False
+            self._earliest_s = self._clock.monotonic_s() + self._settings.group_window_s
+            self._committing = _Group()
+            self._answer(group, duplicates)
+
+    def fail(self, error: NotRecorded) -> None:
+        """Tell every caller that waits, and let its rows go. Rows that nobody waits for stay."""
+        for group in self._groups():
+            refused = {seq for each in group.waiters for seq in range(each.first_seq, each.last_seq + 1)}
+            for waiter in group.waiters:
+                if not waiter.answer.done():
+                    waiter.answer.set_exception(error)
+            self._let_go([row for row in group.rows if row[0] in refused])
+            group.rows = [row for row in group.rows if row[0] not in refused]
+            group.caller_ids = [each for each in group.caller_ids if each[0] not in refused]
+            group.waiters = []
+            self.refused += len(refused)
+        self._gathering = deque([group for group in self._gathering if group.rows] or [_Group()])
+        self._settle_pending()
+
+    def _admit(self, count: int) -> None:
+        if self.stopped:
+            self.refused += count
+            raise AgentStopped("the agent is stopping, or has stopped: it takes no events")
+        if self.pending + count > self._settings.max_pending_events:
+            self.refused += count
+            raise BufferFull(f"{self.pending} events wait for the disk; max_pending_events allows no more")
+        if self._buffer.unsent_bytes + self._pending_bytes >= self._settings.max_buffer_bytes:
+            self.refused += count
+            raise BufferFull(f"{self._buffer.unsent_bytes} bytes wait to be sent; max_buffer_bytes allows no more")
+
+    def _take(self, event: Event, *, whole: bool = False) -> Event:
+        """Fill an event in and put it into the gathering group, also a full one if it must stay `whole`."""
+        filled = Event(
+            event.id or self._mint(),
+            event.source or self._settings.service,
+            event.type,
+            event.subject,
+            self._clock.now_us() if event.time_us is None else event.time_us,
+            event.data,
+        )
+        body = encode(filled)
+        seq = self._next_seq
+        self._next_seq = seq + 1
+        group = self._gathering[-1]
+        if len(group.rows) >= self._settings.group_max_events and not whole:
+            group = _Group()
+            self._gathering.append(group)
+            self._hurry.set()
+        group.rows.append((seq, body))
+        if event.id is not None:
+            group.caller_ids.append((seq, filled.source or "", event.id))
+        if not self.pending:
+            self._work.set()
+            self._idle.clear()
+        self.pending += 1
+        self._pending_bytes += len(body)
+        self._usage.recorded(seq, filled)
+        return filled
+
+    async def _gather(self) -> None:
+        """Let a group grow while nobody waits for it and the last commit is less than a window ago."""
+        self._hurry.clear()
+        urgent = self._gathering[0].waiters or len(self._gathering) > 1 or self._flushing
+        if self._failing and not self._gathering[0].waiters:
+            urgent = False
+        if not urgent:
+            await wait_for(self._hurry, self._earliest_s - self._clock.monotonic_s(), self._clock)
+
+    def _answer(self, group: _Group, duplicates: set[int]) -> None:
+        self.commits += 1
+        self.recorded += len(group.rows) - len(duplicates)
+        self.duplicates += len(duplicates)
+        if duplicates:
+            for seq, body in group.rows:
+                if seq in duplicates:
+                    self._usage.undone(seq, decode(body))
+        self.pending -= len(group.rows)
+        self._pending_bytes -= sum(len(body) for _, body in group.rows)
+        for waiter in group.waiters:
+            if not waiter.answer.done():
+                waiter.answer.set_result(duplicates)
+        self._settle_pending()
+        self._stored()
+
+    def _let_go(self, rows: Sequence[Row]) -> None:
+        for seq, body in rows:
+            self._usage.undone(seq, decode(body))
+        self.pending -= len(rows)
+        self._pending_bytes -= sum(len(body) for _, body in rows)
+
+    def _settle_pending(self) -> None:
+        if not self.pending:
+            self._work.clear()
+            self._idle.set()
+
+    def _groups(self) -> list[_Group]:
+        return [self._committing, *self._gathering]
