@@ -12,17 +12,16 @@ from fakes import ManualClock
 
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
-from sidemeter_control.metering.counting import count, readers, with_days
 from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, PropertyFilter, new_meter
-from sidemeter_control.metering.rollups import EMPTY, merge
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel, TierSpec
 from sidemeter_control.pricing.customers import Customer, new_customer
 from sidemeter_control.pricing.plans import EntitlementSpec, PlanSpec
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
-from sidemeter_control.store import events, meters, rollups
+from sidemeter_control.store import meters
 from sidemeter_control.store.database import Database
 
 BASE = ChargeSpec(key="base", name="Base fee", model=PricingModel.FLAT, amount=Decimal(49))
@@ -85,11 +84,8 @@ class Shop:
         event = Event(
             id=f"e{next(iter(self.numbers))}", source="shop", type="llm", subject=subject, time_us=us(at), data=data
         )
-        async with self.database.write() as conn:
-            await events.add(conn, [event], self.clock.now_us())
-            found = with_days(count(readers(await meters.list_all(conn)), [event]).hours)
-            known = await rollups.get(conn, found)
-            await rollups.put(conn, {key: merge(known.get(key, EMPTY), each) for key, each in found.items()})
+        recorded = await Ingest(self.database, self.clock, max_future_s=10**9).record([event])
+        assert recorded.accepted == 1
 
 
 @asynccontextmanager
