@@ -14,9 +14,10 @@ import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sidemeter.agent import Agent
 from sidemeter.api import Api
@@ -114,6 +115,44 @@ def _bind_tcp(listen: str) -> socket.socket:
     return door
 
 
+class _OneWrite:
+    """A transport that sends the head and the body of an answer, written one after the other, in one system call.
+
+    uvicorn writes them apart and the event loop sends each at once, which takes a fifth of the time of a small request.
+    """
+
+    __slots__ = ("_flush_later", "_parts", "_transport", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.is_closing = transport.is_closing
+        self._parts: list[bytes] = []
+        self._flush_later = asyncio.get_running_loop().call_soon
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._flush_later(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._parts and not self.is_closing():
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class _Protocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection."""
+        super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, that says when it takes requests."""
 
@@ -136,11 +175,12 @@ async def serving(app: Api, sockets: list[socket.socket], *, drain_s: float) -> 
     """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
