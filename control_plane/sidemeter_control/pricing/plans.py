@@ -34,6 +34,8 @@ MAX_CHARGES = 200
 MAX_ENTITLEMENTS = 500
 MAX_INTERVAL_COUNT = {Interval.DAY: 366, Interval.WEEK: 53, Interval.MONTH: 36, Interval.QUARTER: 12, Interval.YEAR: 5}
 MAX_TRIAL_DAYS = 730
+MAX_NAME_CHARS = 256
+MAX_VALUE_BYTES = 4096
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
@@ -114,6 +116,7 @@ class Plan:
 def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
     """The version that `spec` describes; InvalidInput names what is wrong as `charges.<key>.<field>` or the like."""
     check_key("key", spec.key)
+    _check_name("name", spec.name)
     check_currency("currency", spec.currency)
     longest = MAX_INTERVAL_COUNT[spec.interval]
     if not 1 <= spec.interval_count <= longest:
@@ -139,6 +142,7 @@ def read_charges(path: str, specs: Sequence[ChargeSpec]) -> tuple[Charge, ...]:
         raise InvalidInput(path, f"must be at most {MAX_CHARGES}")
     for index, spec in enumerate(specs):
         check_key(f"{path}[{index}].key", spec.key)
+        _check_name(f"{path}.{spec.key}.name", spec.name)
     _check_unique(path, (spec.key for spec in specs))
     return tuple(Charge.read(f"{path}.{spec.key}", spec) for spec in specs)
 
@@ -160,6 +164,8 @@ def _check_entitlement(path: str, spec: EntitlementSpec) -> None:
     if (spec.value is None) is (spec.kind is EntitlementKind.STATIC):
         needs = "must be given: STATIC is a value" if spec.value is None else f"must be absent for {spec.kind.value}"
         raise InvalidInput(f"{path}.value", needs)
+    if len((spec.value or "").encode()) > MAX_VALUE_BYTES:
+        raise InvalidInput(f"{path}.value", f"must be at most {MAX_VALUE_BYTES} bytes of JSON")
 
 
 def check_key(field: str, key: str) -> None:
@@ -172,6 +178,11 @@ def check_trial_days(field: str, days: int) -> None:
     """Raise InvalidInput for `field` unless a trial may last so many days."""
     if not 0 <= days <= MAX_TRIAL_DAYS:
         raise InvalidInput(field, f"must be from 0 to {MAX_TRIAL_DAYS}")
+
+
+def _check_name(field: str, name: str | None) -> None:
+    if name is not None and not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise InvalidInput(field, f"must be 1 to {MAX_NAME_CHARS} characters")
 
 
 def _check_unique(path: str, keys: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from sidemeter_control.errors import InvalidInput
@@ -67,6 +68,12 @@ def test_a_definition_is_written_with_the_apis_names_and_plain_decimals() -> Non
     [
         ({"key": ""}, "key: must be 1 to 128 letters"),
         ({"key": "a b"}, "key: must be 1 to 128 letters"),
+        ({"name": "x" * 257}, "name: must be 1 to 256 characters"),
+        ({"charges": (msgspec.structs.replace(FEE, name=""),)}, "charges.base.name: must be 1 to 256 characters"),
+        (
+            {"entitlements": (EntitlementSpec(feature="f", kind=EntitlementKind.STATIC, value="1" * 4097),)},
+            "entitlements.f.value: must be at most 4096 bytes of JSON",
+        ),
         ({"currency": "ABC"}, "currency: must be the ISO 4217 code"),
         ({"interval_count": 0}, "intervalCount: must be from 1 to 36 for MONTH"),
         ({"interval": Interval.YEAR, "interval_count": 6}, "intervalCount: must be from 1 to 5 for YEAR"),

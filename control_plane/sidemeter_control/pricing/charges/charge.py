@@ -1,6 +1,6 @@
 """A charge that can be billed: its model chosen, its parameters checked, its quantity turned into explained lines."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from decimal import Decimal
 from typing import Any
@@ -72,15 +72,16 @@ class Charge:
             raise InvalidInput(f"{path}.meter", f"must be given: {spec.model.value} prices a meter")
         if not made.metered and spec.meter is not None:
             raise InvalidInput(f"{path}.meter", f"must be absent: {spec.model.value} is a recurring fee")
-        given = dict(_given(path, spec))
-        taken = {field.name: field for field in fields(made)}
-        allowed = taken.keys() | (MODIFIERS if made.metered else ())
-        for name in given.keys() - allowed:
+        parameters = {field.name: field for field in fields(made)}
+        given = _given(spec)
+        for name in sorted(given.keys() - parameters.keys() - (MODIFIERS if made.metered else frozenset())):
             raise InvalidInput(f"{path}.{_written(name)}", f"is not a parameter of {spec.model.value}")
-        for name, field in taken.items():
-            if field.default is MISSING and name not in given:
+        for name, parameter in parameters.items():
+            if parameter.default is MISSING and name not in given:
                 raise InvalidInput(f"{path}.{_written(name)}", f"must be given: {spec.model.value} needs it")
-        return cls(spec, made(**{n: v for n, v in given.items() if n in taken}), given.get("included_units"))
+        values = {name: READERS.get(name, _as_it_is)(f"{path}.{_written(name)}", given[name]) for name in sorted(given)}
+        model = made(**{name: value for name, value in values.items() if name in parameters})
+        return cls(spec, model, values.get("included_units"))
 
     @exact
     def price(self, quantity: Decimal, words: Words) -> Price:
@@ -116,12 +117,10 @@ _FIELDS = {field.name: field for field in msgspec.structs.fields(ChargeSpec)}
 _PARAMETERS = _FIELDS.keys() - {"key", "name", "meter", "model"}
 
 
-def _given(path: str, spec: ChargeSpec) -> Iterator[tuple[str, Any]]:
-    """The parameters that differ from their defaults, each read."""
-    for name in sorted(_PARAMETERS):
-        value = getattr(spec, name)
-        if value != _FIELDS[name].default:
-            yield name, READERS.get(name, _as_it_is)(f"{path}.{_written(name)}", value)
+def _given(spec: ChargeSpec) -> dict[str, Any]:
+    """The parameters that differ from their defaults."""
+    values = {name: getattr(spec, name) for name in _PARAMETERS}
+    return {name: value for name, value in values.items() if value != _FIELDS[name].default}
 
 
 def _as_it_is(_path: str, value: Any) -> Any:
