@@ -79,10 +79,13 @@ async def cost(
     check_instant("to", asked.end_us)
     if asked.start_us >= asked.end_us:
         raise InvalidInput("to", "must be after from")
-    owed = [(each, period) for each in own for period in _billed(each, asked)]
-    bills = [await _bill(conn, customer, asked, each, period) for each, period in owed]
-    dated = len({period for _, period in owed}) > 1
-    lines = [line for bill in bills for line in bill.lines(dated)]
+    known = await meters.get(conn, sorted({key for each in own for key in each.meters}))
+    lines: list[CostLine] = []
+    for each in _slices(own, asked):
+        priced = [known[key] for key in each.own.meters]
+        used = await _used(conn, priced, customer.subjects, each.so_far)
+        before = await _used(conn, priced, customer.subjects, each.earlier) if each.earlier else None
+        lines += each.lines(customer, known, used, before)
     currency = own[0].plan.currency if own else customer.currency or NO_CURRENCY
     return Cost(asked.start_us, asked.end_us, _sum(lines, currency), tuple(lines), now_us)
 
@@ -103,11 +106,13 @@ def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) 
     return Recurrence.on_calendar(Interval.MONTH, customer.time_zone).period_at(now_us)
 
 
-def _billed(each: Subscribed, asked: Period) -> list[Period]:
-    periods = list(islice(each.billed(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
-    if len(periods) > MAX_BILLING_PERIODS:
-        raise InvalidInput("to", f"must be within {MAX_BILLING_PERIODS} billing periods of from")
-    return periods
+Used = Mapping[str, Decimal]
+"""Quantity by meter key."""
+
+
+async def _used(conn: AsyncConnection, priced: Sequence[Meter], subjects: Sequence[str], period: Period) -> Used:
+    counted = await usage.quantities(conn, priced, subjects, period.start_us, period.end_us)
+    return {meter.key: quantity.value or Decimal(0) for meter, quantity in zip(priced, counted, strict=True)}
 
 
 @exact
@@ -115,58 +120,60 @@ def _sum(lines: Iterable[CostLine], currency: str) -> Money:
     return Money.of(sum((line.amount.rounded for line in lines), Decimal(0)), currency)
 
 
-Used = Mapping[str, Decimal]
-"""Quantity by meter key."""
-
-
-async def _bill(conn: AsyncConnection, customer: Customer, asked: Period, own: Subscribed, period: Period) -> "_Bill":
-    """All that one billing period's lines are made of, read with one usage question, or two for a later slice."""
-    known = await meters.get(conn, sorted({each.spec.meter for each in own.charges if each.spec.meter}))
-    part = period.clipped(asked.start_us, asked.end_us)
-    used = await _used(conn, known, customer, period.start_us, part.end_us)
-    before = None
-    if part.start_us > period.start_us:
-        before = await _used(conn, known, customer, period.start_us, part.start_us)
-    return _Bill(customer, own, period, part, known, used, before)
-
-
-async def _used(
-    conn: AsyncConnection, known: Mapping[str, Meter], customer: Customer, from_us: int, to_us: int
-) -> Used:
-    counted = await usage.quantities(conn, list(known.values()), customer.subjects, from_us, to_us)
-    return {key: quantity.value or Decimal(0) for key, quantity in zip(known, counted, strict=True)}
-
-
 @dataclass(frozen=True, slots=True)
-class _Bill:
-    """One billing period of one subscription: `part` of it is asked for, `before` was used of it earlier, if any."""
+class _Slice:
+    """The part of one billing period that is asked for. `dated`: its lines name the period's days."""
 
-    customer: Customer
     own: Subscribed
     period: Period
     part: Period
-    meters: Mapping[str, Meter]
-    used: Used
-    before: Used | None
+    dated: bool
 
-    def lines(self, dated: bool) -> Iterator[CostLine]:
+    @property
+    def so_far(self) -> Period:
+        """What is priced cumulatively: the period up to the end of the part."""
+        return Period(self.period.start_us, self.part.end_us)
+
+    @property
+    def earlier(self) -> Period | None:
+        """What slices before this one have billed of the period, if there is room for any."""
+        starts_with_it = self.part.start_us == self.period.start_us
+        return None if starts_with_it else Period(self.period.start_us, self.part.start_us)
+
+    def lines(
+        self, customer: Customer, known: Mapping[str, Meter], used: Used, before: Used | None
+    ) -> Iterator[CostLine]:
+        """One line per charge; a recurring fee only where its period begins."""
         for charge in self.own.charges:
-            name = charge.spec.name or charge.spec.key
-            text = Words.in_period(name, *self.period.days(self.customer.time_zone)) if dated else name
-            if charge.spec.meter is not None:
-                yield self._usage_line(charge, text, self.meters[charge.spec.meter])
-            elif self.before is None:  # the period begins in what is asked for
+            name, key = charge.spec.name or charge.spec.key, charge.spec.meter
+            text = Words.in_period(name, *self.period.days(customer.time_zone)) if self.dated else name
+            if key is not None:
+                events = EventsBehind(known[key], customer.subjects, self.part.start_us, self.part.end_us)
+                yield self._usage_line(charge, text, events, used[key], None if before is None else before[key])
+            elif before is None:
                 fee = charge.price(Decimal(0), Words(self.own.plan.currency))
                 yield CostLine(charge.spec.key, text, None, fee.total, fee.lines, None)
 
     @exact
-    def _usage_line(self, charge: Charge, text: str, meter: Meter) -> CostLine:
-        words = Words(self.own.plan.currency, meter.unit or "units")
-        quantity = self.used[meter.key]
-        if self.before is None:
-            price = charge.price(quantity, words)
+    def _usage_line(
+        self, charge: Charge, text: str, events: EventsBehind, used: Decimal, before: Decimal | None
+    ) -> CostLine:
+        words = Words(self.own.plan.currency, events.meter.unit or "units")
+        if before is None:
+            price, quantity = charge.price(used, words), used
         else:
-            price = charge.price_since(self.before[meter.key], quantity, words)
-            quantity -= self.before[meter.key]
-        events = EventsBehind(meter, self.customer.subjects, self.part.start_us, self.part.end_us)
+            price, quantity = charge.price_since(before, used, words), used - before
         return CostLine(charge.spec.key, text, quantity, price.total, price.lines, events)
+
+
+def _slices(own: Sequence[Subscribed], asked: Period) -> list[_Slice]:
+    found = [(each, period) for each in own for period in _billed(each, asked)]
+    dated = len({period for _, period in found}) > 1
+    return [_Slice(each, period, period.clipped(asked.start_us, asked.end_us), dated) for each, period in found]
+
+
+def _billed(own: Subscribed, asked: Period) -> list[Period]:
+    periods = list(islice(own.billed(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
+    if len(periods) > MAX_BILLING_PERIODS:
+        raise InvalidInput("to", f"must be within {MAX_BILLING_PERIODS} billing periods of from")
+    return periods

@@ -90,6 +90,11 @@ class Subscribed:
         recurrence = Recurrence.every(plan.interval, plan.interval_count, subscription.anchor_us, time_zone)
         return cls(subscription, plan, _charges(plan, subscription.overrides), recurrence)
 
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """The keys of the meters that its charges price, each once."""
+        return tuple(sorted({charge.spec.meter for charge in self.charges if charge.spec.meter}))
+
     def period_at(self, at_us: int) -> Period:
         """The billing period of an instant; before the start the first one, from the end on the last one."""
         own = self.subscription
