@@ -54,11 +54,11 @@ class Gate:
         """A new key and its secret, which is never shown again."""
         now_us = self._clock.now_us()
         if not 1 <= len(name) <= _MAX_NAME:
-            raise InvalidInput("input.name", f"must be 1 to {_MAX_NAME} characters")
+            raise InvalidInput("name", f"must be 1 to {_MAX_NAME} characters")
         if not scopes:
-            raise InvalidInput("input.scopes", "must name at least one scope")
+            raise InvalidInput("scopes", "must name at least one scope")
         if expires_at_us is not None and expires_at_us <= now_us:
-            raise InvalidInput("input.expiresAt", "must be in the future")
+            raise InvalidInput("expiresAt", "must be in the future")
         key = Key(self._clock.new_id("key"), name, scopes, now_us, expires_at_us)
         secret = _SECRET_PREFIX + self._clock.new_secret()
         async with self._database.write() as conn:
