@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NewType
 
+import msgspec
 import strawberry
 from graphql import (
     BooleanValueNode,
     FloatValueNode,
-    GraphQLError,
     IntValueNode,
     ListValueNode,
     NullValueNode,
@@ -27,7 +27,10 @@ __all__ = [
     "SCALARS",
     "Instant",
     "Json",
+    "Unfit",
+    "instant",
     "instant_text",
+    "json_text",
     "parse_decimal",
     "parse_instant",
 ]
@@ -41,34 +44,39 @@ Json = NewType("Json", object)
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.(\d{1,32}))?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Unfit(ValueError):
+    """A value that is not of its scalar. The library says where it stands; the text says what would be right."""
 
 
 def parse_decimal(value: object) -> Decimal:
-    """An exact decimal from its text; GraphQLError for anything else.
+    """An exact decimal from its text; Unfit for anything else.
 
     >>> parse_decimal("0.0025")
     Decimal('0.0025')
     >>> parse_decimal(0.0025)
     Traceback (most recent call last):
-    graphql.error.graphql_error.GraphQLError: a Decimal is a string, like "0.0025"
+    sidemeter_control.api.scalars.Unfit: a Decimal is a string, like "0.0025"
     """
     if not isinstance(value, str):
-        raise GraphQLError('a Decimal is a string, like "0.0025"')
+        raise Unfit('a Decimal is a string, like "0.0025"')
     try:
         return money.parse_decimal(value)
     except ValueError as exc:
-        raise GraphQLError(f"a Decimal {exc}") from exc
+        raise Unfit(f"a Decimal {exc}") from exc
 
 
 def parse_instant(value: object) -> Instant:
-    """Microseconds from RFC 3339 text with an offset; digits past the sixth are cut. GraphQLError for anything else.
+    """Microseconds from RFC 3339 text with an offset; digits past the sixth are cut. Unfit for anything else.
 
     >>> parse_instant("1970-01-01T01:00:00.0000019+01:00")
     1
     """
     found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise GraphQLError('a DateTime is RFC 3339 with an offset, like "2026-01-31T09:30:00Z"')
+        raise Unfit('a DateTime is RFC 3339 with an offset, like "2026-01-31T09:30:00Z"')
     text, fraction = found.group(), found.group(1) or ""
     if fraction:
         text = text.replace(f".{fraction}", "", 1)
@@ -76,7 +84,7 @@ def parse_instant(value: object) -> Instant:
         whole = datetime.fromisoformat(text.upper())
         return Instant((whole - _EPOCH) // _MICROSECOND + int(fraction[:6].ljust(6, "0")))
     except (ValueError, OverflowError) as exc:
-        raise GraphQLError(f"{value} is not an instant: {exc}") from exc
+        raise Unfit(f"{value} is not an instant: {exc}") from exc
 
 
 def instant_text(value_us: int) -> str:
@@ -86,6 +94,20 @@ def instant_text(value_us: int) -> str:
     ('1970-01-01T00:00:00Z', '1970-01-01T00:00:01.500000Z')
     """
     return (_EPOCH + timedelta(microseconds=value_us)).isoformat().replace("+00:00", "Z")
+
+
+def instant(value_us: int | None) -> Instant | None:
+    """An instant that may be absent."""
+    return None if value_us is None else Instant(value_us)
+
+
+def json_text(value: Json) -> str:
+    """The value as JSON text, every number digit for digit.
+
+    >>> json_text(Json({"rate": Decimal("1.10")}))
+    '{"rate":1.10}'
+    """
+    return _encode(value).decode()
 
 
 def _literal_decimal(node: ValueNode, _variables: Mapping[str, Any] | None = None) -> Decimal:
@@ -103,7 +125,7 @@ def _literal_json(node: ValueNode, variables: Mapping[str, Any] | None = None) -
         case IntValueNode():
             return int(node.value)
         case FloatValueNode():
-            return Decimal(node.value)
+            return _number(node.value)
         case NullValueNode():
             return None
         case ListValueNode():
@@ -112,7 +134,14 @@ def _literal_json(node: ValueNode, variables: Mapping[str, Any] | None = None) -
             return {each.name.value: _literal_json(each.value, variables) for each in node.fields or ()}
         case VariableNode():
             return (variables or {}).get(node.name.value)
-    raise GraphQLError("JSON has no enum values: quote it")
+    raise Unfit("JSON has no enum values: quote it")
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as exc:
+        raise Unfit("has an exponent that no decimal can hold") from exc
 
 
 SCALARS: Mapping[object, ScalarDefinition] = {

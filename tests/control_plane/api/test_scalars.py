@@ -5,7 +5,6 @@ from decimal import Decimal
 
 import pytest
 import strawberry
-from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 from strawberry.schema.config import StrawberryConfig
@@ -14,6 +13,7 @@ from sidemeter_control.api.scalars import (
     SCALARS,
     Instant,
     Json,
+    Unfit,
     instant_text,
     parse_decimal,
     parse_instant,
@@ -54,7 +54,7 @@ def test_a_decimal_comes_back_with_the_same_value_in_plain_notation(value: Decim
 def test_no_text_at_all_becomes_anything_but_a_finite_bounded_decimal(text: str) -> None:
     try:
         value = parse_decimal(text)
-    except GraphQLError:
+    except Unfit:
         return
     assert value.is_finite()
     assert len(decimal_text(value)) <= MAX_DECIMAL_DIGITS + 2
@@ -85,7 +85,7 @@ def test_no_text_at_all_becomes_anything_but_a_finite_bounded_decimal(text: str)
     ],
 )
 def test_anything_but_a_plain_finite_decimal_string_is_refused(value: object) -> None:
-    with pytest.raises(GraphQLError, match="a Decimal"):
+    with pytest.raises(Unfit, match="a Decimal"):
         parse_decimal(value)
 
 
@@ -140,7 +140,7 @@ def test_an_instant_is_rfc_3339(text: str, value: int) -> None:
     ],
 )
 def test_an_instant_without_offset_or_of_another_form_is_refused(value: object) -> None:
-    with pytest.raises(GraphQLError):
+    with pytest.raises(Unfit):
         parse_instant(value)
 
 
@@ -161,5 +161,6 @@ def test_json_literals_take_variables_inside() -> None:
     assert answer.data == {"json": repr({"n": "three"})}
 
 
-def test_an_unquoted_word_is_not_json() -> None:
-    assert SCHEMA.execute_sync("{ json(value: {a: WORD}) }").errors
+@pytest.mark.parametrize("literal", ["{a: WORD}", "[1e99999999999999999999]"])
+def test_what_is_not_json_is_refused_in_a_literal(literal: str) -> None:
+    assert SCHEMA.execute_sync(f"{{ json(value: {literal}) }}").errors
