@@ -16,7 +16,16 @@ from graphql import (
 
 from sidemeter_control.errors import InvalidInput
 
-__all__ = ["MAX_ALIASES", "MAX_BODY_BYTES", "MAX_DEPTH", "MAX_PAGE", "MAX_TOKENS", "WithinBounds", "page_size"]
+__all__ = [
+    "DEFAULT_PAGE",
+    "MAX_ALIASES",
+    "MAX_BODY_BYTES",
+    "MAX_DEPTH",
+    "MAX_PAGE",
+    "MAX_TOKENS",
+    "WithinBounds",
+    "page_size",
+]
 
 # The deepest useful query, customers → cost → lines → explain → event, is 9 levels deep.
 MAX_DEPTH = 12
@@ -27,14 +36,17 @@ MAX_TOKENS = 2_000
 # A thousand events of a kilobyte in one `ingest`; more belongs in POST /v1/events.
 MAX_BODY_BYTES = 1024 * 1024
 MAX_PAGE = 200
+DEFAULT_PAGE = 50
 
 
-def page_size(first: int) -> int:
-    """`first` when it is a page, else InvalidInput.
+def page_size(first: int | None) -> int:
+    """How many elements a page has, else InvalidInput; null is the default.
 
-    >>> page_size(50)
+    >>> page_size(None)
     50
     """
+    if first is None:
+        return DEFAULT_PAGE
     if not 1 <= first <= MAX_PAGE:
         raise InvalidInput("first", f"must be from 1 to {MAX_PAGE}")
     return first

@@ -1,8 +1,10 @@
-// GraphiQL on this server alone. The key lives in the header editor and nowhere else: it is not stored.
+// GraphiQL on this server alone. The key is in the header editor and is never stored from here; `#key=` or the
+// overview page of the same tab may have brought one along.
 "use strict";
 
-const HEADERS = '{ "Authorization": "Bearer PASTE-A-KEY-HERE" }';
-const QUERY = `# Paste an API key under Headers below; the documentation on the left then fills itself.
+const KEY = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem("sidemeter-key");
+const HEADERS = JSON.stringify({ Authorization: `Bearer ${KEY ?? "PASTE-A-KEY-HERE"}` }, null, 2);
+const QUERY = `# Paste an API key under "Headers" below.
 # Ctrl-Space completes, Ctrl-Enter runs.
 
 query LiveCost {
@@ -15,7 +17,12 @@ query LiveCost {
           total { rounded currency }
           lines { text quantity amount { rounded } }
         }
-        quotas { feature { key } limit used remaining resetsAt }
+        quotas {
+          feature { key }
+          limit
+          used
+          resetsAt
+        }
       }
     }
   }

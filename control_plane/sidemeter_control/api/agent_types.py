@@ -1,0 +1,86 @@
+"""The agents that send events, and what of it could not be counted, as GraphQL shows them to an operator."""
+
+import base64
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+import strawberry
+
+from sidemeter_control.api.scalars import Instant, instant
+from sidemeter_control.store.agents import Agent
+from sidemeter_control.store.dead_letters import StoredDeadLetter
+
+__all__ = ["CONNECTED_WITHIN_US", "AgentStatus", "DeadLetter"]
+
+# Agents report every second; one that missed this much is not just slow.
+CONNECTED_WITHIN_US = 30_000_000
+
+
+@strawberry.type
+class AgentStatus:
+    """An agent as it last reported."""
+
+    id: strawberry.ID
+    service: str
+    version: str
+    epoch: int
+    last_seen: Instant
+    backlog: int
+    oldest_pending: Instant | None
+    state: str = strawberry.field(description="CONNECTED, or SILENT when not heard of for 30 seconds.")
+
+    @classmethod
+    def of(cls, agent: Agent, now_us: int) -> Self:
+        """The noun in its GraphQL form, as it stands at an instant."""
+        connected = now_us - agent.last_seen_us <= CONNECTED_WITHIN_US
+        return cls(
+            id=strawberry.ID(agent.agent_id),
+            service=agent.service,
+            version=agent.version,
+            epoch=agent.epoch,
+            last_seen=Instant(agent.last_seen_us),
+            backlog=agent.backlog,
+            oldest_pending=instant(agent.oldest_pending_us),
+            state="CONNECTED" if connected else "SILENT",
+        )
+
+
+@strawberry.type
+class DeadLetter:
+    """An accepted event that could not be counted: by one meter, or, without `meter`, by none."""
+
+    id: strawberry.ID
+    reason: str
+    received_at: Instant
+    raw: str = strawberry.field(
+        description="The event as it came: as JSON, or as base64 where it is neither JSON nor MessagePack."
+    )
+    meter: strawberry.ID | None
+
+    @classmethod
+    def of(cls, letter: StoredDeadLetter) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            id=strawberry.ID(str(letter.id)),
+            reason=f"{letter.code}: {letter.reason}",
+            received_at=Instant(letter.received_at_us),
+            raw=readable(letter.raw),
+            meter=None if letter.meter_key is None else strawberry.ID(letter.meter_key),
+        )
+
+
+def readable(raw: bytes) -> str:
+    """Bytes that nobody could count, as a person can read them.
+
+    >>> readable(b'{"a":'), readable(b"\\x92\\x01\\xa1x"), readable(b"\\xc1")
+    ('{"a":', '[1,"x"]', 'wQ==')
+    """
+    for read in (bytes.decode, _unpacked):  # an array or map of MessagePack is never UTF-8
+        with suppress(msgspec.MsgspecError, TypeError, ValueError, RecursionError):
+            return read(raw)
+    return base64.b64encode(raw).decode()
+
+
+def _unpacked(raw: bytes) -> str:
+    return msgspec.json.encode(msgspec.msgpack.decode(raw)).decode()

@@ -1,0 +1,71 @@
+"""What one GraphQL request shares: its key, its instant, one view of the database, and lookups that ask once for many."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Self, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry.types import Info as _Info
+
+from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.loaders import Loaders
+from sidemeter_control.clock import Clock
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.keys import Key
+
+__all__ = ["Context", "Info"]
+
+T = TypeVar("T")
+
+
+class Context:
+    """One request. Every read sees the same snapshot of the database, opened by the first of them.
+
+    Resolvers run concurrently and a connection does one thing at a time, so they take turns.
+    """
+
+    def __init__(self, database: Database, clock: Clock, gate: Gate, ingest: Ingest, key: Key) -> None:
+        self.database = database
+        self.clock = clock
+        self.gate = gate
+        self.ingest = ingest
+        self.key = key
+        self.now_us = clock.now_us()
+        self.loaders = Loaders(self.reading, self.now_us)
+        self._turn = asyncio.Lock()
+        self._open = AsyncExitStack()
+        self._conn: AsyncConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._forget()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """The request's snapshot, for one reader at a time."""
+        async with self._turn:
+            if self._conn is None:
+                self._conn = await self._open.enter_async_context(self.database.read())
+            yield self._conn
+
+    async def changed(self, verb: Awaitable[T]) -> T:
+        """What the verb returns; whatever is read afterwards is read anew, at a new instant."""
+        try:
+            return await verb
+        finally:
+            await self._forget()
+
+    async def _forget(self) -> None:
+        async with self._turn:
+            self.now_us = self.clock.now_us()
+            self.loaders = Loaders(self.reading, self.now_us)
+            self._conn = None
+            await self._open.aclose()
+
+
+Info = _Info[Context, None]
+"""What a resolver is told; `info.context` is the request."""

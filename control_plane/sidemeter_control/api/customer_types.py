@@ -1,0 +1,244 @@
+"""Customers, as GraphQL shows them: their subscriptions, what they owe now, what they may still use, and why."""
+
+from decimal import Decimal
+from typing import Annotated, Self
+
+import msgspec
+import strawberry
+
+from sidemeter_control.api.bounds import DEFAULT_PAGE
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.event_types import Event, explained
+from sidemeter_control.api.meter_types import UsageRow, usage_rows
+from sidemeter_control.api.pages import Connection
+from sidemeter_control.api.pricing_types import Feature, Money, Plan, PriceLine, feature_of
+from sidemeter_control.api.scalars import Instant, Json, instant
+from sidemeter_control.errors import NotFound
+from sidemeter_control.limits import quotas
+from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.metering.windows import Window
+from sidemeter_control.pricing import cost, customers
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
+from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.store import agents
+
+__all__ = [
+    "Cost",
+    "CostLine",
+    "Customer",
+    "CustomerSubscription",
+    "From",
+    "MaybeFrom",
+    "Quota",
+    "customer_of",
+]
+
+From = Annotated[Instant, strawberry.argument(name="from")]
+MaybeFrom = Annotated[Instant | None, strawberry.argument(name="from")]
+
+
+@strawberry.type
+class CustomerSubscription:
+    """A customer on a plan version from an instant on, and the billing period of now."""
+
+    id: strawberry.ID
+    plan: Plan
+    start_at: Instant
+    end_at: Instant | None
+    period_start: Instant
+    period_end: Instant
+    trial_end: Instant | None
+    status: str = strawberry.field(description="SCHEDULED, TRIALING, ACTIVE or ENDED.")
+
+    @classmethod
+    def of(cls, own: Subscribed, now_us: int) -> Self:
+        """The noun in its GraphQL form, as it stands at an instant."""
+        subscription, period = own.subscription, own.period_at(now_us)
+        return cls(
+            id=strawberry.ID(subscription.id),
+            plan=Plan.of(own.plan),
+            start_at=Instant(subscription.start_at_us),
+            end_at=instant(subscription.end_at_us),
+            period_start=Instant(period.start_us),
+            period_end=Instant(period.end_us),
+            trial_end=instant(subscription.trial_end_us),
+            status=subscription.status_at(now_us).value,
+        )
+
+
+@strawberry.type
+class CostLine:
+    """What one charge owes for one billing period, and the steps that add up to it."""
+
+    charge: strawberry.ID
+    text: str
+    quantity: Decimal | None
+    amount: Money
+    parts: list[PriceLine]
+    events: strawberry.Private[cost.EventsBehind | None]
+
+    @classmethod
+    def of(cls, line: cost.CostLine) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            charge=strawberry.ID(line.charge),
+            text=line.text,
+            quantity=line.quantity,
+            amount=Money.of(line.amount),
+            parts=[PriceLine.of(part, line.amount.currency) for part in line.parts],
+            events=line.events,
+        )
+
+    @strawberry.field
+    async def explain(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> Connection[Event]:
+        """The events behind the quantity, newest first; none behind a recurring fee."""
+        return await explained(info, self.events, first, after)
+
+
+@strawberry.type
+class Cost:
+    """What a customer owes for an interval, of everything counted by asOf."""
+
+    from_: Instant = strawberry.field(name="from")
+    to: Instant
+    total: Money
+    lines: list[CostLine]
+    as_of: Instant
+
+    @classmethod
+    def of(cls, owed: cost.Cost) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            from_=Instant(owed.from_us),
+            to=Instant(owed.to_us),
+            total=Money.of(owed.total),
+            lines=[CostLine.of(line) for line in owed.lines],
+            as_of=Instant(owed.as_of_us),
+        )
+
+    @strawberry.field
+    async def pending_agents(self, info: Info) -> int:
+        """Agents heard of in the last ten minutes that said they hold events which have not arrived yet."""
+        async with info.context.reading() as conn:
+            return sum(each.is_pending(info.context.now_us) for each in await agents.list_all(conn))
+
+
+@strawberry.type
+class Quota:
+    """What a customer may use of a feature, and what is left of it."""
+
+    kind: EntitlementKind
+    enforcement: Enforcement
+    allowed: bool
+    value: Json | None
+    limit: Decimal | None
+    used: Decimal | None
+    remaining: Decimal | None
+    overage: Decimal | None
+    period_start: Instant | None
+    resets_at: Instant | None
+    as_of: Instant
+    feature_key: strawberry.Private[str]
+
+    @classmethod
+    def of(cls, answer: QuotaAnswer) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            kind=answer.kind,
+            enforcement=answer.enforcement,
+            allowed=answer.allowed,
+            value=None if answer.value is None else Json(msgspec.Raw(answer.value.encode())),
+            limit=answer.limit,
+            used=answer.used,
+            remaining=answer.remaining,
+            overage=answer.overage,
+            period_start=instant(answer.period_start_us),
+            resets_at=instant(answer.resets_at_us),
+            as_of=Instant(answer.as_of_us),
+            feature_key=answer.feature,
+        )
+
+    @strawberry.field
+    async def feature(self, info: Info) -> Feature:
+        """What it is about."""
+        return await feature_of(info, self.feature_key)
+
+
+@strawberry.type
+class Customer:
+    """Who pays, and whose usage is theirs."""
+
+    key: strawberry.ID
+    name: str | None
+    currency: str | None
+    time_zone: str
+    subjects: list[str]
+    noun: strawberry.Private[customers.Customer]
+
+    @classmethod
+    def of(cls, customer: customers.Customer) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            key=strawberry.ID(customer.key),
+            name=customer.name,
+            currency=customer.currency,
+            time_zone=customer.time_zone,
+            subjects=list(customer.subjects),
+            noun=customer,
+        )
+
+    @strawberry.field
+    async def subscriptions(self, info: Info) -> list[CustomerSubscription]:
+        """Every subscription, the oldest first."""
+        own = await info.context.loaders.subscribed.load(self.noun)
+        return [CustomerSubscription.of(each, info.context.now_us) for each in own or ()]
+
+    @strawberry.field
+    async def cost(self, info: Info, from_: MaybeFrom = None, to: Instant | None = None) -> Cost:
+        """What is owed for [from, to). Default: the current billing period."""
+        async with info.context.reading() as conn:
+            return Cost.of(await cost.cost(conn, self.noun, info.context.now_us, from_, to))
+
+    @strawberry.field
+    async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
+        """What may be used of a feature; null when no active subscription grants it."""
+        async with info.context.reading() as conn:
+            answer = await quotas.quota(conn, self.noun, feature, info.context.now_us)
+        return None if answer is None else Quota.of(answer)
+
+    @strawberry.field
+    async def quotas(self, info: Info) -> list[Quota]:
+        """The same of every feature that the active subscriptions grant."""
+        async with info.context.reading() as conn:
+            return [Quota.of(each) for each in await quotas.quotas(conn, self.noun, info.context.now_us)]
+
+    @strawberry.field
+    async def usage(  # noqa: PLR0917 -- the contract's arguments
+        self,
+        info: Info,
+        meter: strawberry.ID,
+        from_: From,
+        to: Instant,
+        window: Window | None = None,
+        group_by: list[str] | None = None,
+    ) -> list[UsageRow]:
+        """A meter's quantity of this customer over [from, to), with windows in the customer's time zone."""
+        return await usage_rows(
+            info,
+            meter,
+            (from_, to),
+            customer=self.noun,
+            window=window,
+            time_zone=self.time_zone,
+            group_by=group_by or (),
+        )
+
+
+async def customer_of(info: Info, key: str) -> customers.Customer:
+    """The customer of that key; NotFound when there is none."""
+    found = await info.context.loaders.customer.load(key)
+    if found is None:
+        raise NotFound("customer", key)
+    return found

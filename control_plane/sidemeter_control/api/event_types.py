@@ -1,0 +1,158 @@
+"""Events, as GraphQL shows them: one by one, in, out, uncountable; and the agents that send them."""
+
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+import strawberry
+
+from sidemeter_control.api.bounds import page_size
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.pages import Connection, PageInfo, connection, cursor_of, numbers
+from sidemeter_control.api.scalars import Instant, Json, json_text
+from sidemeter_control.clock import Clock
+from sidemeter_control.metering import events
+from sidemeter_control.metering.explain import counted_events
+from sidemeter_control.pricing.cost import EventsBehind
+from sidemeter_control.store.events import Position, StoredEvent
+
+__all__ = [
+    "Event",
+    "EventInput",
+    "IngestResult",
+    "Rejection",
+    "event_place",
+    "event_position",
+    "explained",
+    "read_events",
+]
+
+_LONGEST = {
+    "id": events.MAX_ID,
+    "source": events.MAX_ID,
+    "type": events.MAX_TYPE,
+    "subject": events.MAX_SUBJECT,
+}
+
+
+@strawberry.type
+class Event:
+    """One fact about one subject, as it was counted."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: Instant
+    received_at: Instant
+    data: Json
+
+    @classmethod
+    def of(cls, event: StoredEvent) -> Self:
+        """The noun in its GraphQL form. Data goes out as it came in, digit for digit."""
+        return cls(
+            id=event.id,
+            source=event.source,
+            type=event.type,
+            subject=event.subject,
+            time=Instant(event.time_us),
+            received_at=Instant(event.received_at_us),
+            data=Json({} if event.data is None else msgspec.Raw(event.data.encode())),
+        )
+
+    @strawberry.field
+    async def customer(self, info: Info) -> strawberry.ID | None:
+        """Whose usage it is now; null when the subject is nobody's."""
+        owner = await info.context.loaders.owner.load(self.subject)
+        return None if owner is None else strawberry.ID(owner)
+
+
+def event_place(event: StoredEvent) -> str:
+    """Where an event stands in the order of pages, as a cursor holds it."""
+    return f"{event.time_us}:{event.seq}"
+
+
+def event_position(after: str | None) -> Position | None:
+    """The inverse, of a cursor; None for none."""
+    found = numbers(after, 2)
+    return None if found is None else Position(*found)
+
+
+async def explained(info: Info, behind: EventsBehind | None, first: int | None, after: str | None) -> Connection[Event]:
+    """The events behind a line, newest first. A page may hold fewer than asked for and still not be the last."""
+    size, start = page_size(first), event_position(after)
+    if behind is None:
+        return connection([], size, Event.of, event_place)
+    async with info.context.reading() as conn:
+        found, next_ = await counted_events(
+            conn, behind.meter, behind.subjects, behind.from_us, behind.to_us, limit=size, after=start
+        )
+    page = connection(found, size, Event.of, event_place)
+    if next_ is not None:
+        page.page_info = PageInfo(has_next_page=True, end_cursor=cursor_of(f"{next_.time_us}:{next_.seq}"))
+    return page
+
+
+@strawberry.input
+class EventInput:
+    """One event. Without id one is minted, without source it is "graphql", without time it is now."""
+
+    id: str | None = None
+    source: str | None = None
+    type: str
+    subject: str
+    time: Instant | None = None
+    data: Json | None = None
+
+    def event(self, clock: Clock) -> events.Event:
+        """The event it describes; BadEvent names the rule that it breaks."""
+        event = events.Event(
+            clock.new_id("event") if self.id is None else self.id,
+            "graphql" if self.source is None else self.source,
+            self.type,
+            self.subject,
+            clock.now_us() if self.time is None else self.time,
+            None if self.data is None else _data_text(self.data),
+        )
+        for field, longest in _LONGEST.items():
+            if not 1 <= len(getattr(event, field)) <= longest:
+                raise events.BadEvent(field, f"must be 1 to {longest} characters")
+        events.check(event)
+        return event
+
+
+def _data_text(data: Json) -> str:
+    try:
+        return json_text(data)
+    except RecursionError as exc:
+        raise events.BadEvent("data", f"must not nest deeper than {events.MAX_DEPTH} levels", "too_deep") from exc
+
+
+@strawberry.type
+class Rejection:
+    """An event that was not accepted: its place in the call, a stable code, and the rule."""
+
+    index: int
+    code: str
+    message: str
+
+
+@strawberry.type
+class IngestResult:
+    """What became of the events of a call."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[Rejection]
+
+
+def read_events(given: Sequence[EventInput], clock: Clock) -> tuple[list[events.Event], list[Rejection]]:
+    """The events that keep every rule, and the others by their place."""
+    good: list[events.Event] = []
+    bad: list[Rejection] = []
+    for index, each in enumerate(given):
+        try:
+            good.append(each.event(clock))
+        except events.BadEvent as exc:
+            bad.append(Rejection(index=index, code=exc.code, message=str(exc)))
+    return good, bad

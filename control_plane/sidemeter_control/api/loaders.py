@@ -1,0 +1,52 @@
+"""Lookups that ask the database once for all that one request needs of a kind."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+from strawberry.dataloader import DataLoader
+
+from sidemeter_control.limits.features import Feature
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.store import customers, features, meters, plans
+
+__all__ = ["Loaders"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+
+
+class Loaders:
+    """One request's lookups by key; None for what does not exist. `at_us` is the request's now."""
+
+    def __init__(self, reading: Reading, at_us: int) -> None:
+        self.meter: DataLoader[str, Meter | None] = _by_key(reading, meters.get)
+        self.feature: DataLoader[str, Feature | None] = _by_key(reading, features.get)
+        self.customer: DataLoader[str, Customer | None] = _by_key(reading, customers.get)
+        self.owner: DataLoader[str, str | None] = _by_key(reading, customers.owners)
+        self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(reading, _subscribed)
+        self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
+            reading, lambda conn, versions: plans.subscribers(conn, versions, at_us)
+        )
+
+
+async def _subscribed(conn: AsyncConnection, of: list[Customer]) -> Mapping[Customer, Sequence[Subscribed]]:
+    found = await subscribed(conn, of)
+    return {customer: found.get(customer.key, ()) for customer in of}
+
+
+def _by_key(
+    reading: Reading, ask: Callable[[AsyncConnection, list[K]], Awaitable[Mapping[K, V]]]
+) -> DataLoader[K, V | None]:
+    async def load(keys: list[K]) -> list[V | None]:
+        async with reading() as conn:
+            found = await ask(conn, keys)
+        return [found.get(key) for key in keys]
+
+    return DataLoader(load_fn=load)

@@ -1,0 +1,129 @@
+"""Every mutation of the contract: one verb each, under a key with the scope WRITE, or ADMIN for keys."""
+
+import strawberry
+
+from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
+from sidemeter_control.api.event_types import EventInput, IngestResult, read_events
+from sidemeter_control.api.meter_types import Meter, MeterInput
+from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, PlanInput, SubscribeInput
+from sidemeter_control.api.pricing_types import Feature, Plan
+from sidemeter_control.api.scalars import Instant, Json, json_text
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.catalogue import create_feature
+from sidemeter_control.limits.features import new_feature
+from sidemeter_control.metering.catalogue import archive_meter, create_meter
+from sidemeter_control.pricing.catalogue import publish_plan, subscribe
+from sidemeter_control.pricing.customers import new_customer
+from sidemeter_control.pricing.register import upsert_customer
+from sidemeter_control.store.keys import Scope
+
+__all__ = ["ApiKeyInput", "ApiKeySecret", "Mutation"]
+
+strawberry.enum(Scope)
+
+
+@strawberry.input
+class ApiKeyInput:
+    """A key to make."""
+
+    name: str
+    scopes: list[Scope]
+    expires_at: Instant | None = None
+
+
+@strawberry.type
+class ApiKeySecret:
+    """A new key, with its secret: kept nowhere, never shown again."""
+
+    id: strawberry.ID
+    secret: str
+
+
+@strawberry.type
+class Mutation:
+    """Changes, each of them one transaction."""
+
+    @strawberry.mutation
+    async def create_meter(self, info: Info, input: MeterInput) -> Meter:
+        """Define a meter; it counts the events that are stored already, too."""
+        context = info.context
+        meter = input.noun(context.clock.now_us())
+        return Meter.of(await context.changed(create_meter(context.database, meter)))
+
+    @strawberry.mutation
+    async def archive_meter(self, info: Info, key: strawberry.ID) -> Meter:
+        """Offer a meter no more. It goes on counting for the plans that price it."""
+        context = info.context
+        return Meter.of(await context.changed(archive_meter(context.database, key, context.clock.now_us())))
+
+    @strawberry.mutation
+    async def create_feature(self, info: Info, input: FeatureInput) -> Feature:
+        """Define something a customer may use."""
+        context = info.context
+        feature = new_feature(input.key, name=input.name, meter_key=input.meter, now_us=context.clock.now_us())
+        return Feature.of(await context.changed(create_feature(context.database, feature)))
+
+    @strawberry.mutation
+    async def publish_plan(self, info: Info, input: PlanInput) -> Plan:
+        """Add a version of the plan; versions never change."""
+        context = info.context
+        return Plan.of(await context.changed(publish_plan(context.database, context.clock, input.spec())))
+
+    @strawberry.mutation
+    async def upsert_customer(self, info: Info, input: CustomerInput) -> Customer:
+        """Write the customer as the input says, new or in place of what was there."""
+        customer = new_customer(
+            input.key,
+            name=input.name,
+            currency=input.currency,
+            time_zone=input.time_zone or "UTC",
+            subjects=input.subjects or (),
+            metadata=_metadata(input.metadata),
+            now_us=info.context.clock.now_us(),
+        )
+        return Customer.of(await info.context.changed(upsert_customer(info.context.database, customer)))
+
+    @strawberry.mutation
+    async def subscribe(self, info: Info, input: SubscribeInput) -> CustomerSubscription:
+        """Put a customer on a plan."""
+        context = info.context
+        made = await context.changed(subscribe(context.database, context.clock, input.spec()))
+        customer = await customer_of(info, made.customer_key)
+        own = await context.loaders.subscribed.load(customer)
+        return CustomerSubscription.of(next(each for each in own or () if each.subscription == made), context.now_us)
+
+    @strawberry.mutation
+    async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:
+        """Count events, each once by its source and id, in one transaction; a bad one is named and stops no other."""
+        context = info.context
+        good, bad = read_events(events, context.clock)
+        recorded = await context.changed(context.ingest.record(good))
+        # A dead letter is an accepted event, too: kept, and not counted yet.
+        accepted = recorded.accepted + recorded.dead_letters
+        return IngestResult(accepted=accepted, duplicates=recorded.duplicates, rejected=bad)
+
+    @strawberry.mutation
+    async def create_api_key(self, info: Info, input: ApiKeyInput) -> ApiKeySecret:
+        """Make a key; its secret is answered once. Needs the scope ADMIN."""
+        context = info.context
+        Gate.require(context.key, Scope.ADMIN)
+        made = context.gate.make(input.name, frozenset(input.scopes), input.expires_at)
+        key, secret = await context.changed(made)
+        return ApiKeySecret(id=strawberry.ID(key.id), secret=secret)
+
+    @strawberry.mutation
+    async def revoke_api_key(self, info: Info, id: strawberry.ID) -> bool:
+        """End a key at once. Needs the scope ADMIN."""
+        Gate.require(info.context.key, Scope.ADMIN)
+        await info.context.changed(info.context.gate.revoke(id))
+        return True
+
+
+def _metadata(value: Json | None) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise InvalidInput("metadata", "must be an object")
+    return json_text(value)

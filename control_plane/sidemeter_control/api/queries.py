@@ -1,0 +1,147 @@
+"""Every query of the contract: one verb or one store read each, under a key with the scope READ."""
+
+from decimal import Decimal
+
+import strawberry
+
+from sidemeter_control.api.agent_types import AgentStatus, DeadLetter
+from sidemeter_control.api.bounds import DEFAULT_PAGE, page_size
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, customer_of
+from sidemeter_control.api.event_types import Event, event_place, event_position
+from sidemeter_control.api.meter_types import DimensionFilter, Meter, UsageRow, usage_rows
+from sidemeter_control.api.pages import Connection, connection, numbers, position
+from sidemeter_control.api.pricing_inputs import ChargeInput, UsageInput
+from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
+from sidemeter_control.api.scalars import Instant
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.windows import Window
+from sidemeter_control.pricing import cost
+from sidemeter_control.store import agents, customers, dead_letters, events, features, meters, plans
+
+__all__ = ["Query"]
+
+
+@strawberry.type
+class Query:
+    """What is defined, what was used, what it costs."""
+
+    @strawberry.field
+    async def meters(self, info: Info) -> list[Meter]:
+        """Every meter, archived ones too, by key."""
+        async with info.context.reading() as conn:
+            return [Meter.of(meter) for meter in await meters.list_all(conn, archived=True)]
+
+    @strawberry.field
+    async def meter(self, info: Info, key: strawberry.ID) -> Meter | None:
+        """One meter; null when there is none of that key."""
+        return await meter_of(info, key)
+
+    @strawberry.field
+    async def features(self, info: Info) -> list[Feature]:
+        """Every feature, by key."""
+        async with info.context.reading() as conn:
+            return [Feature.of(feature) for feature in await features.list_all(conn)]
+
+    @strawberry.field
+    async def plans(self, info: Info) -> list[Plan]:
+        """The newest version of every plan, by key."""
+        async with info.context.reading() as conn:
+            return [Plan.of(plan) for plan in await plans.list_newest(conn)]
+
+    @strawberry.field
+    async def plan(self, info: Info, key: strawberry.ID, version: int | None = None) -> Plan | None:
+        """One version of a plan, by default the newest; null when there is none."""
+        async with info.context.reading() as conn:
+            if version is None:
+                version = (await plans.newest_versions(conn, [key])).get(key, 0)
+            found = (await plans.get(conn, [(key, version)])).get((key, version))
+        return None if found is None else Plan.of(found)
+
+    @strawberry.field
+    async def customers(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None, search: str | None = None
+    ) -> Connection[Customer]:
+        """Customers by key; `search` is a part of the key or the name, in any case."""
+        size = page_size(first)
+        async with info.context.reading() as conn:
+            found = await customers.page(conn, size + 1, after=position(after), search=search)
+        return connection(found, size, Customer.of, lambda customer: customer.key)
+
+    @strawberry.field
+    async def customer(self, info: Info, key: strawberry.ID) -> Customer | None:
+        """One customer; null when there is none of that key."""
+        found = await info.context.loaders.customer.load(key)
+        return None if found is None else Customer.of(found)
+
+    @strawberry.field
+    async def usage(  # noqa: PLR0917 -- the contract's arguments
+        self,
+        info: Info,
+        meter: strawberry.ID,
+        from_: From,
+        to: Instant,
+        customer: strawberry.ID | None = None,
+        window: Window | None = None,
+        time_zone: str | None = "UTC",
+        group_by: list[str] | None = None,
+        filter: list[DimensionFilter] | None = None,
+    ) -> list[UsageRow]:
+        """A meter's quantity over [from, to), exact at both ends: one row per window, customer and group.
+
+        Rows without events are absent.
+        """
+        return await usage_rows(
+            info,
+            meter,
+            (from_, to),
+            customer=None if customer is None else await customer_of(info, customer),
+            window=window,
+            time_zone=time_zone or "UTC",
+            group_by=group_by or (),
+            filters=filter or (),
+        )
+
+    @strawberry.field
+    async def events(  # noqa: PLR0917 -- the contract's arguments
+        self,
+        info: Info,
+        customer: strawberry.ID | None = None,
+        type: str | None = None,
+        from_: MaybeFrom = None,
+        to: Instant | None = None,
+        first: int | None = DEFAULT_PAGE,
+        after: str | None = None,
+    ) -> Connection[Event]:
+        """Events as they are stored, newest first."""
+        size, start = page_size(first), event_position(after)
+        subjects = None if customer is None else (await customer_of(info, customer)).subjects
+        async with info.context.reading() as conn:
+            found = await events.page(
+                conn, size + 1, after=start, subjects=subjects, type=type, from_us=from_, to_us=to
+            )
+        return connection(found, size, Event.of, event_place)
+
+    @strawberry.field
+    async def dead_letters(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> Connection[DeadLetter]:
+        """What could not be counted, newest first."""
+        size, start = page_size(first), numbers(after, 1)
+        async with info.context.reading() as conn:
+            found = await dead_letters.page(conn, size + 1, before=start[0] if start else None)
+        return connection(found, size, DeadLetter.of, lambda letter: letter.id)
+
+    @strawberry.field
+    async def agents(self, info: Info) -> list[AgentStatus]:
+        """Every agent there ever was, the one heard of last first."""
+        async with info.context.reading() as conn:
+            return [AgentStatus.of(agent, info.context.now_us) for agent in await agents.list_all(conn)]
+
+    @strawberry.field
+    async def price_preview(self, currency: str, charge: ChargeInput, usage: UsageInput) -> Price:
+        """Price a usage under a charge; stores nothing."""
+        quantity = Decimal(0) if usage.quantity is None and charge.meter is None else usage.quantity
+        if quantity is None:
+            raise InvalidInput("usage.quantity", "must be given: the charge prices a meter")
+        return Price.of(cost.preview(currency, charge.spec(), quantity, usage.previous_quantity))

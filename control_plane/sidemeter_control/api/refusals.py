@@ -1,0 +1,54 @@
+"""What a caller sees of an error in GraphQL: expected ones by their code, unexpected ones by an id that is in the log."""
+
+import logging
+from typing import Any
+
+from graphql import GraphQLError
+
+from sidemeter_control.api.scalars import Unfit
+from sidemeter_control.clock import Clock
+from sidemeter_control.errors import ControlError, InvalidInput
+
+__all__ = ["INTERNAL", "INVALID_QUERY", "formatted"]
+
+INVALID_QUERY = "INVALID_QUERY"
+"""The document or its variables do not fit the schema, or exceed a bound."""
+
+INTERNAL = "INTERNAL"
+"""Our fault. `extensions.id` is in the log, beside what happened."""
+
+_log = logging.getLogger(__name__)
+
+
+def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
+    """The error as the response shows it: `message`, `locations`, `path`, `extensions.code`, and `field` where known."""
+    shown: dict[str, Any] = {"message": error.message}
+    if error.locations:
+        shown["locations"] = [{"line": each.line, "column": each.column} for each in error.locations]
+    if error.path:
+        shown["path"] = error.path
+    match _cause(error):
+        case None | Unfit():
+            shown["extensions"] = {"code": INVALID_QUERY}
+        case InvalidInput() as cause:
+            shown["extensions"] = {"code": cause.code, "field": cause.field}
+        case ControlError() as cause:
+            shown["extensions"] = {"code": cause.code}
+        case RecursionError():
+            shown |= {"message": "nested too deeply", "extensions": {"code": INVALID_QUERY}}
+        case cause:
+            incident = clock.new_id("err")
+            _log.error("%s: a GraphQL field failed at %s", incident, error.path, exc_info=cause)
+            shown |= {
+                "message": f"something failed on our side; its id is {incident}",
+                "extensions": {"code": INTERNAL, "id": incident},
+            }
+    return shown
+
+
+def _cause(error: GraphQLError) -> Exception | None:
+    """What a resolver raised, under as many GraphQL errors as the libraries wrapped it in; None for their own."""
+    cause: Exception | None = error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause
