@@ -172,7 +172,7 @@ class _Parts:
         self.buffer = buffer
         reason = "no_control_plane" if link is None else "unknown_subject"
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
-        self.recorder = Recorder(buffer, self.limits, settings, clock, self._stored)
+        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.refresher = Refresher(
             buffer,
@@ -181,6 +181,7 @@ class _Parts:
             clock,
             limits=self.limits,
             pending_rows=self.recorder.pending_rows,
+            left=self._nudge,
             version=_version(),
         )
         self.forwarder: Forwarder | None = None
@@ -258,7 +259,7 @@ class _Parts:
         if self.recorder.pending:
             log.error("the disk did not take %d events that nobody waited for", self.recorder.pending)
 
-    def _stored(self) -> None:
+    def _nudge(self) -> None:
         if self.forwarder is not None:
             self.forwarder.nudge()
 

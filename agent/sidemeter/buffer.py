@@ -209,17 +209,19 @@ class Buffer:
     async def settle(self, batch: Batch) -> None:
         """The control plane has counted this batch: its rows stay only by the keep rule."""
 
-        async def work(conn: aiosqlite.Connection) -> int | None:
-            await conn.execute(
-                "UPDATE batches SET settled_at_s = ? WHERE last_seq = ?", (self.lifetime_s, batch.last_seq)
+        async def work(conn: aiosqlite.Connection) -> tuple[bool, int | None]:
+            updated = await conn.execute(
+                "UPDATE batches SET settled_at_s = ? WHERE last_seq = ? AND epoch = ? AND settled_at_s IS NULL",
+                (self.lifetime_s, batch.last_seq, batch.epoch),
             )
             await conn.execute("REPLACE INTO meta VALUES ('lifetime_s', ?)", (self.lifetime_s,))
-            return await _oldest_us(conn)
+            return updated.rowcount == 1, await _oldest_us(conn)
 
-        def then(oldest_us: int | None) -> None:
-            self.oldest_us = oldest_us
-            self._add(batch.events, batch.size, unsent=-1)
-            self.settled_bytes += batch.size
+        def then(outcome: tuple[bool, int | None]) -> None:
+            settled, self.oldest_us = outcome
+            if settled:  # not so when its epoch was given up meanwhile: then its rows wait for another batch
+                self._add(batch.events, batch.size, unsent=-1)
+                self.settled_bytes += batch.size
 
         await self._transact(work, then)
 
@@ -240,7 +242,7 @@ class Buffer:
         """Dissolve a batch that was not stored, and what was built on it: the rows wait for new ones."""
 
         async def work(conn: aiosqlite.Connection) -> None:
-            await conn.execute("DELETE FROM batches WHERE last_seq >= ?", (batch.last_seq,))
+            await conn.execute("DELETE FROM batches WHERE last_seq >= ? AND epoch = ?", (batch.last_seq, batch.epoch))
             await self._count(conn)
 
         await self._transact(work)
@@ -249,7 +251,7 @@ class Buffer:
         """Keep the only event of a batch apart, for ever, with the reason why it can never be taken."""
 
         async def work(conn: aiosqlite.Connection) -> None:
-            await conn.execute("DELETE FROM batches WHERE last_seq >= ?", (batch.last_seq,))
+            await conn.execute("DELETE FROM batches WHERE last_seq >= ? AND epoch = ?", (batch.last_seq, batch.epoch))
             sql = "INSERT INTO refused SELECT seq, body, ? FROM events WHERE seq = ?"
             await conn.execute(sql, (reason, batch.last_seq))
             await conn.execute("DELETE FROM events WHERE seq = ?", (batch.last_seq,))

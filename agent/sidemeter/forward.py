@@ -109,7 +109,7 @@ class Forwarder:
         return batch, answer
 
     async def _next(self, epoch: int) -> tuple[Batch, bytes] | None:
-        if self._under_way is not None:
+        if self._under_way is not None and self._under_way[0].epoch == epoch:
             return self._under_way
         batch, unsettled = await self._buffer.last_batch()
         if batch is not None and unsettled:
@@ -150,7 +150,7 @@ class Forwarder:
             case Step.SET_ASIDE:
                 await self._buffer.set_aside(batch, answer.reason or "refused without a reason")
         self._under_way = None
-        self._waiting_since_s = self._waiting_since_s or self._clock.monotonic_s()
+        self.nudge()
 
     async def _settle(self, batch: Batch, answer: BatchAnswer) -> None:
         await self._buffer.settle(batch)

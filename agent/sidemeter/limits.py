@@ -20,6 +20,7 @@ from sidemeter.events import Event, Receipt
 
 __all__ = [
     "MAX_MARKS",
+    "MAX_SUBJECTS",
     "Decision",
     "Filter",
     "Limit",
@@ -211,8 +212,11 @@ Missed = Mapping[str, tuple[Tracked, ...]]
 class Limits:
     """Every subject this agent follows, with its limits. `recorded`, `undone` and `check` are the hot path."""
 
-    def __init__(self, *, allow_unknown: bool, unknown_reason: str = "unknown_subject") -> None:
+    def __init__(
+        self, *, allow_unknown: bool, unknown_reason: str = "unknown_subject", max_subjects: int = MAX_SUBJECTS
+    ) -> None:
         self._allow_unknown = allow_unknown
+        self._max_subjects = max_subjects
         self._unknown_reason = unknown_reason
         self._tracked: dict[str, Tracked] = {}
         self._known: dict[str, dict[str, Tracked]] = {}  # subject -> feature; the one learned longest ago comes first
@@ -250,7 +254,7 @@ class Limits:
 
     def see(self, subject: str) -> None:
         """Note that a subject is active here: the next `to_ask` puts it first."""
-        if len(self._active) < MAX_SUBJECTS:
+        if len(self._active) < self._max_subjects:
             self._active[subject] = None
 
     def recorded(self, seq: int, event: Event) -> None:
@@ -310,8 +314,8 @@ class Limits:
             features = [self._tracked[each] for each in limit_ids if each in self._tracked]
             self._known[subject] = {tracked.limit.feature: tracked for tracked in features}
             self._watched[subject] = tuple(tracked for tracked in features if tracked.adds)
-        if len(self._known) > MAX_SUBJECTS:
-            self._forget(len(self._known) - MAX_SUBJECTS * 9 // 10)
+        if len(self._known) > self._max_subjects:
+            self._forget(len(self._known) - self._max_subjects * 9 // 10)
 
     def unlearn(self, missed: Missed) -> None:
         """Take back a `learn` whose recount could not be finished."""

@@ -27,7 +27,7 @@ PendingRows = Callable[[], tuple[int, list[Row]]]
 
 
 class Refresher:
-    """Keeps the agent's epoch and its limits up to date."""
+    """Keeps the agent's epoch and its limits up to date. `left` is called when an epoch was given up."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Refresher:
         *,
         limits: Limits,
         pending_rows: PendingRows,
+        left: Callable[[], None],
         version: str,
     ) -> None:
         self._buffer = buffer
@@ -46,6 +47,7 @@ class Refresher:
         self._pending_rows = pending_rows
         self._settings = settings
         self._clock = clock
+        self._left = left
         self._version = version
         self._boot_id = clock.token_hex(16)
         self._joining = asyncio.Lock()
@@ -95,6 +97,7 @@ class Refresher:
             self._identity = await self._buffer.start_over(self._clock.token_hex(16), everything=everything)
             if everything:
                 self._limits.forget_all()
+        self._left()
 
     def hurry(self) -> None:
         """A subject turned up whose limits are not known: sync now."""

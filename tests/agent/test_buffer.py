@@ -1,0 +1,299 @@
+"""The buffer on a real disk: durable or refused, never in between."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+from fakes import ManualClock, eventually
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sidemeter.batches import Batch, Row, seal
+from sidemeter.buffer import Buffer
+from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.events import Event, encode
+from sidemeter.limits import Limit
+
+
+def row(seq: int, time_us: int = 5) -> Row:
+    return seq, encode(Event(f"e{seq}", "chat", "call", "acme", time_us, '{"tokens":1}'))
+
+
+async def sealed(buffer: Buffer, epoch: int = 1, events: int = 100) -> Batch:
+    previous, _ = await buffer.last_batch()
+    rows = await buffer.rows(buffer.sealed_seq, 1 << 62, events)
+    batch = seal(rows, previous, epoch, max_events=events, max_bytes=1 << 20)
+    await buffer.seal(batch)
+    return batch
+
+
+async def stored(buffer: Buffer) -> list[int]:
+    return [seq for seq, _ in await buffer.rows(0, 1 << 62, 10_000)]
+
+
+@pytest.fixture
+async def buffer(tmp_path: Path) -> AsyncIterator[Buffer]:
+    opened = await Buffer.open(tmp_path / "data", ManualClock())
+    yield opened
+    await opened.close()
+
+
+async def test_rows_are_there_after_a_restart(tmp_path: Path) -> None:
+    first = await Buffer.open(tmp_path, ManualClock())
+    await first.append([row(1), row(2)], [])
+    await first.close()
+    second = await Buffer.open(tmp_path, ManualClock())
+    assert await stored(second) == [1, 2]
+    assert (second.next_seq, second.waiting_events, second.oldest_us) == (3, 2, 5)
+    await second.close()
+
+
+async def test_every_commit_waits_for_the_disk(buffer: Buffer, tmp_path: Path) -> None:
+    assert await buffer._conn.execute_fetchall("PRAGMA synchronous") == [(2,)]
+    assert await buffer._conn.execute_fetchall("PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_the_directory_is_made_for_its_owner_alone(buffer: Buffer, tmp_path: Path) -> None:
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_second_agent_on_the_directory_is_refused(buffer: Buffer, tmp_path: Path) -> None:
+    with pytest.raises(DirectoryInUse, match=str(tmp_path / "data")):
+        await Buffer.open(tmp_path / "data", ManualClock())
+
+
+async def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageRefused):
+        await Buffer.open(tmp_path / "file" / "data", ManualClock())
+
+
+async def test_a_file_of_a_newer_form_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "buffer.sqlite3") as conn:
+        conn.execute("PRAGMA user_version = 99")
+    conn.close()
+    with pytest.raises(StorageRefused, match="form 99"):
+        await Buffer.open(tmp_path, ManualClock())
+
+
+async def test_a_callers_id_is_taken_once_also_within_one_group(buffer: Buffer) -> None:
+    ids = [(1, "chat", "a"), (2, "chat", "a"), (3, "other", "a")]
+    assert await buffer.append([row(1), row(2), row(3)], ids) == {2}
+    assert await buffer.append([row(4), row(5)], [(4, "chat", "a")]) == {4}
+    assert await stored(buffer) == [1, 3, 5]
+    assert buffer.waiting_events == 3
+    assert await buffer.holds("other", "a")
+    assert not await buffer.holds("other", "b")
+
+
+async def test_a_callers_id_is_known_until_its_row_is_purged(buffer: Buffer) -> None:
+    await buffer.append([row(1)], [(1, "chat", "a")])
+    await buffer.settle(await sealed(buffer))
+    assert await buffer.append([row(2)], [(2, "chat", "a")]) == {2}
+    await buffer.append([row(3)], [])
+    await buffer.settle(await sealed(buffer))
+    assert await buffer.purge(keep_s=0, keep_bytes=0)
+    assert await buffer.append([row(4)], [(4, "chat", "a")]) == set()
+
+
+async def test_a_full_disk_refuses_the_group_and_the_next_one_goes_in(buffer: Buffer) -> None:
+    await buffer._conn.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(StorageRefused, match="full"):
+        await buffer.append([(seq, bytes(4000)) for seq in range(1, 100)], [(1, "chat", "a")])
+    await buffer._conn.execute("PRAGMA max_page_count = 100000")
+    assert await stored(buffer) == []
+    assert await buffer.append([row(1)], [(1, "chat", "a")]) == set()
+    assert buffer.waiting_events == 1
+
+
+async def test_a_read_only_file_refuses_and_recovers_without_a_restart(buffer: Buffer) -> None:
+    await buffer._conn.execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageRefused, match="READONLY"):
+        await buffer.append([row(1)], [])
+    await buffer._conn.execute("PRAGMA query_only = 0")
+    await buffer.append([row(1)], [])
+    assert await stored(buffer) == [1]
+
+
+async def test_a_cancelled_caller_leaves_no_transaction_open(buffer: Buffer) -> None:
+    task = asyncio.create_task(buffer.append([row(1)], []))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await buffer.append([row(2)], [])
+    assert not buffer._conn.in_transaction
+    assert await stored(buffer) == [1, 2]
+    assert buffer.waiting_events == 2
+
+
+class Doubtful(sqlite3.Connection):
+    """Its commits fail by name from `faults`: "before" nothing is kept, "after" everything is."""
+
+    faults: list[str]
+
+    def commit(self) -> None:
+        fault = self.faults.pop(0) if self.faults else ""
+        if fault != "before":
+            super().commit()
+        if fault:
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize(("fault", "kept"), [("before", []), ("after", [1, 2])])
+async def test_a_commit_that_fails_is_looked_up(tmp_path: Path, fault: str, kept: list[int]) -> None:
+    faults: list[str] = []
+
+    def connect(path: Path) -> aiosqlite.Connection:
+        return aiosqlite.connect(path, factory=type("_", (Doubtful,), {"faults": faults}))
+
+    buffer = await Buffer.open(tmp_path, ManualClock(), connect)
+    faults.append(fault)
+    append = buffer.append([row(1), row(2)], [(2, "chat", "a")])
+    if kept:
+        assert await append == set()
+    else:
+        with pytest.raises(StorageRefused):
+            await append
+    assert await stored(buffer) == kept
+    assert buffer.waiting_events == len(kept)
+    assert await buffer.append([row(3)], [(3, "chat", "a")]) == ({3} if kept else set())
+    await buffer.close()
+
+
+async def test_nobody_is_answered_until_the_outcome_of_a_commit_is_known(tmp_path: Path) -> None:
+    clock, faults, opens = ManualClock(), [], [True, False, False, True]
+
+    def connect(path: Path) -> aiosqlite.Connection:
+        found = path if opens.pop(0) else tmp_path / "missing" / "file"
+        return aiosqlite.connect(found, factory=type("_", (Doubtful,), {"faults": faults}))
+
+    buffer = await Buffer.open(tmp_path, clock, connect)
+    faults.append("after")
+    append = asyncio.create_task(buffer.append([row(1)], []))
+
+    def move() -> bool:
+        assert not opens or not append.done()
+        clock.advance(0.2)
+        return append.done()
+
+    await eventually(move)
+    assert await append == set()
+    assert (opens, buffer.waiting_events) == ([], 1)
+    await buffer.close()
+
+
+async def test_a_batch_is_kept_as_it_was_sealed(buffer: Buffer) -> None:
+    await buffer.append([row(1), row(2), row(3)], [])
+    batch = await sealed(buffer, events=2)
+    assert await buffer.last_batch() == (batch, True)
+    assert (buffer.waiting_events, buffer.unsent_events, buffer.sealed_seq) == (1, 3, 2)
+    await buffer.settle(batch)
+    assert await buffer.last_batch() == (batch, False)
+    assert (buffer.waiting_events, buffer.unsent_events) == (1, 1)
+
+
+@pytest.mark.parametrize(("everything", "waiting"), [(False, 2), (True, 3)])
+async def test_starting_over_lets_go_of_the_epoch_and_of_its_batches(
+    buffer: Buffer, everything: bool, waiting: int
+) -> None:
+    await buffer.identity("agent", "hello-1")
+    await buffer.set_epoch(1)
+    await buffer.append([row(1), row(2), row(3)], [])
+    await buffer.settle(await sealed(buffer, events=1))
+    await sealed(buffer, events=1)
+    assert await buffer.start_over("hello-2", everything=everything) == ("agent", "hello-2", None)
+    assert buffer.waiting_events == buffer.unsent_events == waiting
+
+
+async def test_earlier_batches_are_sent_again_only_while_they_are_kept(buffer: Buffer) -> None:
+    await buffer.append([row(1), row(2), row(3)], [])
+    for _ in range(3):
+        await buffer.settle(await sealed(buffer, events=1))
+    assert await buffer.resend_from(1, 2)
+    assert buffer.unsent_events == 2
+    assert await buffer.purge(keep_s=0, keep_bytes=0)
+    assert not await buffer.resend_from(1, 1)
+
+
+async def test_a_refused_event_is_kept_aside_with_its_reason(buffer: Buffer) -> None:
+    await buffer.append([row(1), row(2)], [])
+    await buffer.set_aside(await sealed(buffer, events=1), "poison")
+    assert await stored(buffer) == [2]
+    assert buffer.refused_events == 1
+    kept = await buffer._conn.execute_fetchall("SELECT * FROM refused")
+    assert kept == [(1, row(1)[1], "poison")]
+
+
+async def test_settled_rows_go_by_age_of_running_time_or_by_size_oldest_first(tmp_path: Path) -> None:
+    clock = ManualClock()
+    buffer = await Buffer.open(tmp_path, clock)
+    await buffer.append([row(1), row(2), row(3)], [])
+    for _ in range(2):
+        await buffer.settle(await sealed(buffer, events=1))
+        clock.advance(10)
+    clock.set_wall(0)
+    assert not await buffer.purge(keep_s=30, keep_bytes=1 << 20)
+    assert await buffer.purge(keep_s=15, keep_bytes=1 << 20)
+    assert not await buffer.purge(keep_s=15, keep_bytes=1 << 20)
+    assert await stored(buffer) == [2, 3]
+    await buffer.close()
+
+
+async def test_limits_are_kept(buffer: Buffer) -> None:
+    limit = Limit("acme/tokens", "acme", "tokens", "METERED", "HARD", 1)
+    await buffer.keep_limits({"acme": ["acme/tokens"], "zoo": []}, [(limit, 7, 3)])
+    assert await buffer.kept_limits() == ({"acme": ("acme/tokens",), "zoo": ()}, [(limit, 7, 3)])
+
+
+async def test_counted_rows_are_those_of_counted_batches_and_of_settled_earlier_epochs(buffer: Buffer) -> None:
+    await buffer.append([row(seq) for seq in range(1, 6)], [])
+    await buffer.settle(await sealed(buffer, epoch=1, events=2))
+    await sealed(buffer, epoch=2, events=1)
+    await sealed(buffer, epoch=2, events=2)
+    assert [await buffer.counted_seq(2, batch_no) for batch_no in (0, 1, 2)] == [2, 3, 5]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.sampled_from(["append", "seal", "settle", "unseal", "over", "all over", "purge"]), max_size=25)
+)
+async def test_the_figures_always_equal_what_a_fresh_look_finds(tmp_path_factory: Any, steps: list[str]) -> None:
+    directory = tmp_path_factory.mktemp("buffer")
+    buffer = await Buffer.open(directory, ManualClock())
+    seq = 0
+    for step in steps:
+        batch, unsettled = await buffer.last_batch()
+        match step:
+            case "append":
+                seq += 2
+                await buffer.append([row(seq), row(seq + 1)], [(seq, "chat", "same")])
+            case "seal" if not unsettled and buffer.waiting_events:
+                await sealed(buffer, events=3)
+            case "settle" if batch and unsettled:
+                await buffer.settle(batch)
+            case "unseal" if batch and unsettled:
+                await buffer.unseal(batch)
+            case "over" | "all over":
+                await buffer.identity("agent", "hello")
+                await buffer.start_over("again", everything=step == "all over")
+            case "purge":
+                await buffer.purge(keep_s=0, keep_bytes=0)
+    figures = (
+        "sealed_seq",
+        "waiting_events",
+        "waiting_bytes",
+        "unsent_events",
+        "unsent_bytes",
+        "settled_bytes",
+        "oldest_us",
+    )
+    known = {name: getattr(buffer, name) for name in figures}
+    await buffer.close()
+    fresh = await Buffer.open(directory, ManualClock())
+    assert {name: getattr(fresh, name) for name in figures} == known
+    await fresh.close()

@@ -1,0 +1,216 @@
+"""Recording: when a caller is answered, with what, and what a failing disk does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import ManualClock
+
+from sidemeter.buffer import Buffer
+from sidemeter.errors import AgentStopped, BufferFull, StorageRefused
+from sidemeter.events import Event, decode
+from sidemeter.record import Recorder
+from sidemeter.settings import Settings
+
+
+class Tally:
+    """Remembers which rows count."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Event] = {}
+
+    def recorded(self, seq: int, event: Event) -> None:
+        self.rows[seq] = event
+
+    def undone(self, seq: int, event: Event) -> None:
+        assert self.rows.pop(seq) == event
+
+
+class Bench:
+    """A recorder on a real buffer, with a tally; commits happen when the test says so."""
+
+    def __init__(self, buffer: Buffer, clock: ManualClock, **changes: Any) -> None:
+        self.clock, self.buffer, self.tally, self.stored = clock, buffer, Tally(), 0
+        settings = Settings(service="chat", **changes)
+        self.recorder = Recorder(buffer, self.tally, settings, self.clock, self._stored)
+
+    def _stored(self) -> None:
+        self.stored += 1
+
+    async def ids(self) -> list[str | None]:
+        return [decode(body).id for _, body in await self.buffer.rows(0, 1 << 62, 10_000)]
+
+
+@asynccontextmanager
+async def bench(directory: Path, **changes: Any) -> AsyncIterator[Bench]:
+    clock = ManualClock()
+    buffer = await Buffer.open(directory, clock)
+    yield Bench(buffer, clock, **changes)
+    await buffer.close()
+
+
+def event(event_id: str | None = None, **changes: Any) -> Event:
+    return Event.of("call", "acme", {"tokens": 1}, id=event_id, **changes)
+
+
+async def test_a_caller_is_answered_after_the_commit_and_not_before(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        call = asyncio.create_task(b.recorder.record(event("a")))
+        await asyncio.sleep(0)
+        assert (call.done(), b.recorder.pending) == (False, 1)
+        await b.recorder.commit_once()
+        receipt = await call
+        assert (receipt.id, receipt.source, receipt.duplicate, receipt.durability) == ("a", "chat", False, "disk")
+        assert (await b.ids(), b.recorder.pending, b.stored) == (["a"], 0, 1)
+
+
+async def test_what_the_caller_left_out_is_filled_in(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        minted = b.recorder.record_nowait(event())
+        await b.recorder.commit_once()
+        (filled,) = b.tally.rows.values()
+        assert (filled.id, filled.source, filled.time_us) == (minted, "chat", b.clock.now_us())
+
+
+async def test_one_commit_takes_all_that_gathered(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        calls = [asyncio.create_task(b.recorder.record(event(str(n)))) for n in range(50)]
+        await asyncio.sleep(0)
+        await b.recorder.commit_once()
+        assert all([not (await call).duplicate for call in calls])
+        assert (b.recorder.commits, b.recorder.recorded) == (1, 50)
+
+
+async def test_a_group_holds_no_more_than_its_bound_but_an_array_stays_whole(tmp_path: Path) -> None:
+    async with bench(tmp_path, group_max_events=10) as b:
+        for _ in range(25):
+            b.recorder.record_nowait(event())
+        array = asyncio.create_task(b.recorder.record_many([event() for _ in range(30)]))
+        await asyncio.sleep(0)
+        sizes = []
+        while b.recorder.pending:
+            before = b.recorder.recorded
+            await b.recorder.commit_once()
+            sizes.append(b.recorder.recorded - before)
+        assert sizes == [10, 10, 35]
+        receipts = await array
+        assert len(receipts) == 30
+
+
+async def test_a_repeat_is_a_duplicate_and_counts_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        array = asyncio.create_task(
+            b.recorder.record_many([event("a"), event("b"), event("a"), event("a", source="x")])
+        )
+        await asyncio.sleep(0)
+        await b.recorder.commit_once()
+        assert [receipt.duplicate for receipt in await array] == [False, False, True, False]
+        again = asyncio.create_task(b.recorder.record(event("b")))
+        await asyncio.sleep(0)
+        await b.recorder.commit_once()
+        assert (await again).duplicate
+        assert (len(b.tally.rows), b.recorder.duplicates, await b.ids()) == (3, 2, ["a", "b", "a"])
+
+
+async def test_a_duplicate_is_known_only_after_its_first_copy_is_durable(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        first = asyncio.create_task(b.recorder.record(event("a")))
+        await asyncio.sleep(0)
+        asked = asyncio.create_task(b.recorder.holds("chat", "a"))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        await b.recorder.commit_once()
+        assert await asked
+        assert not await b.recorder.holds("chat", "b")
+        await first
+
+
+async def test_a_refusing_disk_tells_who_waits_and_keeps_what_nobody_waits_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await b.buffer._conn.execute("PRAGMA query_only = 1")
+        kept = b.recorder.record_nowait(event())
+        call = asyncio.create_task(b.recorder.record(event("a")))
+        await asyncio.sleep(0)
+        await b.recorder.commit_once()
+        with pytest.raises(StorageRefused):
+            await call
+        assert (b.recorder.pending, [each.id for each in b.tally.rows.values()]) == (1, [kept])
+        await b.buffer._conn.execute("PRAGMA query_only = 0")
+        retry = asyncio.create_task(b.recorder.record(event("a")))
+        await asyncio.sleep(0)
+        await b.recorder.commit_once()
+        assert not (await retry).duplicate
+        assert await b.ids() == [kept, "a"]
+
+
+async def test_too_many_pending_events_are_refused(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_pending_events=3, max_array_events=3) as b:
+        for _ in range(2):
+            b.recorder.record_nowait(event())
+        with pytest.raises(BufferFull, match="max_pending_events"):
+            await b.recorder.record_many([event(), event()])
+        b.recorder.record_nowait(event())
+        with pytest.raises(BufferFull):
+            b.recorder.record_nowait(event())
+        await b.recorder.commit_once()
+        b.recorder.record_nowait(event())
+        assert (b.recorder.pending, b.recorder.refused) == (1, 3)
+
+
+async def test_a_full_buffer_refuses_the_caller(tmp_path: Path) -> None:
+    async with bench(tmp_path, max_buffer_bytes=256 * 1024) as b:
+        big = Event.of("call", "acme", {"text": "x" * 60_000})
+        for _ in range(5):
+            b.recorder.record_nowait(big)
+        with pytest.raises(BufferFull, match="max_buffer_bytes"):
+            b.recorder.record_nowait(big)
+        await b.recorder.commit_once()
+        with pytest.raises(BufferFull, match="max_buffer_bytes"):
+            b.recorder.record_nowait(big)
+
+
+async def test_a_stopped_recorder_takes_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.recorder.stopped = True
+        with pytest.raises(AgentStopped):
+            b.recorder.record_nowait(event())
+
+
+async def test_a_cancelled_caller_changes_nothing_for_the_others(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        calls = [asyncio.create_task(b.recorder.record(event(str(n)))) for n in range(3)]
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        await b.recorder.commit_once()
+        assert [(await calls[n]).id for n in (0, 2)] == ["0", "2"]
+        assert b.recorder.pending == 0
+
+
+async def test_what_nobody_waits_for_gathers_for_a_window_only_under_load(tmp_path: Path) -> None:
+    async with bench(tmp_path, group_window_s=0.5) as b:
+        b.clock.advance(1)
+        b.recorder.record_nowait(event())
+        await b.recorder.commit_once()
+        b.recorder.record_nowait(event())
+        commit = asyncio.create_task(b.recorder.commit_once())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        b.recorder.record_nowait(event())
+        assert b.recorder.commits == 1
+        b.clock.advance(0.5)
+        await commit
+        assert (b.recorder.commits, b.recorder.recorded) == (2, 3)
+
+
+async def test_flushing_ends_the_window(tmp_path: Path) -> None:
+    async with bench(tmp_path, group_window_s=0.5) as b:
+        b.recorder.record_nowait(event())
+        await b.recorder.commit_once()
+        b.recorder.record_nowait(event())
+        commit = asyncio.create_task(b.recorder.commit_once())
+        await b.recorder.flush()
+        await commit
+        assert b.recorder.pending == 0
