@@ -12,14 +12,20 @@ from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import EntitlementKind
-from sidemeter_control.store import features, meters
+from sidemeter_control.store import features, meters, state
+from sidemeter_control.store.remembered import Remembered
 
 __all__ = ["feature_meters", "quota", "quotas", "quotas_of"]
+
+# Sets of features that are asked for together: about one for each plan.
+MAX_SETS_REMEMBERED = 1_000
+
+_known: Remembered[frozenset[str], Mapping[str, Meter]] = Remembered(MAX_SETS_REMEMBERED)
 
 
 async def quota(conn: AsyncConnection, customer: Customer, feature: str, now_us: int) -> QuotaAnswer | None:
     """What the customer may use of a feature; None when no active subscription grants it."""
-    own = (await subscribed(conn, [customer])).get(customer.key, ())
+    own = (await subscribed(conn, [customer]))[customer.key]
     entitlement = granted(own, customer.time_zone, now_us).get(feature)
     if entitlement is None:
         return None
@@ -37,16 +43,19 @@ async def quotas_of(
 ) -> Mapping[str, Sequence[QuotaAnswer]]:
     """The same of several customers, by customer key."""
     own = await subscribed(conn, customers)
-    rights = {each.key: granted(own.get(each.key, ()), each.time_zone, now_us) for each in customers}
+    rights = {each.key: granted(own[each.key], each.time_zone, now_us) for each in customers}
     taken = await feature_meters(conn, {feature for right in rights.values() for feature in right})
     return {each.key: await _answers(conn, each, rights[each.key].values(), taken, now_us) for each in customers}
 
 
 async def feature_meters(conn: AsyncConnection, keys: Collection[str]) -> Mapping[str, Meter]:
-    """The meter of each of those features that has one."""
-    known = await features.get(conn, sorted(keys))
-    counted = await meters.get(conn, sorted({each.meter_key for each in known.values() if each.meter_key}))
-    return {key: counted[each.meter_key] for key, each in known.items() if each.meter_key in counted}
+    """The meter of each of those features that has one; read anew only when the configuration has changed."""
+    known, asked = _known.at(await state.get(conn)), frozenset(keys)
+    if asked not in known:
+        found = await features.get(conn, sorted(asked))
+        counted = await meters.get(conn, sorted({each.meter_key for each in found.values() if each.meter_key}))
+        known[asked] = {key: counted[each.meter_key] for key, each in found.items() if each.meter_key in counted}
+    return known[asked]
 
 
 async def _answers(

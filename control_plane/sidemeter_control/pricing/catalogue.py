@@ -1,6 +1,6 @@
 """The catalogue of plans, and who is subscribed to which."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -9,11 +9,23 @@ from sidemeter_control.errors import Conflict, InvalidInput, NotFound
 from sidemeter_control.pricing.charges import ChargeSpec
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_plan
-from sidemeter_control.pricing.subscriptions import Subscribed, SubscribeSpec, Subscription, new_subscription
+from sidemeter_control.pricing.subscriptions import (
+    Subscribed,
+    SubscribeSpec,
+    Subscription,
+    charges_of,
+    new_subscription,
+)
 from sidemeter_control.store import customers, features, meters, plans, state, subscriptions
 from sidemeter_control.store.database import Database
+from sidemeter_control.store.remembered import Remembered
 
 __all__ = ["publish_plan", "subscribe", "subscribed"]
+
+# Some kilobytes each.
+MAX_CUSTOMERS_REMEMBERED = 5_000
+
+_known: Remembered[tuple[str, str], Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
 
 async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan:
@@ -45,20 +57,34 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
         await _check_currency(conn, customer, plan)
         await _check_meters(conn, "overrides", spec.overrides)
         subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us())
-        Subscribed.to(plan, subscription, customer.time_zone)
+        charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
         await state.config_changed(conn)
     return subscription
 
 
-async def subscribed(conn: AsyncConnection, of: Iterable[Customer]) -> Mapping[str, Sequence[Subscribed]]:
-    """Every subscription of those customers with its plan, by customer key, the oldest first; none: absent."""
+async def subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Sequence[Subscribed]]:
+    """Every subscription of those customers, by customer key, the oldest first.
+
+    Read anew only when the configuration has changed: a live cost asks for it every time.
+    """
+    known = _known.at(await state.get(conn))
+    unknown = [each for each in of if (each.key, each.time_zone) not in known]
+    if unknown:
+        found = await _read_subscribed(conn, unknown)
+        known |= {(each.key, each.time_zone): found.get(each.key, ()) for each in unknown}
+    return {each.key: known[each.key, each.time_zone] for each in of}
+
+
+async def _read_subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Sequence[Subscribed]]:
     zones = {customer.key: customer.time_zone for customer in of}
     found = await subscriptions.of_customers(conn, zones)
-    versions = {(each.plan_key, each.plan_version) for own in found.values() for each in own}
-    bought = await plans.get(conn, versions)
+    bought = await plans.get(conn, {(each.plan_key, each.plan_version) for own in found.values() for each in own})
+    charged = {charge.spec.meter for plan in bought.values() for charge in plan.charges}
+    charged |= {spec.meter for own in found.values() for each in own for spec in each.overrides}
+    priced = await meters.get(conn, sorted(key for key in charged if key is not None))
     return {
-        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, zones[key]) for each in own]
+        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, zones[key], priced) for each in own]
         for key, own in found.items()
     }
 
@@ -75,7 +101,7 @@ async def _plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
 
 
 async def _check_currency(conn: AsyncConnection, customer: Customer, plan: Plan) -> None:
-    bought = (await subscribed(conn, [customer])).get(customer.key, ())
+    bought = (await _read_subscribed(conn, [customer])).get(customer.key, ())
     for currency in [*filter(None, [customer.currency]), *(each.plan.currency for each in bought)]:
         if currency != plan.currency:
             raise Conflict(f"customer {customer.key!r} pays in {currency}, plan {plan.key!r} is in {plan.currency}")

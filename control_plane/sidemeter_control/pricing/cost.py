@@ -17,7 +17,6 @@ from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_instant
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.pricing.words import Words
-from sidemeter_control.store import meters
 
 __all__ = ["MAX_BILLING_PERIODS", "Cost", "CostLine", "EventsBehind", "cost", "preview"]
 
@@ -72,20 +71,18 @@ async def cost(
     An interval open at one side reaches to that period's boundary. InvalidInput when it is empty, lies outside the
     years 1970 to 9000, or meets more than 400 billing periods of one subscription.
     """
-    own = (await subscribed(conn, [customer])).get(customer.key, ())
+    own = (await subscribed(conn, [customer]))[customer.key]
     current = _current_period(own, customer, now_us)
     asked = Period(current.start_us if from_us is None else from_us, current.end_us if to_us is None else to_us)
     check_instant("from", asked.start_us)
     check_instant("to", asked.end_us)
     if asked.start_us >= asked.end_us:
         raise InvalidInput("to", "must be after from")
-    known = await meters.get(conn, sorted({key for each in own for key in each.meters}))
     lines: list[CostLine] = []
     for each in _slices(own, asked):
-        priced = [known[key] for key in each.own.meters]
-        used = await _used(conn, priced, customer.subjects, each.so_far)
-        before = await _used(conn, priced, customer.subjects, each.earlier) if each.earlier else None
-        lines += each.lines(customer, known, used, before)
+        used = await _used(conn, each.own, customer, each.so_far)
+        before = await _used(conn, each.own, customer, each.earlier) if each.earlier else None
+        lines += each.lines(customer, used, before)
     currency = own[0].plan.currency if own else customer.currency or NO_CURRENCY
     return Cost(asked.start_us, asked.end_us, _sum(lines, currency), tuple(lines), now_us)
 
@@ -110,8 +107,10 @@ Used = Mapping[str, Decimal]
 """Quantity by meter key."""
 
 
-async def _used(conn: AsyncConnection, priced: Sequence[Meter], subjects: Sequence[str], period: Period) -> Used:
-    counted = await usage.quantities(conn, priced, subjects, period.start_us, period.end_us)
+async def _used(conn: AsyncConnection, own: Subscribed, customer: Customer, period: Period) -> Used:
+    """One usage question, however many meters are priced."""
+    priced = list(own.meters.values())
+    counted = await usage.quantities(conn, priced, customer.subjects, period.start_us, period.end_us)
     return {meter.key: quantity.value or Decimal(0) for meter, quantity in zip(priced, counted, strict=True)}
 
 
@@ -140,15 +139,13 @@ class _Slice:
         starts_with_it = self.part.start_us == self.period.start_us
         return None if starts_with_it else Period(self.period.start_us, self.part.start_us)
 
-    def lines(
-        self, customer: Customer, known: Mapping[str, Meter], used: Used, before: Used | None
-    ) -> Iterator[CostLine]:
+    def lines(self, customer: Customer, used: Used, before: Used | None) -> Iterator[CostLine]:
         """One line per charge; a recurring fee only where its period begins."""
         for charge in self.own.charges:
             name, key = charge.spec.name or charge.spec.key, charge.spec.meter
             text = Words.in_period(name, *self.period.days(customer.time_zone)) if self.dated else name
             if key is not None:
-                events = EventsBehind(known[key], customer.subjects, self.part.start_us, self.part.end_us)
+                events = EventsBehind(self.own.meters[key], customer.subjects, self.part.start_us, self.part.end_us)
                 yield self._usage_line(charge, text, events, used[key], None if before is None else before[key])
             elif before is None:
                 fee = charge.price(Decimal(0), Words(self.own.plan.currency))

@@ -1,15 +1,16 @@
 """Subscriptions: a customer on a plan version from an instant on, and the billing periods that follow from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.charges import Charge, ChargeSpec
 from sidemeter_control.pricing.periods import Period, Recurrence, check_instant
 from sidemeter_control.pricing.plans import Plan, check_trial_days, read_charges
 
-__all__ = ["SubscribeSpec", "Subscribed", "Subscription", "SubscriptionStatus", "new_subscription"]
+__all__ = ["SubscribeSpec", "Subscribed", "Subscription", "SubscriptionStatus", "charges_of", "new_subscription"]
 
 _DAY_US = 86_400_000_000
 
@@ -74,7 +75,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """A subscription with what it stands for: the plan, the charges that apply, and the billing periods.
+    """A subscription with what it stands for: the plan, the charges that apply, their meters, the billing periods.
 
     Periods are anchored, on the clock of the customer's time zone, and cut at the subscription's own ends.
     """
@@ -82,18 +83,16 @@ class Subscribed:
     subscription: Subscription
     plan: Plan
     charges: tuple[Charge, ...]
+    meters: Mapping[str, Meter]
     recurrence: Recurrence
 
     @classmethod
-    def to(cls, plan: Plan, subscription: Subscription, time_zone: str) -> "Subscribed":
-        """The subscription to `plan` by a customer in `time_zone`; InvalidInput when an override is wrong."""
+    def to(cls, plan: Plan, subscription: Subscription, time_zone: str, known: Mapping[str, Meter]) -> "Subscribed":
+        """The subscription to `plan` by a customer in `time_zone`; `known` has the meters of its charges, by key."""
+        charges = charges_of(plan, subscription.overrides)
+        priced = {charge.spec.meter: known[charge.spec.meter] for charge in charges if charge.spec.meter is not None}
         recurrence = Recurrence.every(plan.interval, plan.interval_count, subscription.anchor_us, time_zone)
-        return cls(subscription, plan, _charges(plan, subscription.overrides), recurrence)
-
-    @property
-    def meters(self) -> tuple[str, ...]:
-        """The keys of the meters that its charges price, each once."""
-        return tuple(sorted({charge.spec.meter for charge in self.charges if charge.spec.meter}))
+        return cls(subscription, plan, charges, priced, recurrence)
 
     def period_at(self, at_us: int) -> Period:
         """The billing period of an instant; before the start the first one, from the end on the last one."""
@@ -133,8 +132,8 @@ def new_subscription(spec: SubscribeSpec, plan: Plan, subscription_id: str, now_
     )
 
 
-def _charges(plan: Plan, overrides: tuple[ChargeSpec, ...]) -> tuple[Charge, ...]:
-    """The plan's charges, each replaced by the subscription's own of the same key."""
+def charges_of(plan: Plan, overrides: tuple[ChargeSpec, ...]) -> tuple[Charge, ...]:
+    """The plan's charges, each replaced by the override of its key; InvalidInput when an override is wrong."""
     if not overrides:
         return plan.charges
     own = {charge.spec.key: charge for charge in read_charges("overrides", overrides)}

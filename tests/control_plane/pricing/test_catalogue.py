@@ -148,6 +148,17 @@ async def test_what_is_unknown_cannot_be_subscribed(database: Database, spec: Su
     assert str(caught.value) == message
 
 
+async def test_a_new_subscription_is_seen_at_once_though_the_ones_before_are_remembered(database: Database) -> None:
+    clock = ManualClock()
+    await publish_plan(database, clock, PRO)
+    for count in range(3):
+        async with database.read() as conn:
+            seen = (await subscribed(conn, [ACME]))["acme"]
+            assert len(seen) == count
+            assert (await subscribed(conn, [ACME]))["acme"] is seen
+        await subscribe(database, clock, SubscribeSpec(customer="acme", plan="pro"))
+
+
 @pytest.mark.parametrize("currency", ["EUR", None], ids=["named", "of another subscription"])
 async def test_a_customer_pays_in_one_currency(database: Database, currency: str | None) -> None:
     clock = ManualClock()

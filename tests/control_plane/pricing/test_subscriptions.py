@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import PlanSpec, read_plan
@@ -17,7 +18,7 @@ from sidemeter_control.pricing.subscriptions import (
     new_subscription,
 )
 
-DAY_US = 86_400_000_000
+COUNTED = new_meter("calls", "api.call", Aggregation.COUNT, now_us=0)
 FEE = ChargeSpec(key="base", model=PricingModel.FLAT, amount=Decimal(49))
 CALLS = ChargeSpec(key="calls", meter="calls", model=PricingModel.PER_UNIT, unit_price=Decimal(1))
 PLAN = read_plan(PlanSpec(key="pro", currency="USD", charges=(FEE, CALLS)), 1, 0)
@@ -34,7 +35,7 @@ def period(first: str, last: str) -> Period:
 
 def subscribed(spec: SubscribeSpec, end: str | None = None) -> Subscribed:
     made = new_subscription(spec, PLAN, "sub_1", us("2026-01-10"))
-    return Subscribed.to(PLAN, replace(made, end_at_us=None if end is None else us(end)), "UTC")
+    return Subscribed.to(PLAN, replace(made, end_at_us=None if end is None else us(end)), "UTC", {"calls": COUNTED})
 
 
 def test_a_subscription_starts_now_and_is_anchored_there_unless_said_otherwise() -> None:
@@ -80,6 +81,7 @@ def test_an_override_replaces_the_plans_charge_of_its_key_for_this_subscription(
     cheaper = ChargeSpec(key="calls", meter="calls", model=PricingModel.PER_UNIT, unit_price=Decimal("0.5"))
     own = subscribed(replace(ACME, overrides=(cheaper,)))
     assert [charge.spec for charge in own.charges] == [FEE, cheaper]
+    assert own.meters == {"calls": COUNTED}
 
 
 @pytest.mark.parametrize(
