@@ -1,29 +1,20 @@
-"""The buffer: one SQLite file that holds every event until it is counted. The agent's only SQL.
+"""The buffer: what holds every event until it is counted. The agent's only SQL; every method is one transaction."""
 
-Every public method is at most one transaction, run in a task of its own: a caller that is cancelled can neither stop
-it half-way nor leave it open, and whoever comes next waits for its end.
-"""
-
-import asyncio
-import fcntl
-import os
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self
 
 import aiosqlite
 import msgspec
 
 from sidemeter.batches import Batch, Row
 from sidemeter.clock import Clock
-from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.database import Connect, Database
+from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.limits import Limit, Subjects
 
 __all__ = ["Buffer", "CallerId", "Identity", "StoredLimit"]
-
-T = TypeVar("T")
 
 CallerId = tuple[int, str, str]
 """The row number, source and id of an event whose id came from its caller."""
@@ -32,7 +23,6 @@ StoredLimit = tuple[Limit, int, int]
 """A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
 
 _VERSION: Final = 1
-_LOOK_AGAIN_S: Final = 0.2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -67,15 +57,9 @@ class Buffer:
     happened at `oldest_us`.
     """
 
-    def __init__(
-        self, directory: Path, clock: Clock, connect: Callable[[Path], aiosqlite.Connection], locked: int
-    ) -> None:
-        self._path = directory / "buffer.sqlite3"
+    def __init__(self, directory: Path, clock: Clock, connect: Connect) -> None:
+        self._database = Database(directory / "buffer.sqlite3", clock, connect, self._opened)
         self._clock = clock
-        self._connect = connect
-        self._locked = locked
-        self._lock = asyncio.Lock()
-        self._closing = asyncio.Event()
         self._started_s = clock.monotonic_s()
         self._lifetime_s = 0.0
         self.next_seq = 1
@@ -89,37 +73,28 @@ class Buffer:
         self.oldest_us: int | None = None
 
     @classmethod
-    async def open(
-        cls, directory: Path, clock: Clock, connect: Callable[[Path], aiosqlite.Connection] = aiosqlite.connect
-    ) -> Self:
+    async def open(cls, directory: Path, clock: Clock, connect: Connect = aiosqlite.connect) -> Self:
         """Open the buffer of `directory`, made if it is missing.
 
         Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
         """
+        self = cls(directory, clock, connect)
+        await self._database.open()
         try:
-            locked = _lock(directory)
-        except OSError as exc:
-            raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
-        self = cls(directory, clock, connect, locked)
-        try:
-            await self._open()
-            await self._transact(self._load)
+            await self._database.transact(self._load)
         except BaseException:
-            await self._unlock()
+            await self.close()
             raise
         return self
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close the file and release the directory."""
-        self._closing.set()
-        async with self._lock:
-            await self._unlock()
+        await self._database.close()
 
     @property
     def size_bytes(self) -> int:
-        """What the buffer holds on disk, its write-ahead log included."""
-        files = (self._path, self._path.with_name(self._path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        """What the buffer takes on disk."""
+        return self._database.size_bytes
 
     @property
     def lifetime_s(self) -> float:
@@ -132,7 +107,7 @@ class Buffer:
         """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
 
         Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened
-        anew, and what is found in it is the answer (P15).
+        anew, and what is found in it is the answer.
         """
 
         async def work(conn: aiosqlite.Connection) -> set[int]:
@@ -152,7 +127,7 @@ class Buffer:
             sizes = [len(body) for seq, body in rows if seq not in known]
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
 
-        return await self._transact(work, then, found)
+        return await self._database.transact(work, then, found)
 
     @staticmethod
     async def _claim(conn: aiosqlite.Connection, caller_ids: Sequence[CallerId]) -> set[int]:
@@ -171,7 +146,7 @@ class Buffer:
             sql = "SELECT 1 FROM caller_ids WHERE source = ? AND id = ?"
             return bool(await conn.execute_fetchall(sql, (source, event_id)))
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def rows(self, after_seq: int, before_seq: int, count: int) -> list[Row]:
         """Up to `count` rows between two row numbers, both excluded, oldest first."""
@@ -180,7 +155,7 @@ class Buffer:
             sql = "SELECT seq, body FROM events WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?"
             return [(seq, body) for seq, body in await conn.execute_fetchall(sql, (after_seq, before_seq, count))]
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     # Forwarding
 
@@ -191,7 +166,7 @@ class Buffer:
             unsettled = await _batch(conn, "WHERE settled_at_s IS NULL ORDER BY last_seq LIMIT 1")
             return (unsettled, True) if unsettled else (await _batch(conn, "ORDER BY last_seq DESC LIMIT 1"), False)
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def seal(self, batch: Batch) -> None:
         """Keep a batch, before it is sent for the first time."""
@@ -204,7 +179,7 @@ class Buffer:
             self.sealed_seq = batch.last_seq
             self._add(batch.events, batch.size, waiting=-1)
 
-        await self._transact(work, then)
+        await self._database.transact(work, then)
 
     async def settle(self, batch: Batch) -> None:
         """The control plane has counted this batch: its rows stay only by the keep rule."""
@@ -223,7 +198,7 @@ class Buffer:
                 self._add(batch.events, batch.size, unsent=-1)
                 self.settled_bytes += batch.size
 
-        await self._transact(work, then)
+        await self._database.transact(work, then)
 
     async def resend_from(self, epoch: int, batch_no: int) -> bool:
         """Take back that batches from `batch_no` on are settled. False, and nothing done, when one is gone already."""
@@ -236,7 +211,7 @@ class Buffer:
             await self._count(conn)
             return True
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def unseal(self, batch: Batch) -> None:
         """Dissolve a batch that was not stored, and what was built on it: the rows wait for new ones."""
@@ -245,7 +220,7 @@ class Buffer:
             await conn.execute("DELETE FROM batches WHERE last_seq >= ? AND epoch = ?", (batch.last_seq, batch.epoch))
             await self._count(conn)
 
-        await self._transact(work)
+        await self._database.transact(work)
 
     async def set_aside(self, batch: Batch, reason: str) -> None:
         """Keep the only event of a batch apart, for ever, with the reason why it can never be taken."""
@@ -257,7 +232,7 @@ class Buffer:
             await conn.execute("DELETE FROM events WHERE seq = ?", (batch.last_seq,))
             await self._count(conn)
 
-        await self._transact(work)
+        await self._database.transact(work)
 
     async def start_over(self, hello_id: str, *, everything: bool) -> Identity:
         """Give up the epoch: dissolve every unsettled batch (with `everything`, the settled ones that are kept too)."""
@@ -269,7 +244,7 @@ class Buffer:
             await self._count(conn)
             return await _identity(conn)
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def identity(self, agent_id: str, hello_id: str) -> Identity:
         """Who this agent is; a new directory becomes `agent_id`, with `hello_id` to be sent."""
@@ -279,7 +254,7 @@ class Buffer:
             await conn.executemany(sql, [("agent_id", agent_id), ("hello_id", hello_id)])
             return await _identity(conn)
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def set_epoch(self, epoch: int) -> Identity:
         """Keep the epoch that the control plane answered to the hello."""
@@ -288,7 +263,7 @@ class Buffer:
             await conn.execute("REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
             return await _identity(conn)
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def purge(self, *, keep_s: float, keep_bytes: int) -> bool:
         """Delete the oldest settled batch if the keep rule lets it go; whether it did. The last batch always stays."""
@@ -311,7 +286,7 @@ class Buffer:
         def then(purged: int) -> None:
             self.settled_bytes -= purged
 
-        return await self._transact(work, then) > 0
+        return await self._database.transact(work, then) > 0
 
     # Limits
 
@@ -326,7 +301,7 @@ class Buffer:
             )
             return int(seq)
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     async def keep_limits(self, subjects: Subjects, limits: Iterable[StoredLimit]) -> None:
         """Keep what was learned, for a restart without the control plane."""
@@ -338,7 +313,7 @@ class Buffer:
             await conn.executemany("REPLACE INTO subjects VALUES (?, ?)", asked)
             await conn.executemany("REPLACE INTO limits VALUES (?, ?, ?, ?)", learned)
 
-        await self._transact(work)
+        await self._database.transact(work)
 
     async def kept_limits(self) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
         """Everything that `keep_limits` kept."""
@@ -353,81 +328,17 @@ class Buffer:
                 [(limit(body), as_of_us, seq) for body, as_of_us, seq in limits],
             )
 
-        return await self._transact(work)
+        return await self._database.transact(work)
 
     # Inside
 
-    async def _transact(
-        self,
-        work: Callable[[aiosqlite.Connection], Awaitable[T]],
-        then: Callable[[T], None] | None = None,
-        found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None = None,
-    ) -> T:
-        """Run `work` and commit, then count by `then`. `found` looks what a commit that failed left; None: nothing."""
-        return await asyncio.shield(asyncio.create_task(self._alone(work, then, found)))
-
-    async def _alone(
-        self,
-        work: Callable[[aiosqlite.Connection], Awaitable[T]],
-        then: Callable[[T], None] | None,
-        found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None,
-    ) -> T:
-        async with self._lock:
-            try:
-                result = await work(self._conn)
-            except sqlite3.Error as exc:
-                await self._roll_back()
-                raise _refused(exc) from exc
-            try:
-                await self._conn.commit()
-            except sqlite3.Error as exc:
-                outcome = await self._look(found)
-                if outcome is None:
-                    raise _refused(exc) from exc
-                return outcome
-            if then:
-                then(result)
-            return result
-
-    async def _roll_back(self) -> None:
-        try:
-            await self._conn.rollback()
-        except sqlite3.Error:
-            await self._look(None)
-
-    async def _look(self, found: Callable[[aiosqlite.Connection], Awaitable[T | None]] | None) -> T | None:
-        """Open the file anew and look, as often as it takes: until then nobody knows, so nobody is answered."""
-        while True:
-            try:
-                await self._conn.close()
-                await self._open()
-                await self._count(self._conn)
-                return await found(self._conn) if found else None
-            except (sqlite3.Error, StorageRefused) as exc:
-                if self._closing.is_set():
-                    raise _refused(exc) from exc
-                await self._clock.sleep(_LOOK_AGAIN_S)
-
-    async def _open(self) -> None:
-        self._conn = conn = self._connect(self._path)
-        try:
-            await conn
-            await conn.execute("PRAGMA journal_mode = WAL")
-            await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
-            await self._shape(conn)
-        except BaseException as exc:
-            await conn.close()
-            if isinstance(exc, sqlite3.Error | OSError):
-                raise _refused(exc) from exc
-            raise
-
-    async def _shape(self, conn: aiosqlite.Connection) -> None:
+    async def _opened(self, conn: aiosqlite.Connection) -> None:
         ((version,),) = await conn.execute_fetchall("PRAGMA user_version")
         if version == 0:
             await conn.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
-            _sync_directory(self._path.parent)
         elif version != _VERSION:
-            raise StorageRefused(f"{self._path} has form {version}; this agent reads form {_VERSION}")
+            raise StorageRefused(f"the buffer has form {version}; this agent reads form {_VERSION}")
+        await self._count(conn)
 
     async def _load(self, conn: aiosqlite.Connection) -> None:
         ((last_seq,),) = await conn.execute_fetchall(
@@ -437,7 +348,6 @@ class Buffer:
         self.next_seq = last_seq + 1
         for (lifetime_s,) in await conn.execute_fetchall("SELECT value FROM meta WHERE key = 'lifetime_s'"):
             self._lifetime_s = lifetime_s
-        await self._count(conn)
 
     async def _count(self, conn: aiosqlite.Connection) -> None:
         ((self.sealed_seq,),) = await conn.execute_fetchall("SELECT coalesce(max(last_seq), 0) FROM batches")
@@ -460,12 +370,6 @@ class Buffer:
         self.unsent_events += unsent * events
         self.unsent_bytes += unsent * size
 
-    async def _unlock(self) -> None:
-        try:
-            await self._conn.close()
-        finally:
-            os.close(self._locked)
-
 
 async def _batch(conn: aiosqlite.Connection, which: str, *values: object) -> Batch | None:
     rows = await conn.execute_fetchall(f"SELECT {_BATCH} FROM batches {which}", values)  # noqa: S608 -- constants
@@ -486,29 +390,3 @@ async def _oldest_us(conn: aiosqlite.Connection) -> int | None:
 async def _identity(conn: aiosqlite.Connection) -> Identity:
     meta: dict[str, Any] = {key: value for key, value in await conn.execute_fetchall("SELECT key, value FROM meta")}  # noqa: C416 -- rows are not pairs to a type checker
     return Identity(meta["agent_id"], meta["hello_id"], meta.get("epoch"))
-
-
-def _lock(directory: Path) -> int:
-    if not directory.exists():
-        directory.mkdir(mode=0o700, parents=True)
-        _sync_directory(directory.parent)
-    locked = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(locked)
-        raise DirectoryInUse(f"another agent uses the data directory {directory}: one agent, one directory") from exc
-    return locked
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _refused(exc: Exception) -> StorageRefused:
-    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
-    return StorageRefused(f"the buffer takes nothing now: {exc} ({name})")

@@ -53,8 +53,8 @@ async def test_rows_are_there_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_every_commit_waits_for_the_disk(buffer: Buffer, tmp_path: Path) -> None:
-    assert await buffer._conn.execute_fetchall("PRAGMA synchronous") == [(2,)]
-    assert await buffer._conn.execute_fetchall("PRAGMA journal_mode") == [("wal",)]
+    assert await buffer._database._conn.execute_fetchall("PRAGMA synchronous") == [(2,)]
+    assert await buffer._database._conn.execute_fetchall("PRAGMA journal_mode") == [("wal",)]
 
 
 async def test_the_directory_is_made_for_its_owner_alone(buffer: Buffer, tmp_path: Path) -> None:
@@ -101,20 +101,20 @@ async def test_a_callers_id_is_known_until_its_row_is_purged(buffer: Buffer) -> 
 
 
 async def test_a_full_disk_refuses_the_group_and_the_next_one_goes_in(buffer: Buffer) -> None:
-    await buffer._conn.execute("PRAGMA max_page_count = 20")
+    await buffer._database._conn.execute("PRAGMA max_page_count = 20")
     with pytest.raises(StorageRefused, match="full"):
         await buffer.append([(seq, bytes(4000)) for seq in range(1, 100)], [(1, "chat", "a")])
-    await buffer._conn.execute("PRAGMA max_page_count = 100000")
+    await buffer._database._conn.execute("PRAGMA max_page_count = 100000")
     assert await stored(buffer) == []
     assert await buffer.append([row(1)], [(1, "chat", "a")]) == set()
     assert buffer.waiting_events == 1
 
 
 async def test_a_read_only_file_refuses_and_recovers_without_a_restart(buffer: Buffer) -> None:
-    await buffer._conn.execute("PRAGMA query_only = 1")
+    await buffer._database._conn.execute("PRAGMA query_only = 1")
     with pytest.raises(StorageRefused, match="READONLY"):
         await buffer.append([row(1)], [])
-    await buffer._conn.execute("PRAGMA query_only = 0")
+    await buffer._database._conn.execute("PRAGMA query_only = 0")
     await buffer.append([row(1)], [])
     assert await stored(buffer) == [1]
 
@@ -126,7 +126,7 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(buffer: Buffer) -> 
     with pytest.raises(asyncio.CancelledError):
         await task
     await buffer.append([row(2)], [])
-    assert not buffer._conn.in_transaction
+    assert not buffer._database._conn.in_transaction
     assert await stored(buffer) == [1, 2]
     assert buffer.waiting_events == 2
 
@@ -225,7 +225,7 @@ async def test_a_refused_event_is_kept_aside_with_its_reason(buffer: Buffer) -> 
     await buffer.set_aside(await sealed(buffer, events=1), "poison")
     assert await stored(buffer) == [2]
     assert buffer.refused_events == 1
-    kept = await buffer._conn.execute_fetchall("SELECT * FROM refused")
+    kept = await buffer._database._conn.execute_fetchall("SELECT * FROM refused")
     assert kept == [(1, row(1)[1], "poison")]
 
 

@@ -130,7 +130,7 @@ async def test_a_duplicate_is_known_only_after_its_first_copy_is_durable(tmp_pat
 
 async def test_a_refusing_disk_tells_who_waits_and_keeps_what_nobody_waits_for(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
-        await b.buffer._conn.execute("PRAGMA query_only = 1")
+        await b.buffer._database._conn.execute("PRAGMA query_only = 1")
         kept = b.recorder.record_nowait(event())
         call = asyncio.create_task(b.recorder.record(event("a")))
         await asyncio.sleep(0)
@@ -138,7 +138,7 @@ async def test_a_refusing_disk_tells_who_waits_and_keeps_what_nobody_waits_for(t
         with pytest.raises(StorageRefused):
             await call
         assert (b.recorder.pending, [each.id for each in b.tally.rows.values()]) == (1, [kept])
-        await b.buffer._conn.execute("PRAGMA query_only = 0")
+        await b.buffer._database._conn.execute("PRAGMA query_only = 0")
         retry = asyncio.create_task(b.recorder.record(event("a")))
         await asyncio.sleep(0)
         await b.recorder.commit_once()

@@ -1,0 +1,158 @@
+"""One SQLite file that one process writes: its lock, its connection, and transactions that end one way or the other."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import aiosqlite
+
+from sidemeter.clock import Clock
+from sidemeter.errors import DirectoryInUse, StorageRefused
+
+__all__ = ["Connect", "Database", "Work"]
+
+T = TypeVar("T")
+
+Connect = Callable[[Path], aiosqlite.Connection]
+Work = Callable[[aiosqlite.Connection], Awaitable[T]]
+"""What one transaction does; it never commits."""
+
+_LOOK_AGAIN_S: Final = 0.2
+
+
+class Database:
+    """The file `path`, locked and open from `open` to `close`. `opened` prepares it each time that it is opened.
+
+    Every transaction runs in a task of its own: a caller that is cancelled can neither stop it half-way nor leave it
+    open, and whoever comes next waits for its end.
+    """
+
+    def __init__(self, path: Path, clock: Clock, connect: Connect, opened: Work[None]) -> None:
+        self.path = path
+        self._clock = clock
+        self._connect = connect
+        self._opened = opened
+        self._turn = asyncio.Lock()
+        self._closing = False
+
+    async def open(self) -> None:
+        """Lock the directory of `path`, made if it is missing, and open the file.
+
+        Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
+        """
+        try:
+            self._locked = _lock(self.path.parent)
+        except OSError as exc:
+            raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
+        try:
+            await self._open()
+        except BaseException as exc:
+            os.close(self._locked)
+            if isinstance(exc, sqlite3.Error | OSError):
+                raise _refused(exc) from exc
+            raise
+
+    async def close(self) -> None:
+        """Wait for the transaction under way, then close the file and release the directory."""
+        self._closing = True
+        async with self._turn:
+            try:
+                await self._conn.close()
+            finally:
+                os.close(self._locked)
+
+    @property
+    def size_bytes(self) -> int:
+        """What the file takes on disk, its write-ahead log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    async def transact(
+        self, work: Work[T], then: Callable[[T], None] | None = None, found: Work[T | None] | None = None
+    ) -> T:
+        """Run `work` and commit; then `then`, before anyone else's turn. Raises StorageRefused: nothing was kept.
+
+        A commit that fails is neither kept nor lost: the file is opened anew, and what `found` finds of the
+        transaction is the result (P15); None means nothing.
+        """
+        return await asyncio.shield(asyncio.create_task(self._transact(work, then, found)))
+
+    async def _transact(self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None) -> T:
+        async with self._turn:
+            try:
+                result = await work(self._conn)
+            except BaseException as exc:
+                await self._roll_back()
+                if isinstance(exc, sqlite3.Error):
+                    raise _refused(exc) from exc
+                raise
+            try:
+                await self._conn.commit()
+            except sqlite3.Error as exc:
+                outcome = await self._look(found)
+                if outcome is None:
+                    raise _refused(exc) from exc
+                return outcome
+            if then:
+                then(result)
+            return result
+
+    async def _roll_back(self) -> None:
+        try:
+            await self._conn.rollback()
+        except sqlite3.Error:
+            await self._look(None)
+
+    async def _look(self, found: Work[T | None] | None) -> T | None:
+        """Open the file anew and look, as often as it takes: until then nobody knows, so nobody is answered."""
+        while True:
+            try:
+                await self._conn.close()
+                await self._open()
+                return await found(self._conn) if found else None
+            except (sqlite3.Error, OSError) as exc:
+                if self._closing:
+                    raise _refused(exc) from exc
+                await self._clock.sleep(_LOOK_AGAIN_S)
+
+    async def _open(self) -> None:
+        self._conn = conn = self._connect(self.path)
+        try:
+            await conn
+            await conn.execute("PRAGMA journal_mode = WAL")
+            await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
+            await self._opened(conn)
+            _sync_directory(self.path.parent)
+        except BaseException:
+            await conn.close()
+            raise
+
+
+def _lock(directory: Path) -> int:
+    if not directory.exists():
+        directory.mkdir(mode=0o700, parents=True)
+        _sync_directory(directory.parent)
+    locked = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        os.close(locked)
+        raise DirectoryInUse(f"another agent uses the data directory {directory}: one agent, one directory") from exc
+    return locked
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(exc: Exception) -> StorageRefused:
+    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
+    return StorageRefused(f"the buffer takes nothing now: {exc} ({name})")
