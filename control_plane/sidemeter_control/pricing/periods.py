@@ -36,10 +36,6 @@ class Period:
     start_us: int
     end_us: int
 
-    def contains(self, at_us: int) -> bool:
-        """Whether the instant lies in the period."""
-        return self.start_us <= at_us < self.end_us
-
     def clipped(self, start_us: int, end_us: int | None = None) -> "Period":
         """The part of the period within `[start_us, end_us)`; None leaves the end open."""
         end = self.end_us if end_us is None else min(self.end_us, end_us)

@@ -108,10 +108,6 @@ class Plan:
     trial_days: int
     published_at_us: int
 
-    def entitlement(self, feature: str) -> EntitlementSpec | None:
-        """What the plan says of a feature."""
-        return next((each for each in self.entitlements if each.feature == feature), None)
-
 
 def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
     """The version that `spec` describes; InvalidInput names what is wrong as `charges.<key>.<field>` or the like."""
@@ -144,7 +140,10 @@ def read_charges(path: str, specs: Sequence[ChargeSpec]) -> tuple[Charge, ...]:
         check_key(f"{path}[{index}].key", spec.key)
         _check_name(f"{path}.{spec.key}.name", spec.name)
     _check_unique(path, (spec.key for spec in specs))
-    return tuple(Charge.read(f"{path}.{spec.key}", spec) for spec in specs)
+    charges = tuple(Charge.read(f"{path}.{spec.key}", spec) for spec in specs)
+    for charge in charges:
+        charge.check_meter(f"{path}.{charge.spec.key}")
+    return charges
 
 
 def _read_entitlements(specs: Sequence[EntitlementSpec]) -> tuple[EntitlementSpec, ...]:

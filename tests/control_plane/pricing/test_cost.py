@@ -168,7 +168,7 @@ async def test_an_interval_that_has_no_answer_is_refused(shop: Shop, start: str,
 
 
 def test_a_preview_prices_a_quantity_and_what_comes_on_top_of_one() -> None:
-    charge = ChargeSpec(key="x", meter="calls", model=PricingModel.PER_UNIT, unit_price=Decimal("0.001"))
+    charge = ChargeSpec(key="x", model=PricingModel.PER_UNIT, unit_price=Decimal("0.001"))
     assert preview("USD", charge, Decimal(333)).total == Money(Decimal("0.333"), "USD", Decimal("0.33"))
     assert preview("USD", charge, Decimal(0), Decimal(6)).total == Money(Decimal("-0.006"), "USD", Decimal("-0.01"))
 

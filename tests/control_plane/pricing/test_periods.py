@@ -87,9 +87,7 @@ def test_periods_that_meet_an_interval_are_those_that_share_an_instant_with_it()
 
 
 def test_ever_holds_every_year_that_can_be_written() -> None:
-    assert EVER.contains(us("0001-01-01T00:00:00+00:00"))
-    assert EVER.contains(us("9999-12-31T23:59:59+00:00"))
-    assert not EVER.contains(EVER.end_us)
+    assert Period(us("0001-01-01T00:00:00+00:00"), us("9999-12-31T23:59:59+00:00") + 1_000_000) == EVER
 
 
 instants = st.integers(us("1970-01-02T00:00:00+00:00"), us("2200-01-01T00:00:00+00:00"))
@@ -102,7 +100,7 @@ def test_periods_tile_time_and_each_instant_lies_in_its_own(
     recurrence = Recurrence.every(interval, count, anchor_us, zone)
     assert recurrence.start_us(0) == anchor_us
     period = recurrence.period_at(at_us)
-    assert period.contains(at_us)
+    assert period.start_us <= at_us < period.end_us
     assert recurrence.period_at(period.start_us) == period
     tiles = list(islice(recurrence.meeting(at_us, at_us + 10**18), 4))
     assert tiles[0] == period

@@ -42,8 +42,7 @@ def test_a_plan_holds_its_charges_and_entitlements() -> None:
     plan = read_plan(PRO, 3, 17)
     assert (plan.key, plan.version, plan.published_at_us) == ("pro", 3, 17)
     assert [charge.spec for charge in plan.charges] == [FEE, INPUT]
-    assert plan.entitlement("tokens") == TOKENS
-    assert plan.entitlement("sso") is None
+    assert plan.entitlements == (TOKENS, REGION)
 
 
 def test_a_definition_comes_back_as_it_was_digit_for_digit() -> None:
@@ -83,6 +82,14 @@ def test_a_definition_is_written_with_the_apis_names_and_plain_decimals() -> Non
         (
             {"charges": (ChargeSpec(key="x", model=PricingModel.FLAT),)},
             "charges.x.amount: must be given: FLAT needs it",
+        ),
+        (
+            {"charges": (msgspec.structs.replace(INPUT, meter=None),)},
+            "charges.input.meter: must be given: GRADUATED prices a meter",
+        ),
+        (
+            {"charges": (msgspec.structs.replace(FEE, meter="x"),)},
+            "charges.base.meter: must be absent: FLAT is a recurring fee",
         ),
         ({"charges": (FEE,) * 201}, "charges: must be at most 200"),
         ({"entitlements": (TOKENS, TOKENS)}, "entitlements.tokens: must be named once"),

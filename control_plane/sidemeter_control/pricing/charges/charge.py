@@ -66,12 +66,11 @@ class Charge:
 
     @classmethod
     def read(cls, path: str, spec: ChargeSpec) -> "Charge":
-        """The charge that `spec` describes; InvalidInput names the field under `path` and the rule it breaks."""
+        """The charge that `spec` describes; InvalidInput names the field under `path` and the rule it breaks.
+
+        Whether it has a meter is `check_meter`'s question: a quantity can be priced without one.
+        """
         made = MODELS[spec.model]
-        if made.metered and spec.meter is None:
-            raise InvalidInput(f"{path}.meter", f"must be given: {spec.model.value} prices a meter")
-        if not made.metered and spec.meter is not None:
-            raise InvalidInput(f"{path}.meter", f"must be absent: {spec.model.value} is a recurring fee")
         parameters = {field.name: field for field in fields(made)}
         given = _given(spec)
         for name in sorted(given.keys() - parameters.keys() - (MODIFIERS if made.metered else frozenset())):
@@ -82,6 +81,13 @@ class Charge:
         values = {name: READERS.get(name, _as_it_is)(f"{path}.{_written(name)}", given[name]) for name in sorted(given)}
         model = made(**{name: value for name, value in values.items() if name in parameters})
         return cls(spec, model, values.get("included_units"))
+
+    def check_meter(self, path: str) -> None:
+        """Raise InvalidInput unless the charge has a meter if its model prices one, and none if it does not."""
+        if self.model.metered and self.spec.meter is None:
+            raise InvalidInput(f"{path}.meter", f"must be given: {self.spec.model.value} prices a meter")
+        if not self.model.metered and self.spec.meter is not None:
+            raise InvalidInput(f"{path}.meter", f"must be absent: {self.spec.model.value} is a recurring fee")
 
     @exact
     def price(self, quantity: Decimal, words: Words) -> Price:

@@ -127,8 +127,6 @@ def test_a_slice_is_rounded_now_minus_rounded_before() -> None:
             spec("PER_UNIT", unit_price="1e-19"),
             "charges.input.unitPrice: must be a number of at most 18 digits before and 18 after the point",
         ),
-        (spec("PER_UNIT", unit_price="1", meter=None), "charges.input.meter: must be given: PER_UNIT prices a meter"),
-        (spec("FLAT", amount="1", meter="x"), "charges.input.meter: must be absent: FLAT is a recurring fee"),
         (spec("FLAT", amount="1", included_units="1"), "charges.input.includedUnits: is not a parameter of FLAT"),
         (spec("PACKAGE", package_size="1"), "charges.input.packagePrice: must be given: PACKAGE needs it"),
         (spec("PACKAGE", package_price="1", package_size="0"), "charges.input.packageSize: must be more than zero"),
