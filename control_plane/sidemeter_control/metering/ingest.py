@@ -1,5 +1,6 @@
 """Ingest: every event counted exactly once, in one transaction with the cursor, the dedupe and the rollups (P4, P5)."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,6 +68,7 @@ class Ingest:
     """Takes events from agents and from callers without one.
 
     `max_future_s`: an event whose time is further ahead of the clock than that becomes a dead letter.
+    `events` and `batches` count what became of them since the start.
     """
 
     def __init__(self, database: Database, clock: Clock, max_future_s: int = 3600) -> None:
@@ -74,6 +76,8 @@ class Ingest:
         self._clock = clock
         self._max_future_us = max_future_s * 1_000_000
         self._readers: tuple[int, Readers] = (0, {})
+        self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0)
+        self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
 
     async def hello(self, hello: Hello) -> Begun:
         """The epoch of this hello, new or as it was given before."""
@@ -102,6 +106,12 @@ class Ingest:
 
         An epoch that is no longer the agent's newest is taken as well, at its own cursor: facts are never dropped.
         """
+        answer = await self._answer(batch, backlog, oldest_pending_us)
+        self.batches[answer.status] += 1
+        self._noted(answer.recorded)
+        return answer
+
+    async def _answer(self, batch: Batch, backlog: int, oldest_pending_us: int | None) -> BatchAnswer:
         now_us = self._clock.now_us()
         arrived = _read(batch)
         async with self._database.write() as conn:
@@ -123,7 +133,14 @@ class Ingest:
     async def record(self, checked: Sequence[Event]) -> Recorded:
         """Count events that came straight from a caller; they are durable when this returns."""
         async with self._database.write() as conn:
-            return await self._record(conn, Arrived(list(checked), []), self._clock.now_us(), None)
+            recorded = await self._record(conn, Arrived(list(checked), []), self._clock.now_us(), None)
+        self._noted(recorded)
+        return recorded
+
+    def _noted(self, recorded: Recorded) -> None:
+        self.events["accepted"] += recorded.accepted
+        self.events["duplicate"] += recorded.duplicates
+        self.events["dead_letter"] += recorded.dead_letters
 
     async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
         latest_us = now_us + self._max_future_us

@@ -1,0 +1,45 @@
+"""The root: every part made once and handed to the doors that need it."""
+
+import logging
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from sidemeter_control.api.agents import agent_routes
+from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.events import event_routes
+from sidemeter_control.api.graphql import graphql_routes
+from sidemeter_control.api.health import health_routes
+from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
+from sidemeter_control.clock import Clock
+from sidemeter_control.dashboard import pages
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.settings import Settings
+from sidemeter_control.store.database import Database
+
+__all__ = ["build"]
+
+_log = logging.getLogger(__name__)
+
+
+async def build(database: Database, gate: Gate, settings: Settings, clock: Clock) -> ASGIApp:
+    """The application on an open, migrated database. The caller closes the database after the last request."""
+    ingest = Ingest(database, clock, settings.max_future_s)
+
+    async def unexpected(request: Request, exc: Exception) -> Response:
+        incident = clock.new_id("err")
+        _log.error("%s: %s %s failed", incident, request.method, request.url.path, exc_info=exc)
+        return problem(500, "internal", f"something failed on our side; its id is {incident}")
+
+    return Starlette(
+        routes=[
+            *agent_routes(database, gate, ingest, clock, sync_interval_ms=settings.sync_interval_ms),
+            *event_routes(gate, ingest, clock),
+            *graphql_routes(database, gate, ingest, clock),
+            *health_routes(database, gate, ingest, clock),
+            *pages.routes(),
+        ],
+        exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
+    )

@@ -1,0 +1,197 @@
+"""Usage over any interval equals adding up the events one by one, however they arrived."""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal
+from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
+
+from fakes import ManualClock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sidemeter_control.metering import usage
+from sidemeter_control.metering.catalogue import create_meter
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.meters import Aggregation, Dimension, Meter, PropertyFilter, new_meter
+from sidemeter_control.metering.rollups import HOUR_US
+from sidemeter_control.store.database import Database
+
+ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Australia/Lord_Howe", "Asia/Beirut"]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The weeks around both clock changes of Berlin in 2026.
+SPRING_US, AUTUMN_US = (
+    (datetime(2026, month, 24, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1) for month in (3, 10)
+)
+NOW_US = AUTUMN_US + 40 * 24 * HOUR_US
+EXACT = Context(prec=100)
+
+METERS = [
+    new_meter(
+        aggregation.value.lower(),
+        "call",
+        aggregation,
+        value_property=None if aggregation is Aggregation.COUNT else "n",
+        dimensions=[Dimension("model", "model"), Dimension("region", "at.region")],
+        filters=[PropertyFilter("mode", not_in=("test",))],
+        now_us=0,
+    )
+    for aggregation in Aggregation
+]
+OWNERS = {"a": "acme", "b": "acme", "c": "other", "d": None}
+
+instants = st.builds(
+    lambda start, hours, rest: start + hours * HOUR_US + rest,
+    st.sampled_from([SPRING_US, AUTUMN_US]),
+    st.integers(0, 24 * 12),
+    st.sampled_from([0, 0, 1, 1_800_000_000, HOUR_US - 1]) | st.integers(0, HOUR_US - 1),
+)
+numbers = st.decimals(min_value=-(10**17), max_value=10**17, places=9) | st.integers(-5, 5).map(Decimal)
+
+
+@st.composite
+def event_lists(draw: st.DrawFn) -> list[Event]:
+    found = []
+    for index in range(draw(st.integers(1, 40))):
+        data: dict[str, object] = {"n": str(draw(numbers))}
+        if draw(st.booleans()):
+            data["model"] = draw(st.sampled_from(["small", "large", "größer", 1, True]))
+        if draw(st.booleans()):
+            data["at"] = {"region": draw(st.sampled_from(["eu", "us"]))}
+        if draw(st.integers(0, 4)) == 0:
+            data["mode"] = "test"
+        subject = draw(st.sampled_from(sorted(OWNERS)))
+        found.append(Event(f"e{index}", "s", "call", subject, draw(instants), json.dumps(data)))
+    return found
+
+
+def shown(value: object) -> str | None:
+    """A property's text, by the rule of filters and dimensions."""
+    return None if value is None else {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def added_up(aggregation: Aggregation, found: Sequence[Event]) -> Decimal | None:
+    """The meter's quantity, by adding the events up one by one."""
+    values = [Decimal(json.loads(event.data or "{}")["n"]) for event in found]
+    total = Decimal(0)
+    for value in values:
+        total = EXACT.add(total, value)
+    match aggregation:
+        case Aggregation.COUNT:
+            return Decimal(len(found))
+        case Aggregation.SUM:
+            return total
+        case Aggregation.UNIQUE_COUNT:
+            return Decimal(len({json.loads(event.data or "{}")["n"] for event in found}))
+        case _ if not found:
+            return None
+        case Aggregation.MIN:
+            return min(values)
+        case Aggregation.MAX:
+            return max(values)
+        case Aggregation.AVG:
+            exact = Context(prec=200).divide(total, len(values))
+            return exact.quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=200))
+        case Aggregation.LATEST:
+            return max(zip(((e.time_us, e.source, e.id) for e in found), values, strict=True))[1]
+
+
+def begins_new_window(before: datetime, after: datetime, window: str) -> bool:
+    match window:
+        case "HOUR":
+            return (before.date(), before.hour, before.utcoffset()) != (after.date(), after.hour, after.utcoffset())
+        case "DAY":
+            return before.date() != after.date()
+        case "WEEK":
+            return before.isocalendar()[:2] != after.isocalendar()[:2]
+        case _:
+            return (before.year, before.month) != (after.year, after.month)
+
+
+def window_starts(from_us: int, to_us: int, window: str | None, zone: str) -> list[int]:
+    """Where windows begin, by looking at every quarter of an hour: clocks change at none finer."""
+    starts = [from_us]
+    quarter = HOUR_US // 4
+    local = lambda at_us: (EPOCH + timedelta(microseconds=at_us)).astimezone(ZoneInfo(zone))  # noqa: E731
+    for at_us in range(from_us // quarter * quarter + quarter, to_us, quarter):
+        if window is not None and begins_new_window(local(at_us - 1), local(at_us), window):
+            starts.append(at_us)
+    return starts
+
+
+async def ingested(database: Database, events: Sequence[Event], chance: random.Random) -> list[Meter]:
+    """The events in any order, in any batches, some of them twice; half of the meters are there from the start."""
+    ingest = Ingest(database, ManualClock(NOW_US))
+    sent = [*events, *chance.sample(events, len(events) // 2)]
+    chance.shuffle(sent)
+    early = chance.sample(METERS, len(METERS) // 2)
+    made = [await create_meter(database, meter) for meter in early]
+    while sent:
+        size = chance.randint(1, len(sent))
+        await ingest.record(sent[:size])
+        del sent[:size]
+    return made + [await create_meter(database, meter) for meter in METERS if meter not in early]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    events=event_lists(),
+    seed=st.integers(0, 2**32),
+    intervals=st.lists(st.tuples(instants, instants).map(sorted), min_size=1, max_size=4),
+    window=st.sampled_from([None, "HOUR", "DAY", "WEEK", "MONTH"]),
+    zone=st.sampled_from(ZONES),
+    group_by=st.sampled_from([(), ("model",), ("region", "model")]),
+    kept=st.sampled_from([{}, {"model": {"small", "1"}}]),
+)
+async def test_usage_is_what_the_events_add_up_to(
+    events: list[Event],
+    seed: int,
+    intervals: list[list[int]],
+    window: str | None,
+    zone: str,
+    group_by: tuple[str, ...],
+    kept: dict[str, set[str]],
+) -> None:
+    with TemporaryDirectory() as directory:
+        database = await Database.open(f"sqlite:///{directory}/control.db")
+        await database.migrate()
+        made = await ingested(database, events, random.Random(seed))
+        counted = [event for event in events if json.loads(event.data or "").get("mode") != "test"]
+        async with database.read() as conn:
+            for (from_us, to_us), meter in zip(intervals * 7, made, strict=False):
+                rows = await usage.rows(
+                    conn,
+                    meter,
+                    subjects=OWNERS,
+                    from_us=from_us,
+                    to_us=to_us,
+                    window=window,  # type: ignore[arg-type]
+                    time_zone=zone,
+                    group_by=group_by,
+                    filters=kept,
+                )
+                starts = window_starts(from_us, to_us, window, zone)
+                groups: defaultdict[object, list[Event]] = defaultdict(list)
+                for event in counted:
+                    data = json.loads(event.data or "")
+                    dimensions = {"model": shown(data.get("model")), "region": data.get("at", {}).get("region")}
+                    if not from_us <= event.time_us < to_us or (kept and dimensions["model"] not in kept["model"]):
+                        continue
+                    start = max(each for each in starts if each <= event.time_us)
+                    end = min([each for each in starts if each > event.time_us], default=to_us)
+                    groups[start, end, OWNERS[event.subject], tuple(dimensions[key] for key in group_by)].append(event)
+                assert {
+                    (row.window_start_us, row.window_end_us, row.customer, tuple(row.dimensions.values())): (
+                        row.value,
+                        row.events,
+                    )
+                    for row in rows
+                } == {place: (added_up(meter.aggregation, found), len(found)) for place, found in groups.items()}
+                mine = [e for e in counted if OWNERS[e.subject] == "acme" and from_us <= e.time_us < to_us]
+                quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
+                assert quantity == usage.Quantity(added_up(meter.aggregation, mine), len(mine))
+        await database.close()
