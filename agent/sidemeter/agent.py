@@ -28,6 +28,8 @@ __all__ = ["Agent"]
 log = logging.getLogger(__name__)
 
 _AFTER_A_FAULT_S: Final = 1.0
+_LAST_COMMIT_S: Final = 5.0
+"""What a stop gives the disk at least, however short `drain_s` is: what is in memory is lost with the process."""
 
 
 class Agent:
@@ -226,9 +228,12 @@ class _Parts:
         while True:
             try:
                 await once()
+                continue
+            except StorageRefused as exc:
+                log.warning("%s waits for the disk: %s", once.__qualname__, exc)
             except Exception:  # a loop that ends would stop the agent in silence
-                log.exception("%s failed; it goes on in %s s", once.__qualname__, _AFTER_A_FAULT_S)
-                await self._clock.sleep(_AFTER_A_FAULT_S)
+                log.exception("%s failed and goes on", once.__qualname__)
+            await self._clock.sleep(_AFTER_A_FAULT_S)
 
     async def stop(self) -> None:
         self.recorder.stopped = True
@@ -250,14 +255,17 @@ class _Parts:
             await asyncio.wait(others)
         await self.refresher.stop()
         try:
-            async with asyncio.timeout(self._settings.drain_s):
+            async with asyncio.timeout(max(self._settings.drain_s, _LAST_COMMIT_S)):
                 await self.recorder.flush()
-                if self.forwarder is not None:
-                    await self.forwarder.forward_rest()
+        except TimeoutError:
+            log.error("the disk did not take %d accepted events before the stop", self.recorder.pending)  # noqa: TRY400 -- there is nothing to trace
+        if self.forwarder is None:
+            return
+        try:
+            async with asyncio.timeout(self._settings.drain_s):
+                await self.forwarder.forward_rest()
         except (TimeoutError, ControlPlaneError, StorageRefused) as exc:
             log.warning("%d events stay in the buffer: %s %s", self.buffer.unsent_events, type(exc).__name__, exc)
-        if self.recorder.pending:
-            log.error("the disk did not take %d events that nobody waited for", self.recorder.pending)
 
     def _nudge(self) -> None:
         if self.forwarder is not None:
@@ -273,6 +281,7 @@ class _Parts:
             backlog_events=buffer.unsent_events,
             oldest_backlog_us=buffer.oldest_us or 0,
             buffer_bytes=buffer.size_bytes,
+            set_aside_events=buffer.refused_events,
             recorded_events=recorder.recorded,
             duplicate_events=recorder.duplicates,
             refused_events=recorder.refused,

@@ -103,6 +103,8 @@ class Forwarder:
             answer = await self._uplink.batch(message)
         except ControlPlaneError as exc:
             self.failed_sends += 1
+            if str(exc) != self.last_error:
+                log.warning("sending is retried: %s", exc)
             self.connected, self.last_error = False, str(exc)
             raise
         self.connected, self.last_error = True, None

@@ -29,6 +29,7 @@ class AgentState:
     backlog_events: int = _gauge("Events on disk that the control plane has not yet counted.")
     oldest_backlog_us: int = _gauge("When the oldest of them happened, microseconds since 1970; 0 when there is none.")
     buffer_bytes: int = _gauge("Size of the buffer on disk.")
+    set_aside_events: int = _gauge("Events that the control plane can never take, kept apart with the reason.")
     recorded_events: int = _counter("Events made durable since the start.")
     duplicate_events: int = _counter("Events that were already there.")
     refused_events: int = _counter("Events refused because the buffer, the disk or the agent took none.")

@@ -37,6 +37,7 @@ class ControlPlaneDouble:
         self.faults: deque[str | int | Message] = deque()
         self.requests: list[tuple[str, Message]] = []
         self.bodies: list[bytes] = []
+        self.headers: dict[str, str] = {}
         self.subjects: dict[str, list[str]] = {}
         self.limits: dict[str, Message] = {}
         self.refuses: Callable[[list[Any]], bool] = lambda event: False
@@ -163,6 +164,7 @@ class ControlPlaneDouble:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         path = lines[0].split(" ")[1]
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:]) if name}
+        self.headers = headers
         body = await reader.readexactly(int(headers["content-length"]))
         body = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
         await self.held.wait()

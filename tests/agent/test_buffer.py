@@ -1,4 +1,4 @@
-"""The buffer on a real disk: durable or refused, never in between."""
+"""The buffer, and the database under it, on a real disk: durable or refused, never in between."""
 
 import asyncio
 import sqlite3

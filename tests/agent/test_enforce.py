@@ -1,0 +1,76 @@
+"""Checking and consuming by limits learned from a control plane on a real port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from agent.control_plane_double import ControlPlaneDouble
+from agent.whole_agent import counted, settings
+from fakes import eventually
+
+from sidemeter import Agent
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[ControlPlaneDouble]:
+    async with ControlPlaneDouble() as control_plane:
+        yield control_plane
+
+
+async def test_consuming_stops_at_the_limit(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.meter("acme", "tokens", "10")
+    async with Agent(settings(tmp_path, double)) as agent:
+        decisions = [await agent.consume("call", "acme", {"tokens": 3}) for _ in range(5)]
+        assert [decision.allowed for decision in decisions] == [True, True, True, False, False]
+        assert decisions[3].reason == "limit_reached"
+        assert not agent.check("acme", "tokens", 2).allowed
+        assert agent.check("acme", "tokens", 1).allowed
+        await counted(double, 3)
+        await eventually(lambda: agent.status().backlog_events == 0)
+        assert agent.check("acme", "tokens").used == 9
+        assert agent.status().denials == 3
+
+
+@pytest.mark.parametrize("counting", [True, False], ids=["while counted", "while uncounted"])
+async def test_concurrent_callers_never_exceed_a_hard_limit_together(
+    tmp_path: Path, double: ControlPlaneDouble, counting: bool
+) -> None:
+    double.meter("acme", "tokens", "100")
+    double.counted = counting
+    async with Agent(settings(tmp_path, double)) as agent:
+
+        async def caller(number: int) -> int:
+            spent = 0
+            for turn in range(10):
+                amount = 1 + (number + turn) % 3
+                decision = await agent.consume("call", "acme", {"tokens": amount})
+                spent += amount if decision.allowed else 0
+            return spent
+
+        spent = sum(await asyncio.gather(*[caller(number) for number in range(20)]))
+        assert 98 <= spent <= 100
+        assert agent.check("acme", "tokens").used == spent
+
+
+async def test_consuming_again_with_the_same_id_costs_nothing(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.meter("acme", "tokens", "10")
+    async with Agent(settings(tmp_path, double)) as agent:
+        decisions = [await agent.consume("call", "acme", {"tokens": 5}, id=name) for name in "aabba"]
+        assert [decision.allowed for decision in decisions] == [True] * 5
+        duplicates = [decision.receipt is not None and decision.receipt.duplicate for decision in decisions]
+        assert duplicates == [False, True, False, True, True]
+        assert (await agent.consume("call", "acme", {"tokens": 5}, id="c")).allowed is False
+
+
+@pytest.mark.parametrize("on_unknown", ["deny", "allow"])
+async def test_an_unknown_subject_without_an_answer_gets_the_policy(
+    tmp_path: Path, double: ControlPlaneDouble, on_unknown: str
+) -> None:
+    double.held.clear()
+    changes = {"on_unknown": on_unknown, "first_check_wait_s": 0.01, "drain_s": 0.0}
+    async with Agent(settings(tmp_path, double, **changes)) as agent:
+        decision = await agent.consume("call", "acme")
+        assert (decision.allowed, decision.reason) == (on_unknown == "allow", "unknown_subject")
+        assert not await agent.learn("acme")
+        assert agent.quotas("acme") is None

@@ -1,0 +1,81 @@
+"""Hello and sync against a control plane on a real port: one epoch, limits that stay known."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from agent.control_plane_double import ControlPlaneDouble
+from agent.whole_agent import counted, settings
+from fakes import eventually
+
+from sidemeter import Agent
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[ControlPlaneDouble]:
+    async with ControlPlaneDouble() as control_plane:
+        yield control_plane
+
+
+async def test_a_lost_answer_to_the_hello_gets_the_same_epoch(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.faults.extend(["lose", "lose"])
+    async with Agent(settings(tmp_path, double)) as agent:
+        await agent.record("call", "acme")
+        await counted(double, 1)
+        assert agent.status().epoch == 1
+    assert len({hello["hello_id"] for hello in double.messages("hello")}) == 1
+    assert len(double.epochs) == 1
+
+
+async def test_the_epoch_is_kept_over_a_restart(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    for number in range(1, 4):
+        async with Agent(settings(tmp_path, double)) as agent:
+            await agent.record("call", "acme")
+            await counted(double, number)
+    assert [epoch.next_batch_no for epoch in double.epochs.values()] == [4]
+
+
+async def test_usage_before_the_limit_was_known_counts(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.meter("acme", "tokens", "10")
+    double.held.clear()
+    async with Agent(settings(tmp_path, double)) as agent:
+        await agent.record("call", "acme", {"tokens": 4})
+        agent.record_nowait("call", "acme", {"tokens": 5})
+        double.held.set()
+        assert await agent.learn("acme")
+        assert agent.check("acme", "tokens").used == 9
+
+
+async def test_limits_and_own_usage_survive_a_restart_without_the_control_plane(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", "10")
+    async with Agent(settings(tmp_path, double)) as agent:
+        await agent.consume("call", "acme", {"tokens": 4})
+        await eventually(lambda: agent.status().backlog_events == 0)
+        double.counted = False
+    await double.stop()
+    for used in (4, 6):
+        async with Agent(settings(tmp_path, double, first_check_wait_s=0.01, drain_s=0.0)) as agent:
+            assert agent.check("acme", "tokens").used == used
+            assert (await agent.consume("call", "acme", {"tokens": 2})).allowed
+            assert agent.check("stranger", "tokens").reason == "unknown_subject"
+
+
+async def test_a_checked_subject_becomes_known_without_being_asked_for(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", None)
+    async with Agent(settings(tmp_path, double, sync_interval_s=3600.0)) as agent:
+        assert agent.check("acme", "tokens").reason == "unknown_subject"
+        await eventually(lambda: agent.check("acme", "tokens").reason == "unlimited")
+        (quota,) = agent.quotas("acme") or ()
+        assert (quota.feature, quota.limit, quota.used) == ("tokens", None, 0)
+
+
+async def test_a_lower_limit_is_learned_while_running(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.meter("acme", "tokens", "10")
+    async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        double.limits["acme/tokens"]["limit"] = "0"
+        await eventually(lambda: not agent.check("acme", "tokens").allowed)

@@ -1,0 +1,94 @@
+"""HTTP as the agent speaks it: errors translated once, by what they ask for."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from agent.control_plane_double import KEY, ControlPlaneDouble
+
+from sidemeter.batches import encode_events, seal
+from sidemeter.errors import Unacceptable, Unreachable
+from sidemeter.uplink import Answer, BatchMessage, Hello, Link, Uplink
+
+HELLO = Hello("a", "h", "b", None, "chat", "1")
+
+
+def message(size: int = 10) -> BatchMessage:
+    body = b"\xc5" + size.to_bytes(2, "big") + bytes(size)
+    batch = seal([(1, body)], None, 1, max_events=1, max_bytes=1 << 20)
+    return BatchMessage.of("a", batch, encode_events([body]), backlog=0, oldest_pending_us=None)
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[ControlPlaneDouble]:
+    async with ControlPlaneDouble() as control_plane:
+        yield control_plane
+
+
+@pytest.fixture
+async def uplink(double: ControlPlaneDouble) -> AsyncIterator[Uplink]:
+    link = Link(url=double.url)
+    yield Uplink(link, api_key=KEY, compress=True)
+    await link.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("lose", Unreachable),
+        (408, Unreachable),
+        (429, Unreachable),
+        (500, Unreachable),
+        (503, Unreachable),
+        (400, Unacceptable),
+        (401, Unacceptable),
+        (403, Unacceptable),
+        (404, Unacceptable),
+        (302, Unacceptable),
+        ({"status": "OK"}, Unacceptable),
+        ({"status": "PERHAPS", "next_batch_no": 1}, Unacceptable),
+    ],
+)
+async def test_what_is_no_answer_says_later_or_never(
+    double: ControlPlaneDouble, uplink: Uplink, fault: str | int | dict[str, object], error: type[Exception]
+) -> None:
+    double.faults.append(fault)
+    with pytest.raises(error):
+        await uplink.batch(message())
+
+
+async def test_a_batch_too_large_for_the_door_is_refused_like_any_other(
+    double: ControlPlaneDouble, uplink: Uplink
+) -> None:
+    double.faults.append(413)
+    answer = await uplink.batch(message())
+    assert (answer.status, answer.next_batch_no) == ("REFUSED", 1)
+
+
+async def test_what_an_answer_says_beyond_its_form_is_ignored(double: ControlPlaneDouble, uplink: Uplink) -> None:
+    double.faults.append(double.answer("/agent/v1/hello", {"agent_id": "a", "hello_id": "h"}) | {"later": [1]})
+    assert (await uplink.hello(HELLO)).epoch == 1
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+async def test_a_body_arrives_whole_whether_compressed_or_not(
+    double: ControlPlaneDouble, uplink: Uplink, size: int
+) -> None:
+    await uplink.hello(HELLO)
+    assert (await uplink.batch(message(size))).status == "OK"
+    assert double.messages("batch")[0]["events"] == [bytes(size)]
+    assert ("content-encoding" in double.headers) == (size == 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30.0), ("0", 0.0), ("999999", 3600.0), ("", None), ("soon", None), ("-1", None)]
+)
+def test_retry_after_is_read_within_its_bound(text: str, seconds: float | None) -> None:
+    assert Answer(503, {"retry-after": text}, b"").retry_after_s == seconds
+
+
+async def test_a_socket_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
+    link = Link(socket=tmp_path / "none.sock")
+    with pytest.raises(Unreachable, match=r"none\.sock"):
+        await link.request("GET", "/healthz")
+    await link.close()
