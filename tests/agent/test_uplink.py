@@ -8,13 +8,14 @@ from agent.control_plane_double import KEY, ControlPlaneDouble
 
 from sidemeter.batches import encode_events, seal
 from sidemeter.errors import Unacceptable, Unreachable
+from sidemeter.events import Event, encode
 from sidemeter.uplink import Answer, BatchMessage, Hello, Link, Uplink
 
 HELLO = Hello("a", "h", "b", None, "chat", "1")
 
 
 def message(size: int = 10) -> BatchMessage:
-    body = b"\xc5" + size.to_bytes(2, "big") + bytes(size)
+    body = encode(Event("1", "chat", "call", "acme", 0, "x" * size))
     batch = seal([(1, body)], None, 1, max_events=1, max_bytes=1 << 20)
     return BatchMessage.of("a", batch, encode_events([body]), backlog=0, oldest_pending_us=None)
 
@@ -76,7 +77,7 @@ async def test_a_body_arrives_whole_whether_compressed_or_not(
 ) -> None:
     await uplink.hello(HELLO)
     assert (await uplink.batch(message(size))).status == "OK"
-    assert double.messages("batch")[0]["events"] == [bytes(size)]
+    assert double.messages("batch")[0]["events"] == [["1", "chat", "call", "acme", 0, "x" * size]]
     assert ("content-encoding" in double.headers) == (size == 5000)
 
 
