@@ -67,7 +67,8 @@ def _table(report: Report, measured_on: dict[str, object]) -> Table:
     table.add_column("reach")
     table.add_column("ratio to the reference in the same run")
     for failure in report.failures:
-        table.add_row(f"[red]{failure.benchmark}[/]", "[red]FAILED[/]", "", "", escape(failure.reason))
+        first_line, *_ = failure.reason.splitlines()
+        table.add_row(f"[red]{failure.benchmark}[/]", "[red]FAILED[/]", "", "", escape(first_line))
     for figure in report.figures:
         table.add_row(*_row(figure, report))
     table.add_section()
@@ -83,6 +84,8 @@ def main(given: list[str] | None = None) -> int:
     measured_on = machine()
     report = asyncio.run(measure(chosen, REFERENCES, options.seconds, full=options.full))
     Console(width=None if sys.stdout.isatty() else NARROWEST_TABLE).print(_table(report, measured_on))
+    for failure in report.failures:
+        print(f"\n{failure.benchmark}: {failure.reason}\n{failure.output}", file=sys.stderr)
     options.json.write_text(
         json.dumps({"machine": measured_on} | report.as_json(), indent=2, ensure_ascii=False) + "\n"
     )
