@@ -11,6 +11,7 @@ from sidemeter_control.limits.features import Feature
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.register import registered
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import customers, features, meters, plans
 
@@ -28,7 +29,7 @@ class Loaders:
     def __init__(self, reading: Reading, at_us: int) -> None:
         self.meter: DataLoader[str, Meter | None] = _by_key(reading, meters.get)
         self.feature: DataLoader[str, Feature | None] = _by_key(reading, features.get)
-        self.customer: DataLoader[str, Customer | None] = _by_key(reading, customers.get)
+        self.customer: DataLoader[str, Customer | None] = _by_key(reading, registered)
         self.owner: DataLoader[str, str | None] = _by_key(reading, customers.owners)
         self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(reading, _subscribed)
         self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
@@ -38,7 +39,7 @@ class Loaders:
 
 async def _subscribed(conn: AsyncConnection, of: list[Customer]) -> Mapping[Customer, Sequence[Subscribed]]:
     found = await subscribed(conn, of)
-    return {customer: found.get(customer.key, ()) for customer in of}
+    return {customer: found[customer.key] for customer in of}
 
 
 def _by_key(

@@ -1,13 +1,29 @@
 """The register of customers."""
 
+from collections.abc import Collection, Mapping
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import Conflict
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.store import customers, plans, state, subscriptions
 from sidemeter_control.store.database import Database
+from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["upsert_customer"]
+__all__ = ["registered", "upsert_customer"]
+
+MAX_CUSTOMERS_REMEMBERED = 5_000
+
+_known: Remembered[str, Customer] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+
+
+async def registered(conn: AsyncConnection, keys: Collection[str]) -> Mapping[str, Customer]:
+    """The customers of those keys that exist; read anew only when the configuration has changed."""
+    known = _known.at(await state.get(conn))
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        known |= await customers.get(conn, unknown)
+    return {key: known[key] for key in keys if key in known}
 
 
 async def upsert_customer(database: Database, customer: Customer) -> Customer:

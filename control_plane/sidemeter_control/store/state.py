@@ -1,8 +1,9 @@
 """The database's own state: its generation, and the version of everything that is configured."""
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import select, update
+from sqlalchemy import Transaction, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import state
@@ -18,12 +19,22 @@ class State:
     config_version: int
 
 
+_seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
+
+
 async def get(conn: AsyncConnection) -> State:
-    """The state as this transaction sees it."""
+    """The state as this transaction sees it; asked for once, because whatever is remembered asks for it."""
+    transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
+    if transaction in _seen:
+        return _seen[transaction]
     row = (await conn.execute(select(state.c.generation, state.c.config_version))).one()
-    return State(row.generation, row.config_version)
+    seen = State(row.generation, row.config_version)
+    if transaction is not None:
+        _seen[transaction] = seen
+    return seen
 
 
 async def config_changed(conn: AsyncConnection) -> None:
     """Say that a definition (meter, feature, plan, customer, subscription) changes in this transaction."""
     await conn.execute(update(state).values(config_version=state.c.config_version + 1))
+    _seen.clear()
