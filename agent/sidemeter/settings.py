@@ -179,13 +179,15 @@ class Settings:
         _optional(_loopback), "Loopback HOST:PORT to serve on as well; port 0 takes a free one.", None
     )
     flush_after_s: float = _setting(_seconds(0, 60), "Age of a waiting event at which a batch is sealed and sent.", 0.2)
-    group_window_s: float = _setting(_seconds(0, 1), "How long a commit waits for company.", 0.002)
+    group_window_s: float = _setting(
+        _seconds(0, 1), "How long events that nobody waits for gather between two commits.", 0.002
+    )
     group_max_events: int = _setting(_count(1, 100_000), "Events in one commit.", 1000)
     max_pending_events: int = _setting(
         _count(1, 10_000_000), "Accepted events in memory, not yet durable; more are refused.", 100_000
     )
     max_buffer_bytes: int = _setting(
-        _count(256 * KIB, 1 << 46), "Size of the buffer on disk; a full one refuses events.", GIB
+        _count(256 * KIB, 1 << 46), "Bytes of events that may wait to be counted; a full buffer refuses more.", GIB
     )
     keep_sent_s: float = _setting(
         _seconds(0, 366 * DAY_S), "How long counted events are kept for a restored control plane.", DAY_S
