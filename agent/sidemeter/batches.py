@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["FIRST_DIGEST", "Batch", "BatchAnswer", "Row", "Step", "digest_of", "encode_events", "next_step", "seal"]
+__all__ = ["Batch", "BatchAnswer", "Row", "Step", "digest_of", "encode_events", "next_step", "seal"]
 
 Row = tuple[int, bytes]
 """A row of the buffer: its number and the wire form of its event."""

@@ -18,12 +18,6 @@ import msgspec
 from sidemeter.errors import InvalidInput
 
 __all__ = [
-    "MAX_DATA_BYTES",
-    "MAX_DEPTH",
-    "MAX_ID",
-    "MAX_SOURCE",
-    "MAX_SUBJECT",
-    "MAX_TYPE",
     "Event",
     "Receipt",
     "check_name",

@@ -19,8 +19,6 @@ from sidemeter.errors import InvalidInput
 from sidemeter.events import Event, Receipt
 
 __all__ = [
-    "MAX_MARKS",
-    "MAX_SUBJECTS",
     "Decision",
     "Filter",
     "Limit",
