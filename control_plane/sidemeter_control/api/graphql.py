@@ -14,6 +14,7 @@ from strawberry.types.graphql import OperationType
 
 from sidemeter_control.api import explorer, refusals
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.bounds import MAX_BODY_BYTES
 from sidemeter_control.api.context import Context
 from sidemeter_control.api.problems import Refused
@@ -75,12 +76,7 @@ async def _body(request: Request) -> bytes:
     media_type, _, _ = request.headers.get("content-type", "").partition(";")
     if media_type.strip().lower() != "application/json":
         raise Refused(415, "unsupported_media_type", "send application/json")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused(413, "too_large", f"a request has at most {MAX_BODY_BYTES} bytes; events go to /v1/events")
-    return bytes(body)
+    return await read_body(request, max_bytes=MAX_BODY_BYTES, max_decoded_bytes=MAX_BODY_BYTES)
 
 
 async def _execute(asked: Asked, method: str, context: Context) -> dict[str, Any]:

@@ -25,12 +25,12 @@ _seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
 async def get(conn: AsyncConnection) -> State:
     """The state as this transaction sees it; asked for once, because whatever is remembered asks for it."""
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
-    if transaction in _seen:
-        return _seen[transaction]
-    row = (await conn.execute(select(state.c.generation, state.c.config_version))).one()
-    seen = State(row.generation, row.config_version)
-    if transaction is not None:
-        _seen[transaction] = seen
+    seen = None if transaction is None else _seen.get(transaction)
+    if seen is None:
+        row = (await conn.execute(select(state.c.generation, state.c.config_version))).one()
+        seen = State(row.generation, row.config_version)
+        if transaction is not None:
+            _seen[transaction] = seen
     return seen
 
 

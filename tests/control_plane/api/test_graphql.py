@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import uvicorn
 from fakes import eventually
+from graphql import get_introspection_query
 from planes import Plane, call, plane
 
 from sidemeter_control.api.bounds import MAX_ALIASES, MAX_BODY_BYTES, MAX_DEPTH, MAX_PAGE, MAX_TOKENS
@@ -104,6 +105,13 @@ async def test_without_a_valid_key_there_is_no_answer(control: Plane, authorizat
 async def test_introspection_is_answered_to_any_reader(control: Plane) -> None:
     body = await control.post("{ __schema { queryType { name } } }", key=await control.key(Scope.READ))
     assert body == {"data": {"__schema": {"queryType": {"name": "Query"}}}}
+
+
+async def test_the_introspection_of_every_tool_is_within_the_bounds(control: Plane) -> None:
+    text = get_introspection_query(
+        schema_description=True, directive_is_repeatable=True, input_value_deprecation=True, specified_by_url=True
+    )
+    assert len((await control.ask(text))["__schema"]["types"]) > 50
 
 
 async def test_a_query_may_come_by_get(control: Plane) -> None:
