@@ -1,11 +1,11 @@
 """Counting: events in, rollups and uncountable events out. One pass, pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sidemeter_control.metering.events import Event, parse_data
-from sidemeter_control.metering.meters import Meter, Reader, Reading, Uncountable
+from sidemeter_control.metering.events import Data, Event, parse_data
+from sidemeter_control.metering.meters import UNGROUPED, Meter, Reader, Reading, Uncountable
 from sidemeter_control.metering.rollups import DAY_US, HOUR_US, Bucket, Rollup, fold, merge
 
 __all__ = ["Counted", "Missed", "Readers", "count", "readers", "with_days"]
@@ -40,29 +40,36 @@ def readers(meters: Iterable[Meter]) -> Readers:
     return dict(by_type)
 
 
-def count(counting: Readers, events: Iterable[Event]) -> Counted:
-    """Read every event with every meter of its type."""
-    found: defaultdict[tuple[Reader, str, int, str], list[Reading]] = defaultdict(list)
-    missed: list[Missed] = []
-    for event in events:
-        taking = counting.get(event.type)
-        if not taking:
+def count(counting: Readers, events: Sequence[Event], data: Sequence[Data] | None = None) -> Counted:
+    """Read every event with every meter of its type. `data`: the events' data where it is parsed already."""
+    together: defaultdict[tuple[str, str, int], list[tuple[Event, Data]]] = defaultdict(list)
+    for event, parsed in zip(events, data or (parse_data(event.data) for event in events), strict=True):
+        if event.type in counting:
+            together[event.type, event.subject, event.time_us // HOUR_US].append((event, parsed))
+    counted = Counted({}, [])
+    for (type_, subject, hour), some in together.items():
+        for reader in counting[type_]:
+            for group, rollup in _read(reader, some, counted.missed):
+                counted.hours[Bucket(subject, reader.meter.id, 3600, hour * HOUR_US, group)] = rollup
+    return counted
+
+
+def _read(reader: Reader, some: Sequence[tuple[Event, Data]], missed: list[Missed]) -> Iterator[tuple[str, Rollup]]:
+    """What one meter makes of events of one subject and hour, by group."""
+    if reader.counts_all:
+        yield UNGROUPED, Rollup(len(some))
+        return
+    readings: defaultdict[str, list[Reading]] = defaultdict(list)
+    for event, data in some:
+        try:
+            found = reader.read(data, event.time_us, event.source, event.id)
+        except Uncountable as exc:
+            missed.append(Missed(reader.meter, event, exc.code, str(exc)))
             continue
-        data = parse_data(event.data) if event.data is not None else {}
-        hour_us = event.time_us - event.time_us % HOUR_US
-        for reader in taking:
-            try:
-                reading = reader.read(data, event.time_us, event.source, event.id)
-            except Uncountable as exc:
-                missed.append(Missed(reader.meter, event, exc.code, str(exc)))
-            else:
-                if reading is not None:
-                    found[reader, event.subject, hour_us, reading[0]].append(reading[1])
-    hours = {
-        Bucket(subject, reader.meter.id, 3600, hour_us, group): fold(reader.meter.aggregation, readings)
-        for (reader, subject, hour_us, group), readings in found.items()
-    }
-    return Counted(hours, missed)
+        if found is not None:
+            readings[found[0]].append(found[1])
+    for group, values in readings.items():
+        yield group, fold(reader.meter.aggregation, values)
 
 
 def with_days(hours: Mapping[Bucket, Rollup]) -> dict[Bucket, Rollup]:

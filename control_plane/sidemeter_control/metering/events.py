@@ -1,10 +1,12 @@
 """The event: its rules, and its form on the wire between agent and control plane. Pure rules, no I/O."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -20,6 +22,7 @@ __all__ = [
     "MAX_TYPE",
     "Arrived",
     "BadEvent",
+    "Data",
     "Event",
     "Unreadable",
     "check",
@@ -73,6 +76,10 @@ class BadEvent(InvalidInput):
         self.code = code
 
 
+Data: TypeAlias = Mapping[str, object]
+"""What an event's `data` says, fractions as Decimals; empty when it has none. Shared, so never changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An element of an array that is no event: its place, its bytes, and the rule that it breaks."""
@@ -84,12 +91,14 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The events of an array that keep every rule, in order, and the other elements."""
+    """The events of an array that keep every rule, each with its parsed data, in order; and the other elements."""
 
     events: list[Event]
+    data: list[Data]
     unreadable: list[Unreadable]
 
 
+_NO_DATA: Data = MappingProxyType({})
 _parse = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _decode = msgspec.msgpack.Decoder(Event).decode
 _decode_all = msgspec.msgpack.Decoder(list[Event]).decode
@@ -105,10 +114,9 @@ def read_array(raw: bytes) -> Arrived:
     """
     try:
         events = _decode_all(raw)
-    except _BAD_BYTES:
+        return Arrived(events, [check(event) for event in events], [])
+    except (*_BAD_BYTES, BadEvent):
         return _read_each(raw)
-    bad = any(not _keeps_rules(event) for event in events)
-    return _read_each(raw) if bad else Arrived(events, [])
 
 
 def _read_each(raw: bytes) -> Arrived:
@@ -116,17 +124,18 @@ def _read_each(raw: bytes) -> Arrived:
         elements = _split(raw)
     except _BAD_BYTES as exc:
         raise BadEvent("events", f"must be an array in MessagePack: {exc}") from exc
-    arrived = Arrived([], [])
+    arrived = Arrived([], [], [])
     for index, element in enumerate(elements):
         try:
             event = _decode(element)
-            check(event)
+            data = check(event)
         except BadEvent as exc:
             arrived.unreadable.append(Unreadable(index, bytes(element), exc))
         except _BAD_BYTES as exc:
             arrived.unreadable.append(Unreadable(index, bytes(element), _explained(exc)))
         else:
             arrived.events.append(event)
+            arrived.data.append(data)
     return arrived
 
 
@@ -139,21 +148,20 @@ def _explained(exc: Exception) -> BadEvent:
     return BadEvent("event", f"must be an array of id, source, type, subject, time and data: {text}")
 
 
-def _keeps_rules(event: Event) -> bool:
-    try:
-        check(event)
-    except BadEvent:
-        return False
-    return True
-
-
-def check(event: Event) -> None:
-    """See that a decoded event keeps the rules its types do not tell; BadEvent names the one it breaks."""
+def check(event: Event) -> Data:
+    """The event's data, once it is seen that the event keeps the rules its types do not tell; else BadEvent."""
     if "\0" in event.id or "\0" in event.source or "\0" in event.type or "\0" in event.subject:
         field = next(field for field in ("id", "source", "type", "subject") if "\0" in getattr(event, field))
         raise BadEvent(field, "must not contain NUL")
-    if event.data is not None:
-        check_data(event.data)
+    text = event.data
+    if text is None:
+        return _NO_DATA
+    if len(text) > MAX_DATA_BYTES or (not text.isascii() and len(text.encode()) > MAX_DATA_BYTES):
+        raise BadEvent("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", "too_large")
+    data = parse_data(text)
+    if text.count("{") + text.count("[") > MAX_DEPTH:
+        _check_depth(data, 1)
+    return data
 
 
 def check_fields(event: Event) -> None:
@@ -179,15 +187,6 @@ def parse_time(text: str) -> int:
     raise BadEvent("time", "must be RFC 3339 with an offset, like 2026-01-31T09:30:00Z")
 
 
-def check_data(text: str) -> None:
-    """See that the text is a JSON object within the bounds, else BadEvent."""
-    if len(text) > MAX_DATA_BYTES or (not text.isascii() and len(text.encode()) > MAX_DATA_BYTES):
-        raise BadEvent("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", "too_large")
-    data = parse_data(text)
-    if text.count("{") + text.count("[") > MAX_DEPTH:
-        _check_depth(data, 1)
-
-
 def _check_depth(value: object, level: int) -> None:
     if isinstance(value, dict | list):
         if level > MAX_DEPTH:
@@ -196,12 +195,14 @@ def _check_depth(value: object, level: int) -> None:
             _check_depth(inner, level + 1)
 
 
-def parse_data(text: str) -> dict[str, Any]:
+def parse_data(text: str | None) -> Data:
     """The object, its fractions as Decimals; BadEvent when it is not one.
 
     >>> parse_data('{"cost": 0.1}')
     {'cost': Decimal('0.1')}
     """
+    if text is None:
+        return _NO_DATA
     try:
         return _parse(text)
     except RecursionError as exc:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
-from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, read_array
+from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
 from sidemeter_control.metering.totals import add_to_totals
 from sidemeter_control.store import agents, dead_letters, events, meters, state
 from sidemeter_control.store.agents import Agent
@@ -133,7 +133,12 @@ class Ingest:
     async def record(self, checked: Sequence[Event]) -> Recorded:
         """Count events that came straight from a caller; they are durable when this returns."""
         async with self._database.write() as conn:
-            recorded = await self._record(conn, Arrived(list(checked), []), self._clock.now_us(), None)
+            recorded = await self._record(
+                conn,
+                Arrived(list(checked), [parse_data(event.data) for event in checked], []),
+                self._clock.now_us(),
+                None,
+            )
         self._noted(recorded)
         return recorded
 
@@ -143,19 +148,36 @@ class Ingest:
         self.events["dead_letter"] += recorded.dead_letters
 
     async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
-        latest_us = now_us + self._max_future_us
-        timely = [event for event in arrived.events if event.time_us <= latest_us]
-        new = await events.add(conn, timely, now_us)
-        await add_to_totals(conn, await self._current_readers(conn), new, now_us, batch)
+        timely, letters = self._timely(arrived, now_us, batch)
+        stored = await events.add(conn, timely.events, now_us)
+        await add_to_totals(
+            conn,
+            await self._current_readers(conn),
+            [timely.events[index] for index in stored],
+            now_us,
+            data=[timely.data[index] for index in stored],
+            batch=batch,
+        )
+        await dead_letters.add(conn, letters)
+        return Recorded(len(stored), len(timely.events) - len(stored), len(letters))
+
+    def _timely(self, arrived: Arrived, now_us: int, batch: Batch | None) -> tuple[Arrived, list[DeadLetter]]:
+        """What can be stored, and the dead letters of the rest: no events, or events of the future."""
         letters = [
             DeadLetter.of(each.error.code, str(each.error), each.raw, now_us, batch) for each in arrived.unreadable
         ]
-        if len(timely) < len(arrived.events):
-            early = (event for event in arrived.events if event.time_us > latest_us)
-            reason = f"time: is more than {self._max_future_us // 1_000_000} s ahead of this clock"
-            letters += [DeadLetter.of("time_in_future", reason, json_of(event), now_us, batch) for event in early]
-        await dead_letters.add(conn, letters)
-        return Recorded(len(new), len(timely) - len(new), len(letters))
+        latest_us = now_us + self._max_future_us
+        if all(event.time_us <= latest_us for event in arrived.events):
+            return arrived, letters
+        timely = Arrived([], [], [])
+        for event, data in zip(arrived.events, arrived.data, strict=True):
+            if event.time_us <= latest_us:
+                timely.events.append(event)
+                timely.data.append(data)
+            else:
+                reason = f"time: is more than {self._max_future_us // 1_000_000} s ahead of this clock"
+                letters.append(DeadLetter.of("time_in_future", reason, json_of(event), now_us, batch))
+        return timely, letters
 
     async def _current_readers(self, conn: AsyncConnection) -> Readers:
         """The meters as this transaction sees them; read anew only when the configuration has changed."""

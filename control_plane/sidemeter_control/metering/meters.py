@@ -189,14 +189,14 @@ Reading: TypeAlias = int | str | tuple[int, str, str, int]
 
 
 class Reader:
-    """A meter made ready to read events.
+    """A meter made ready to read events; `counts_all`: it takes every one, whatever its data.
 
     >>> meter = new_meter("tokens", "call", Aggregation.SUM, value_property="n", now_us=0)
     >>> Reader(meter).read({"n": Decimal("1.5")}, 0, "chat", "1")
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_dimensions", "_filters", "_path", "meter", "needs_data")
+    __slots__ = ("_dimensions", "_filters", "_path", "counts_all", "meter")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -210,7 +210,7 @@ class Reader:
             )
             for each in meter.filters
         ]
-        self.needs_data = bool(self._path or self._dimensions or self._filters)
+        self.counts_all = not (self._path or self._dimensions or self._filters)
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         """The event's group (JSON array of dimension values) and what it gives; None when a filter keeps it out.

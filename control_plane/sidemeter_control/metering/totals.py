@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.counting import Missed, Readers, count, with_days
-from sidemeter_control.metering.events import Event, json_of
+from sidemeter_control.metering.events import Data, Event, json_of
 from sidemeter_control.metering.rollups import EMPTY, merge
 from sidemeter_control.store import dead_letters, rollups
 from sidemeter_control.store.dead_letters import DeadLetter
@@ -15,10 +15,16 @@ __all__ = ["add_to_totals"]
 
 
 async def add_to_totals(
-    conn: AsyncConnection, counting: Readers, new: Sequence[Event], now_us: int, batch: Batch | None = None
+    conn: AsyncConnection,
+    counting: Readers,
+    new: Sequence[Event],
+    now_us: int,
+    *,
+    data: Sequence[Data] | None = None,
+    batch: Batch | None = None,
 ) -> None:
-    """Count events that these meters have not counted yet; `batch` is what brought them."""
-    counted = count(counting, new)
+    """Count events that these meters have not counted yet. `data` is theirs where it is parsed, `batch` brought them."""
+    counted = count(counting, new, data)
     added = with_days(counted.hours)
     known = await rollups.get(conn, added)
     await rollups.put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})

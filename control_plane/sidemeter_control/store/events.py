@@ -50,25 +50,23 @@ class StoredEvent:
         return Position(self.time_us, self.seq)
 
 
-async def add(conn: AsyncConnection, new: Sequence[Event], received_at_us: int) -> list[Event]:
-    """Insert the events whose (source, id) is not stored yet; answers those, in order (P4).
+async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: int) -> Sequence[int]:
+    """Insert the events whose (source, id) is not stored yet; answers which of those offered went in (P4).
 
-    Each gets its row number from here, so that which of them went in can be asked afterwards, and only when fewer
-    changed than were offered.
+    Each gets its row number from here, so that which went in can be asked afterwards, and only when fewer did.
     """
-    if not new:
-        return []
+    if not offered:
+        return ()
     first = ((await conn.exec_driver_sql("SELECT max(seq) FROM events")).scalar() or 0) + 1
-    rows = [(seq, received_at_us, *_fields(event)) for seq, event in enumerate(new, first)]
+    rows = [
+        (seq, received_at_us, event.id, event.source, event.type, event.subject, event.time_us, event.data)
+        for seq, event in enumerate(offered, first)
+    ]
     added = await conn.exec_driver_sql(_ADD, rows)
-    if added.rowcount == len(new):
-        return list(new)
-    stored = await conn.execute(select(events.c.seq).where(events.c.seq >= first).order_by(events.c.seq))
-    return [new[seq - first] for seq in stored.scalars()]
-
-
-def _fields(event: Event) -> tuple[object, ...]:
-    return event.id, event.source, event.type, event.subject, event.time_us, event.data
+    if added.rowcount == len(offered):
+        return range(len(offered))
+    stored = await conn.execute(select(events.c.seq - first).where(events.c.seq >= first).order_by(events.c.seq))
+    return stored.scalars().all()
 
 
 async def page(

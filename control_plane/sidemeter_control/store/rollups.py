@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Row, Select, Table, and_, bindparam, or_, select
+from sqlalchemy import Select, Table, and_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import Aggregation, Meter, from_nano, nano_of
@@ -101,8 +101,8 @@ async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
         await conn.exec_driver_sql(_PUT_VALUES, values)
 
 
-def _bucket(row: Row[Any]) -> Bucket:
-    return Bucket(row.subject, row.meter_id, row.grain_s, row.bucket_us, row.dimensions)
+def _bucket(row: Sequence[Any]) -> Bucket:
+    return Bucket._make(row[:5])
 
 
 def _amounts(rollup: Rollup) -> tuple[Any, ...]:
@@ -118,11 +118,10 @@ def _text(nano: int | None) -> str | None:
     return None if nano is None else format(from_nano(nano), "f")
 
 
-def _rollup(row: Row[Any], values: frozenset[str]) -> Rollup:
-    last = None
-    if row.last is not None:
-        last = Last(row.last_time_us, row.last_source, row.last_id, _nano(row.last) or 0)
-    return Rollup(row.events, _nano(row.sum), _nano(row.min), _nano(row.max), last, values)
+def _rollup(row: Sequence[Any], values: frozenset[str]) -> Rollup:
+    _, _, _, _, _, events, total, least, most, last_value, last_time_us, last_source, last_id = row
+    last = None if last_value is None else Last(last_time_us, last_source, last_id, nano_of(Decimal(last_value)))
+    return Rollup(events, _nano(total), _nano(least), _nano(most), last, values)
 
 
 def _nano(amount: Decimal | str | None) -> int | None:
