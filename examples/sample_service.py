@@ -1,0 +1,61 @@
+"""A whole metered service: Starlette, the agent in its process, and the middleware of `asgi_middleware.py`.
+
+    export SIDEMETER_CONTROL_PLANE=http://127.0.0.1:8080 SIDEMETER_API_KEY=smk_… SIDEMETER_DATA_DIR=data
+    python examples/sample_service.py --port 8000
+    curl -H 'X-Customer: acme' -d '{"model": "small", "prompt": "Hello", "max_tokens": 9}' 127.0.0.1:8000/chat
+
+Every request to `/chat` is one event `http.request`, from the middleware, and one `llm.completion`, from the handler.
+"""
+
+import argparse
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from asgi_middleware import MeteringMiddleware
+from llm_call import metered_completion
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from sidemeter import Agent, Settings
+
+__all__ = ["application"]
+
+
+def application(settings: Settings) -> Starlette:
+    """The service. The agent lives as long as it does, and drains when it stops."""
+    agent = Agent(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with agent:
+            yield
+
+    async def chat(request: Request) -> JSONResponse:
+        call = await request.json()
+        customer = request.headers["x-customer"]
+        answer = await metered_completion(agent, customer, call["model"], call["prompt"], call["max_tokens"])
+        return JSONResponse(answer)
+
+    return Starlette(
+        routes=[Route("/chat", chat, methods=["POST"])],
+        middleware=[Middleware(MeteringMiddleware, agent=agent, feature="chat")],
+        lifespan=lifespan,
+    )
+
+
+def main() -> None:
+    """Serve on 127.0.0.1 until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A sample service, metered.")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    port = parser.parse_args().port
+    settings = Settings.from_environ(os.environ, service="chat", first_check_wait_s=2.0)
+    uvicorn.run(application(settings), host="127.0.0.1", port=port, access_log=False)
+
+
+if __name__ == "__main__":
+    main()
