@@ -157,12 +157,14 @@ class ControlPlane(Program):
 class AgentProcess(Program):
     """`sidemeter agent` on its own data directory; `http` talks to its Unix socket."""
 
-    def __init__(self, directory: Path, control_plane: str, api_key: str, **environ: str) -> None:
+    def __init__(
+        self, directory: Path, control_plane: str, api_key: str, log: Path | None = None, **environ: str
+    ) -> None:
         self.data = directory
         self.socket = directory / "agent.sock"
         arguments = ["-m", "sidemeter.cli", "agent", "--service", "journey", "--control-plane", control_plane]
         arguments += ["--data-dir", str(self.data), "--socket", str(self.socket)]
-        super().__init__(arguments, directory.with_suffix(".log"), SIDEMETER_API_KEY=api_key, **environ)
+        super().__init__(arguments, log or directory.with_suffix(".log"), SIDEMETER_API_KEY=api_key, **environ)
         transport = httpx.AsyncHTTPTransport(uds=str(self.socket))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=30)
 

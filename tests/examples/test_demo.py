@@ -72,16 +72,16 @@ def test_a_wrong_wish_is_refused_before_anything_starts(variable: str, wrong: st
 
 
 @pytest.mark.parametrize(
-    ("counted_otherwise", "fault"),
+    ("figure", "off_by", "fault"),
     [
-        ({"completions": -1}, "acme: completions should be 1, and are 0"),
-        ({"completions": 1}, "acme: completions should be 1, and are 2"),
-        ({"input_tokens": 1}, "acme: input tokens should be 100, and are 101"),
-        ({"cost": 1}, "acme: cost should be 49.00, and are 50.00"),
+        ("completions", -1, "acme: completions should be 1, and are 0"),
+        ("completions", 1, "acme: completions should be 1, and are 2"),
+        ("input_tokens", 1, "acme: input tokens should be 100, and are 101"),
+        ("cost", 1, "acme: cost should be 49.00, and are 50.00"),
     ],
 )
 def test_one_event_missing_or_extra_fails_it(
-    counted_otherwise: dict[str, int], fault: str, monkeypatch: pytest.MonkeyPatch
+    figure: str, off_by: int, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(ROOT / "examples")
     demo, catalogue, traffic = map(import_module, ("demo", "demo_parts.catalogue", "demo_parts.traffic"))
@@ -101,7 +101,7 @@ def test_one_event_missing_or_extra_fails_it(
     }
     demo.check(books, catalogue.Counted(honest, []))
 
-    for name, amount in counted_otherwise.items():
-        honest["acme"] = dataclasses.replace(honest["acme"], **{name: getattr(honest["acme"], name) + amount})
+    acme = honest["acme"]
+    wrong = honest | {"acme": dataclasses.replace(acme, **{figure: getattr(acme, figure) + off_by})}
     with pytest.raises(demo.DemoFailed, match=fault):
-        demo.check(books, catalogue.Counted(honest, []))
+        demo.check(books, catalogue.Counted(wrong, []))
