@@ -26,14 +26,10 @@ function element(name, { className, text, ...attributes } = {}, ...children) {
   return made;
 }
 
-/** Groups an exact decimal for reading, without ever turning it into a float. */
-function grouped(text) {
-  const [whole, fraction] = text.split(".");
-  const spaced = whole.replace(/\B(?=(\d{3})+(?!\d))/g, ",");
-  return fraction === undefined ? spaced : `${spaced}.${fraction}`;
-}
-
-const money = ({ rounded, currency }) => `${grouped(rounded)} ${currency}`;
+// Intl takes a decimal's text digit for digit; a number would round it first.
+const quantities = new Intl.NumberFormat(undefined, { maximumFractionDigits: 9 });
+const grouped = (text) => quantities.format(text);
+const money = ({ rounded, currency }) => new Intl.NumberFormat(undefined, { style: "currency", currency, currencyDisplay: "code" }).format(rounded);
 
 /** Adds exact decimal strings of one currency. */
 function added(amounts) {
