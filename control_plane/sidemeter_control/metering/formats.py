@@ -131,7 +131,7 @@ def read_binary(attributes: Mapping[str, str], form: Form, body: bytes, now_us: 
         return ReadEvents([], [Rejection(0, exc.code, str(exc))])
 
 
-def _elements(form: Form, body: bytes) -> Iterator[bytes | str | msgspec.Raw]:
+def _elements(form: Form, body: bytes) -> Iterator[str | msgspec.Raw]:
     elements = _packed_elements(body) if form is Form.MESSAGE_PACK else _json_elements(body)
     try:
         is_array = next(elements)
@@ -160,7 +160,7 @@ def _json_elements(body: bytes) -> Iterator[bool | str]:
     at = _after_space(text, 0)
     yield text[at : at + 1] == "["
     if text[at : at + 1] != "[":
-        yield text
+        yield str(msgspec.json.decode(body, type=msgspec.Raw), "utf-8")
         return
     at = _after_space(text, at + 1)
     more = text[at : at + 1] != "]"
@@ -180,11 +180,11 @@ def _after_space(text: str, at: int) -> int:
     return space.end() if space else at
 
 
-def _packed_elements(body: bytes) -> Iterator[bool | bytes | msgspec.Raw]:
+def _packed_elements(body: bytes) -> Iterator[bool | msgspec.Raw]:
     is_array = body[:1] in {b"\xdc", b"\xdd"} or (body[:1] >= b"\x90" and body[:1] <= b"\x9f")
     yield is_array
     if not is_array:
-        yield body
+        yield msgspec.msgpack.decode(body, type=msgspec.Raw)
         return
     head = {0xDC: 3, 0xDD: 5}.get(body[0], 1)
     length = body[0] & 0x0F if head == 1 else int.from_bytes(body[1:head])
