@@ -38,7 +38,7 @@ async def record(bench: Bench) -> list[Figure]:
                     ids.append(event_id)
                 await agent.flush()
     prove_stored(bench, bench.directory, len(ids), ids)
-    return [latency("agent.record_nowait", samples, "µs", reach=at_most(5), reference="prometheus")]
+    return [latency("agent.record_nowait", samples, "µs", reach=at_most(5), reference="msgpack")]
 
 
 async def sustained(bench: Bench) -> list[Figure]:

@@ -56,4 +56,4 @@ async def lag(bench: Bench) -> list[Figure]:
                 await agent.record(EVENT_TYPE, CUSTOMER, data(n))
                 await asyncio.sleep(1 / LIGHT_EVENTS_PER_S)
         await prove_usage(bench, plane, events)
-    return [latency("record to visible in GraphQL", samples, "s", of="p99", reach=at_most(1.5))]
+    return [latency("record to visible in GraphQL", samples, "ms", of="p99", reach=at_most(1500), reference="commit")]

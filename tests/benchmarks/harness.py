@@ -30,6 +30,7 @@ __all__ = [
     "machine",
     "measure",
     "rate",
+    "resident_mb",
     "timed",
 ]
 
@@ -194,6 +195,13 @@ def timed() -> Iterator[Callable[[], float]]:
     ended: list[float] = []
     yield lambda: (ended[0] if ended else time.perf_counter()) - began
     ended.append(time.perf_counter())
+
+
+async def resident_mb(pid: int) -> float:
+    """What the operating system holds in memory of a process."""
+    ps = await asyncio.create_subprocess_exec("ps", "-o", "rss=", "-p", str(pid), stdout=asyncio.subprocess.PIPE)
+    kib, _ = await ps.communicate()
+    return int(kib) * 1024 / 1e6
 
 
 def machine() -> dict[str, object]:

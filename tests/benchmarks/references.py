@@ -5,6 +5,7 @@ import re
 import sqlite3
 import sys
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter
 from strawberry.asgi import GraphQL
 from strawberry.extensions import ParserCache, ValidationCache
 
-from .harness import Bench, Benchmark, Figure, latency, rate, timed
+from .harness import Bench, Benchmark, Figure, latency, rate, resident_mb, timed
 from .load import Load, load, post
 
 __all__ = ["REFERENCES", "graphql_field", "raw_asgi"]
@@ -124,22 +125,30 @@ graphql_field = GraphQL[None, None](strawberry.Schema(_Query, extensions=[Parser
 
 async def asgi_requests(bench: Bench) -> list[Figure]:
     door = f"--uds={bench.directory / 'asgi.sock'}"
-    came = await _served(bench, "raw_asgi", door, post("/", DATA), b"ok")
+    came = await _served(bench, "raw_asgi", door, post("/", DATA), expect=b"ok")
     return [rate("uvicorn, raw ASGI, Unix socket", came.answers, came.seconds, "requests/s")]
 
 
+async def asgi_one(bench: Bench) -> list[Figure]:
+    door = f"--uds={bench.directory / 'asgi.sock'}"
+    came = await _served(bench, "raw_asgi", door, post("/", DATA), expect=b"ok", connections=1)
+    return [latency("uvicorn, raw ASGI, Unix socket, one connection", came.samples_s, "µs")]
+
+
 async def strawberry_requests(bench: Bench) -> list[Figure]:
-    came = await _served(bench, "graphql_field", "--port=0", post("/", {"query": "{ answer }"}), b'"ok"')
+    came = await _served(bench, "graphql_field", "--port=0", post("/", {"query": "{ answer }"}), expect=b'"ok"')
     return [rate("strawberry with its caches, one field", came.answers, came.seconds, "requests/s")]
 
 
-async def _served(bench: Bench, app: str, door: str, request: bytes, expect: bytes) -> Load:
+async def _served(
+    bench: Bench, app: str, door: str, request: bytes, *, expect: bytes, connections: int = CONNECTIONS
+) -> Load:
     command = ["-m", "uvicorn", f"{__package__}.references:{app}", door, "--lifespan=off", "--no-access-log"]
     with Program(command, bench.directory / "uvicorn.log") as server:
         server.spawn()
         path, port = (await server.says(SERVING)).groups()
         address = Path(path) if path else ("127.0.0.1", int(port))
-        came = await load(address, request, expect=expect, connections=CONNECTIONS, seconds=bench.seconds)
+        came = await load(address, request, expect=expect, connections=connections, seconds=bench.seconds)
     bench.prove("answers", found=came.answers > 0, expected=True)
     return came
 
@@ -154,12 +163,25 @@ async def python_start(bench: Bench) -> list[Figure]:
     return [latency("python -c pass", samples, "s")]
 
 
+async def python_memory(bench: Bench) -> list[Figure]:
+    """An interpreter that has imported nothing but asyncio, which every asynchronous service has."""
+    code = "import asyncio; print('ready', flush=True); input()"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=PIPE, stdout=PIPE)
+    assert process.stdout is not None
+    said, resident = await process.stdout.readline(), await resident_mb(process.pid)
+    await process.communicate(b"\n")
+    bench.prove("what it said", found=said, expected=b"ready\n")
+    return [Figure(name="python with asyncio", value=resident, unit="MB")]
+
+
 REFERENCES: dict[str, Benchmark] = {
     "asgi": asgi_requests,
+    "asgi-one": asgi_one,
     "commit": sqlite_commit,
     "msgpack": msgpack_pack,
     "prometheus": prometheus_inc,
     "python": python_start,
+    "python-memory": python_memory,
     "sqlite-blobs": sqlite_blobs,
     "sqlite-keys": sqlite_keys,
     "strawberry": strawberry_requests,
