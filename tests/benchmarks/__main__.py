@@ -27,14 +27,22 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": sidecar.memory,
     "start": sidecar.start,
 }
-NARROWEST_TABLE = 190
+WIDTH_IN_A_FILE = 190
+SHORTEST_S, LONGEST_S = 0.2, 30.0  # longer ones would fill the agent's buffer, which refuses at 1 GiB
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not SHORTEST_S <= seconds <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"must be {SHORTEST_S:g} to {LONGEST_S:g}")
+    return seconds
 
 
 def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     known = [*BENCHMARKS, *REFERENCES]
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=known, help=f"of {', '.join(known)}")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each figure is measured (default: 5)")
+    parser.add_argument("--seconds", type=_seconds, default=5.0, help="how long each figure is measured (default: 5)")
     parser.add_argument(
         "--json", type=Path, default=Path("bench.json"), help="where the figures go (default: bench.json)"
     )
@@ -83,7 +91,7 @@ def main(given: list[str] | None = None) -> int:
     chosen = {name: everything[name] for name in options.only or everything}
     measured_on = machine()
     report = asyncio.run(measure(chosen, REFERENCES, options.seconds, full=options.full))
-    Console(width=None if sys.stdout.isatty() else NARROWEST_TABLE).print(_table(report, measured_on))
+    Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE).print(_table(report, measured_on))
     for failure in report.failures:
         print(f"\n{failure.benchmark}: {failure.reason}\n{failure.output}", file=sys.stderr)
     options.json.write_text(

@@ -19,7 +19,7 @@ __all__ = ["check", "connected", "prove_stored", "record", "sustained"]
 
 BURST = 500
 MOST_PENDING = 20_000
-CALLS = 200_000
+CALLS, MOST_EVENTS = 200_000, 2_000_000
 USED_EVENTS = 3
 
 
@@ -46,7 +46,7 @@ async def sustained(bench: Bench) -> list[Figure]:
     ids: list[str] = []
     async with Agent(Settings(service="bench", data_dir=bench.directory)) as agent:
         with timed() as elapsed:
-            while elapsed() < bench.seconds:
+            while elapsed() < bench.seconds and len(ids) < MOST_EVENTS:
                 ids += [agent.record_nowait(EVENT_TYPE, CUSTOMER, data(n)) for n in range(BURST)]
                 await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
             await agent.flush()
