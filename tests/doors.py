@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sidemeter.agent import Agent
 
+from sidemeter.agent import Agent
 from sidemeter.api import AgentVerbs, Api
 from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
