@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.counting import count, readers
+from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
@@ -121,16 +122,41 @@ async def _parts(
     covered = cover(cut)
     for bucket, rollup in await rollups.read(conn, meters, covered.spans, subjects):
         yield bucket, rollup
-    for edge in covered.edges:
+    edges = list(covered.edges)
+    for edge in covered.edges if len(edges) <= LONE_EDGES else ():
         hour_us = edge.from_us - edge.from_us % HOUR_US
-        if len(covered.edges) <= LONE_EDGES and not await _more_in_hour(conn, hour_us, edge, subjects):
-            hour = Span(3600, hour_us, hour_us + HOUR_US)
-            for bucket, rollup in await rollups.read(conn, meters, [hour], subjects):
+        if not await _more_in_hour(conn, hour_us, edge, subjects):
+            edges.remove(edge)
+            for bucket, rollup in await rollups.read(conn, meters, [Span(3600, hour_us, hour_us + HOUR_US)], subjects):
                 yield bucket._replace(bucket_us=edge.from_us), rollup
+    async for edge, found in _at_edges(conn, meters, edges, subjects):
+        for bucket, rollup in count(readers(meters), found).hours.items():
+            yield bucket._replace(bucket_us=edge.from_us), rollup
+
+
+async def _at_edges(
+    conn: AsyncConnection, meters: Sequence[Meter], edges: Sequence[Interval], subjects: Sequence[str] | None
+) -> AsyncIterator[tuple[Interval, list[Event]]]:
+    """The events within the edges, by edge; edges that meet are read as one."""
+    types = [meter.event_type for meter in meters]
+    starts = [edge.from_us for edge in edges]
+    for run in _joined(edges):
+        async for some in events.within(conn, run, types, subjects):
+            by_edge: dict[Interval, list[Event]] = {}
+            for event in some:
+                by_edge.setdefault(edges[bisect_right(starts, event.time_us) - 1], []).append(event)
+            for edge, found in by_edge.items():
+                yield edge, found
+
+
+def _joined(edges: Iterable[Interval]) -> list[Interval]:
+    joined: list[Interval] = []
+    for edge in edges:
+        if joined and joined[-1].to_us == edge.from_us:
+            joined[-1] = Interval(joined[-1].from_us, edge.to_us)
         else:
-            async for some in events.within(conn, edge, [meter.event_type for meter in meters], subjects):
-                for bucket, rollup in count(readers(meters), some).hours.items():
-                    yield bucket._replace(bucket_us=edge.from_us), rollup
+            joined.append(edge)
+    return joined
 
 
 async def _more_in_hour(conn: AsyncConnection, hour_us: int, edge: Interval, subjects: Sequence[str] | None) -> bool:

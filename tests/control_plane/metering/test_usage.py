@@ -3,22 +3,27 @@
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
+import pytest
 from fakes import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, Meter, PropertyFilter, new_meter
 from sidemeter_control.metering.rollups import HOUR_US
+from sidemeter_control.pricing.customers import new_customer
+from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.store.database import Database
 
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Australia/Lord_Howe", "Asia/Beirut"]
@@ -50,6 +55,12 @@ instants = st.builds(
     st.integers(0, 24 * 12),
     st.sampled_from([0, 0, 1, 1_800_000_000, HOUR_US - 1]) | st.integers(0, HOUR_US - 1),
 )
+intervals = st.builds(
+    lambda start, hours, rest: (start, start + hours * HOUR_US + rest),
+    instants,
+    st.integers(0, 24 * 12),
+    st.sampled_from([0, 1, HOUR_US // 2]) | st.integers(0, HOUR_US - 1),
+)
 numbers = st.decimals(min_value=-(10**17), max_value=10**17, places=9) | st.integers(-5, 5).map(Decimal)
 
 
@@ -80,24 +91,17 @@ def added_up(aggregation: Aggregation, found: Sequence[Event]) -> Decimal | None
     total = Decimal(0)
     for value in values:
         total = EXACT.add(total, value)
-    match aggregation:
-        case Aggregation.COUNT:
-            return Decimal(len(found))
-        case Aggregation.SUM:
-            return total
-        case Aggregation.UNIQUE_COUNT:
-            return Decimal(len({json.loads(event.data or "{}")["n"] for event in found}))
-        case _ if not found:
-            return None
-        case Aggregation.MIN:
-            return min(values)
-        case Aggregation.MAX:
-            return max(values)
-        case Aggregation.AVG:
-            exact = Context(prec=200).divide(total, len(values))
-            return exact.quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=200))
-        case Aggregation.LATEST:
-            return max(zip(((e.time_us, e.source, e.id) for e in found), values, strict=True))[1]
+    average = Context(prec=200).divide(total, len(values)) if values else Decimal(0)
+    last = max(zip(((e.time_us, e.source, e.id) for e in found), values, strict=True), default=(None, None))[1]
+    return {
+        Aggregation.COUNT: Decimal(len(found)),
+        Aggregation.SUM: total,
+        Aggregation.UNIQUE_COUNT: Decimal(len({json.loads(event.data or "{}")["n"] for event in found})),
+        Aggregation.MIN: min(values, default=None),
+        Aggregation.MAX: max(values, default=None),
+        Aggregation.AVG: average.quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=200)) if values else None,
+        Aggregation.LATEST: last,
+    }[aggregation]
 
 
 def begins_new_window(before: datetime, after: datetime, window: str) -> bool:
@@ -113,14 +117,20 @@ def begins_new_window(before: datetime, after: datetime, window: str) -> bool:
 
 
 def window_starts(from_us: int, to_us: int, window: str | None, zone: str) -> list[int]:
-    """Where windows begin, by looking at every quarter of an hour: clocks change at none finer."""
-    starts = [from_us]
+    """Where windows begin, by looking at every quarter of an hour: no clock changes at a finer instant."""
     quarter = HOUR_US // 4
-    local = lambda at_us: (EPOCH + timedelta(microseconds=at_us)).astimezone(ZoneInfo(zone))  # noqa: E731
-    for at_us in range(from_us // quarter * quarter + quarter, to_us, quarter):
-        if window is not None and begins_new_window(local(at_us - 1), local(at_us), window):
+    starts = [from_us]
+    before = local(from_us, zone)
+    for at_us in range(from_us // quarter * quarter + quarter, to_us, quarter) if window else ():
+        now = local(at_us, zone)
+        if begins_new_window(before, now, str(window)):
             starts.append(at_us)
+        before = now
     return starts
+
+
+def local(at_us: int, zone: str) -> datetime:
+    return (EPOCH + timedelta(microseconds=at_us)).astimezone(ZoneInfo(zone))
 
 
 async def ingested(database: Database, events: Sequence[Event], chance: random.Random) -> list[Meter]:
@@ -137,11 +147,11 @@ async def ingested(database: Database, events: Sequence[Event], chance: random.R
     return made + [await create_meter(database, meter) for meter in METERS if meter not in early]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     events=event_lists(),
     seed=st.integers(0, 2**32),
-    intervals=st.lists(st.tuples(instants, instants).map(sorted), min_size=1, max_size=4),
+    intervals=st.lists(intervals, min_size=1, max_size=4),
     window=st.sampled_from([None, "HOUR", "DAY", "WEEK", "MONTH"]),
     zone=st.sampled_from(ZONES),
     group_by=st.sampled_from([(), ("model",), ("region", "model")]),
@@ -150,7 +160,7 @@ async def ingested(database: Database, events: Sequence[Event], chance: random.R
 async def test_usage_is_what_the_events_add_up_to(
     events: list[Event],
     seed: int,
-    intervals: list[list[int]],
+    intervals: list[tuple[int, int]],
     window: str | None,
     zone: str,
     group_by: tuple[str, ...],
@@ -195,3 +205,50 @@ async def test_usage_is_what_the_events_add_up_to(
                 quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
                 assert quantity == usage.Quantity(added_up(meter.aggregation, mine), len(mine))
         await database.close()
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
+    await opened.migrate()
+    yield opened
+    await opened.close()
+
+
+async def test_usage_of_everybody_comes_by_customer_and_what_is_nobodys_last(database: Database) -> None:
+    for key in ("zeta", "acme"):
+        await upsert_customer(database, new_customer(key, subjects=[f"{key}-1", f"{key}-2"], now_us=0))
+    subjects = ["zeta-1", "acme-1", "acme-2", "nobody", "stranger"]
+    sent = [Event(str(n), "s", "call", subject, SPRING_US + n, None) for n, subject in enumerate(subjects)]
+    await Ingest(database, ManualClock(NOW_US)).record(sent)
+    meter = await create_meter(database, METERS[0])
+    async with database.read() as conn:
+        for from_us, to_us in ((0, NOW_US), (SPRING_US, SPRING_US + 5), (SPRING_US - 1, SPRING_US + HOUR_US)):
+            rows = await usage.rows(conn, meter, subjects=None, from_us=from_us, to_us=to_us)
+            assert [(row.customer, row.events) for row in rows] == [("acme", 2), ("zeta", 1), (None, 2)]
+
+
+async def test_a_subject_assigned_later_brings_all_its_usage(database: Database) -> None:
+    await Ingest(database, ManualClock(NOW_US)).record([Event("1", "s", "call", "team", SPRING_US, None)])
+    meter = await create_meter(database, METERS[0])
+    await upsert_customer(database, new_customer("acme", subjects=["team"], now_us=0))
+    async with database.read() as conn:
+        (row,) = await usage.rows(conn, meter, subjects=None, from_us=0, to_us=NOW_US)
+    assert row == usage.UsageRow(0, NOW_US, "acme", {}, Decimal(1), 1)
+
+
+async def test_a_dimension_the_meter_has_not_is_refused_by_name(database: Database) -> None:
+    meter = await create_meter(database, METERS[0])
+    async with database.read() as conn:
+        with pytest.raises(InvalidInput, match=r"^groupBy: 'colour' is not a dimension"):
+            await usage.rows(conn, meter, subjects=None, from_us=0, to_us=1, group_by=["colour"])
+        with pytest.raises(InvalidInput, match=r"^filter: 'colour' is not a dimension"):
+            await usage.rows(conn, meter, subjects=None, from_us=0, to_us=1, filters={"colour": {"red"}})
+
+
+async def test_nothing_was_used_by_nobody_and_in_no_time(database: Database) -> None:
+    meter = await create_meter(database, METERS[0])
+    async with database.read() as conn:
+        assert await usage.quantity(conn, meter, [], 0, NOW_US) == usage.Quantity(Decimal(0), 0)
+        assert await usage.quantity(conn, meter, ["acme"], 9, 9) == usage.Quantity(Decimal(0), 0)
+        assert await usage.rows(conn, meter, subjects={}, from_us=9, to_us=3) == []
