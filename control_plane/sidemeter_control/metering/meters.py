@@ -1,7 +1,7 @@
 """Meters: how events of one type become a quantity. Pure rules, no I/O."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
@@ -196,49 +196,53 @@ class Reader:
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_dimensions", "_filters", "_path", "counts_all", "meter")
+    __slots__ = ("_dimensions", "_filters", "_is_latest", "_measure", "_value", "counts_all", "meter")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
-        self._path = tuple(meter.value_property.split(".")) if meter.value_property else ()
-        self._dimensions = [tuple(dimension.property.split(".")) for dimension in meter.dimensions]
+        self._value = _finder(meter.value_property) if meter.value_property else None
+        self._measure = _distinct if meter.aggregation is Aggregation.UNIQUE_COUNT else to_nano
+        self._is_latest = meter.aggregation is Aggregation.LATEST
+        self._dimensions = [_finder(dimension.property) for dimension in meter.dimensions]
         self._filters = [
             (
-                tuple(each.property.split(".")),
+                _finder(each.property),
                 None if each.is_in is None else frozenset(each.is_in),
                 frozenset(each.not_in or ()),
             )
             for each in meter.filters
         ]
-        self.counts_all = not (self._path or self._dimensions or self._filters)
+        self.counts_all = not (self._value or self._dimensions or self._filters)
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         """The event's group (JSON array of dimension values) and what it gives; None when a filter keeps it out.
 
         Raises Uncountable when the value is missing, or not what the aggregation can add up.
         """
-        for path, is_in, not_in in self._filters:
-            text = property_text(_find(data, path))
+        for find, is_in, not_in in self._filters:
+            text = property_text(find(data))
             if (is_in is not None and text not in is_in) or text in not_in:
                 return None
         group = UNGROUPED
         if self._dimensions:
-            group = _group([property_text(_find(data, path)) for path in self._dimensions]).decode()
-        if not self._path:
+            group = _group([property_text(find(data)) for find in self._dimensions]).decode()
+        if self._value is None:
             return group, 0
-        value = _find(data, self._path)
+        value = self._value(data)
         if value is None:
             raise Uncountable("value_missing", f"data.{self.meter.value_property} is missing")
         try:
-            match self.meter.aggregation:
-                case Aggregation.UNIQUE_COUNT:
-                    return group, _distinct(value)
-                case Aggregation.LATEST:
-                    return group, (time_us, source, id_, to_nano(value))
-                case _:
-                    return group, to_nano(value)
+            measured = self._measure(value)
         except Uncountable as exc:
             raise Uncountable(exc.code, f"data.{self.meter.value_property} {exc}") from None
+        return group, (time_us, source, id_, int(measured)) if self._is_latest else measured
+
+
+def _finder(path: str) -> Callable[[Mapping[str, object]], object]:
+    """Takes data to the property at a dotted path; most paths are one name, and every event is asked."""
+    name, *more = path.split(".")
+    names = (name, *more)
+    return (lambda data: _find(data, names)) if more else (lambda data: data.get(name))
 
 
 def _find(data: object, path: tuple[str, ...]) -> object:
