@@ -26,7 +26,7 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) 
         return PlainTextResponse("ok\n")
 
     async def readyz(_: Request) -> Response:
-        async with database.write() as conn:  # a disk that is full or read-only refuses here, with 503
+        async with database.write() as conn:  # a database nobody can write to refuses here, with 503
             await state.get(conn)
         return PlainTextResponse("ready\n")
 
