@@ -30,7 +30,8 @@ def ask(url: str, key: str, query: str, **variables: object) -> dict[str, Any]:
     body = answer.json()
     if body.get("errors"):
         raise SystemExit("\n".join(error["message"] for error in body["errors"]))
-    return body["data"]
+    data: dict[str, Any] = body["data"]
+    return data
 
 
 def main(url: str, key: str, customer: str) -> None:

@@ -44,7 +44,8 @@ class Control:
         body = answer.raise_for_status().json()
         if body.get("errors"):
             raise DemoFailed(f"GraphQL answered {body['errors']}")
-        return body["data"]
+        data: dict[str, Any] = body["data"]
+        return data
 
     async def make(self, mutation: str, input_type: str, select: str = "__typename", **fields: object) -> Any:
         """Run a mutation that takes one `input`."""
@@ -53,7 +54,8 @@ class Control:
 
     async def new_key(self, name: str, scope: str) -> str:
         """The secret of a fresh key."""
-        return (await self.make("createApiKey", "ApiKeyInput", "secret", name=name, scopes=[scope]))["secret"]
+        made = await self.make("createApiKey", "ApiKeyInput", "secret", name=name, scopes=[scope])
+        return str(made["secret"])
 
     async def counted(self) -> "Counted":
         """Everything that is counted now."""
