@@ -32,6 +32,15 @@ def test_the_agents_command_helps_without_the_control_planes_libraries() -> None
     assert "--control-plane" in done.stdout
 
 
+def test_the_control_planes_command_says_what_is_not_installed() -> None:
+    done = run_without_control_plane(
+        "del sys.modules['sidemeter_control']; from sidemeter_control.cli import main; main(['serve'])"
+    )
+    assert done.returncode == 1
+    assert "is not installed: pip install 'sidemeter[control-plane]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_agents_install_stays_within_sixteen_packages() -> None:
     seen: set[str] = set()
     waiting = [_name(line) for line in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]

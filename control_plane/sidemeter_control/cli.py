@@ -25,7 +25,18 @@ NOT_OPTIONS = frozenset({"admin_key"})  # everybody on the host can read a comma
 SCOPES = ("AGENT", "READ", "WRITE", "ADMIN")
 
 
-@click.group(help=__doc__)
+class _Commands(click.Group):
+    """Commands that say what is not installed, where only the agent is."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as exc:
+            _fail(f"{exc.name} is not installed: pip install 'sidemeter[control-plane]'", FAILED)
+
+
+@click.group(cls=_Commands, help=__doc__)
 @click.version_option(importlib.metadata.version("sidemeter"), prog_name="sidemeter-control")
 def main() -> None:
     """Every command exits 0 when done, 1 when it failed, 2 when it was called wrongly."""
