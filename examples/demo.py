@@ -118,7 +118,7 @@ async def play(traffic: Traffic, control: Control, console: Console, lasts_s: fl
 def announce(console: Console, url: str, key: str) -> None:
     """Where to look while it runs."""
     lines = (
-        f"page     {url}/",
+        f"page     {url}/#key={key}",
         f"GraphQL  {url}/graphql",
         f"key      {key}",
         f"query    {QUERY}",
