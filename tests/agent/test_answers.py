@@ -59,10 +59,10 @@ def test_a_quota_is_read_back(value: str | None) -> None:
 
 
 def test_a_problem_is_titled_as_its_status() -> None:
-    assert json.loads(encode(Problem.of(413, "too_large", "a body must be at most 8 bytes"))) == {
-        "type": "urn:sidemeter:problem:too_large",
-        "title": "Request Entity Too Large",
-        "status": 413,
-        "detail": "a body must be at most 8 bytes",
-        "code": "too_large",
+    assert json.loads(encode(Problem.of(404, "unknown_subject", "its limits are not known"))) == {
+        "type": "urn:sidemeter:problem:unknown_subject",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "its limits are not known",
+        "code": "unknown_subject",
     }
