@@ -15,7 +15,7 @@ from processes import ROOT, Program, run
 
 DEMO = "examples/demo.py"
 VERDICT = re.compile(r"Each of ([\d,]+) acknowledged events was counted once, 3 bills are right to the cent")
-PRINTED = re.compile(r"page +(\S+/)\nGraphQL +(\S+)\nkey +(\S+)\nquery +(.+)\n")
+PRINTED = re.compile(r"page +(\S+)\nGraphQL +(\S+)\nkey +(\S+)\nquery +(.+)\n")
 
 
 @pytest.fixture
