@@ -34,7 +34,7 @@ format: $(READY) ## rewrite the code as `check` wants it
 bench: $(READY) ## one table of figures, and bench.json
 	$(BIN)/python -m tests.benchmarks
 
-soak: $(READY) ## long fault and load runs
+soak: $(READY) ## long runs: what has to hold time after time
 	$(BIN)/python -m pytest -m soak
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes
