@@ -26,14 +26,16 @@ class Sidecar:
 
 
 @contextlib.asynccontextmanager
-async def open_doors(verbs: AgentVerbs, settings: Settings, directory: Path) -> AsyncIterator[Sidecar]:
+async def open_doors(
+    verbs: AgentVerbs, settings: Settings, directory: Path, arrives_within_s: float = 30.0
+) -> AsyncIterator[Sidecar]:
     """Serve `verbs` on a socket in `directory` and on a free port."""
     api = Api(verbs, settings)
     with Doors(directory / "agent.sock", "127.0.0.1:0") as doors:
         url = doors.names[1]
         transport = httpx.AsyncHTTPTransport(uds=str(directory / "agent.sock"))
         async with (
-            serving(api, doors.sockets, drain_s=2),
+            serving(api, doors.sockets, drain_s=2, arrives_within_s=arrives_within_s),
             httpx.AsyncClient(transport=transport, base_url="http://agent") as unix,
             httpx.AsyncClient(base_url=url) as tcp,
         ):
@@ -41,8 +43,8 @@ async def open_doors(verbs: AgentVerbs, settings: Settings, directory: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def sidecar(directory: Path, **settings: Any) -> AsyncIterator[Sidecar]:
+async def sidecar(directory: Path, arrives_within_s: float = 30.0, **settings: Any) -> AsyncIterator[Sidecar]:
     """A real agent with its buffer in `directory`, served."""
     given = Settings(service="chat", data_dir=directory / "data", **settings)
-    async with Agent(given) as agent, open_doors(agent, given, directory) as served:
+    async with Agent(given) as agent, open_doors(agent, given, directory, arrives_within_s) as served:
         yield served

@@ -7,6 +7,7 @@ sockets and the signals are ours, and it only speaks HTTP.
 import asyncio
 import contextlib
 import errno
+import functools
 import math
 import os
 import signal
@@ -17,16 +18,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sidemeter.agent import Agent
+from sidemeter.answers import Problem, encode
 from sidemeter.api import Api
 from sidemeter.settings import Settings, host_and_port
 
-__all__ = ["Doors", "run", "serve", "serving"]
+__all__ = ["ARRIVES_WITHIN_S", "MAX_HEAD_BYTES", "Doors", "run", "serve", "serving"]
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 75
+
+ARRIVES_WITHIN_S = 30.0
+"""From the first byte of a request to its last: the callers are on this host, and the largest body takes them a second."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers that arrive in pieces; the parser itself would gather them without end."""
 
 
 class Doors:
@@ -148,9 +156,74 @@ class _OneWrite:
 
 
 class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds on how much of a request's head comes and how long all of it takes."""
+
+    def __init__(self, *arguments: Any, arrives_within_s: float, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._arrives_within_s = arrives_within_s
+        self._late: asyncio.TimerHandle | None = None
+        self._late_scope: object = None
+        self._head_bytes = 0
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection."""
         super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the connection go."""
+        self._arrived()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on. A request that is whole with these bytes, as nearly all are, costs nothing more."""
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+            self._arriving(len(data))
+        elif self._late is not None:
+            self._arrived()
+
+    def _arriving(self, size: int) -> None:
+        if self.transport.is_closing():
+            return
+        if self._late is None or self._late_scope is not self.scope:
+            self._arrived()
+            self._late = self.loop.call_later(self._arrives_within_s, self._refuse_late)
+            self._late_scope = self.scope
+        if not self._head_is_whole():
+            self._head_bytes += size
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "head_too_large", f"request line and headers must be at most {MAX_HEAD_BYTES} bytes")
+
+    def _arrived(self) -> None:
+        self._head_bytes = 0
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _head_is_whole(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # there is none before the first head
+        return cycle is not None and cycle.scope is self.scope
+
+    def _refuse_late(self) -> None:
+        if self._head_is_whole() and self.cycle.response_complete:
+            self.transport.close()  # answered before its body was there, and nothing came since
+        else:
+            self._refuse(408, "too_slow", f"a request must arrive within {self._arrives_within_s:g} s")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, "malformed", msg)
+
+    def _refuse(self, status: int, code: str, detail: str) -> None:
+        """Answer what never becomes a request, and hang up."""
+        self._arrived()
+        body = encode(Problem.of(status, code, detail))
+        self.transport.write(
+            b"HTTP/1.1 %d Refused\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%b" % (status, len(body), body)
+        )
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -171,11 +244,13 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Api, sockets: list[socket.socket], *, drain_s: float) -> AsyncIterator[None]:
+async def serving(
+    app: Api, sockets: list[socket.socket], *, drain_s: float, arrives_within_s: float = ARRIVES_WITHIN_S
+) -> AsyncIterator[None]:
     """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=functools.partial(_Protocol, arrives_within_s=arrives_within_s),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
         log_config=None,

@@ -1,12 +1,21 @@
-"""Doors: who may open the socket, what is found in its place, and what is left behind."""
+"""Doors: who may open the socket, what is found in its place, what is left behind, and how a request may arrive."""
 
+import asyncio
+import json
 import socket
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from doors import sidecar
 
-from sidemeter.server import Doors
+from sidemeter.server import MAX_HEAD_BYTES, Doors
+
+HEAD = b"POST /v1/events HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
+BODY = b'{"type":"call","subject":"acme"}'
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 
 def connects(path: Path) -> bool:
@@ -79,3 +88,75 @@ def test_a_taken_port_is_named_and_no_socket_is_left(tmp_path: Path) -> None:
         with pytest.raises(OSError, match=listen):
             Doors(path, listen)
     assert not path.exists()
+
+
+class Wire:
+    """One connection to an agent, byte by byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, *pieces: bytes) -> tuple[int, dict[str, Any]]:
+        """The status and the JSON of the answer to what is sent, each piece in a packet of its own."""
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+            await asyncio.sleep(0)
+        head = (await self.reader.readuntil(b"\r\n\r\n")).lower()
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        return int(head.split(b" ")[1]), json.loads(await self.reader.readexactly(length))
+
+    async def ends(self) -> bool:
+        return await self.reader.read() == b""
+
+
+@pytest.fixture
+async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
+    async with sidecar(tmp_path, arrives_within_s=0.2) as served:
+        wire = Wire(*await asyncio.open_unix_connection(served.socket))
+        yield wire
+        wire.writer.close()
+        await wire.writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"P", HEAD, HEAD + b"Content-Length: 3\r\n\r\n", HEAD + b"Content-Length: 3\r\n\r\n{", WHOLE + HEAD],
+    ids=["first byte", "half a head", "no body", "half a body", "after a good one"],
+)
+async def test_a_request_that_does_not_arrive_in_time_is_refused(wire: Wire, sent: bytes) -> None:
+    if sent.startswith(WHOLE):
+        assert (await wire.ask(WHOLE))[0] == 202
+    status, problem = await wire.ask(sent.removeprefix(WHOLE))
+    assert (status, problem["code"]) == (408, "too_slow")
+    assert await wire.ends()
+
+
+async def test_a_connection_may_rest_between_two_requests(wire: Wire) -> None:
+    for _ in range(2):
+        assert (await wire.ask(HEAD, WHOLE.removeprefix(HEAD)[:-3], WHOLE[-3:]))[0] == 202
+        await asyncio.sleep(0.3)  # longer than a request may take
+
+
+@pytest.mark.parametrize(
+    ("sent", "more"),
+    [(b"GET /", b"x" * 16_384), (HEAD + b"X: ", b"x" * 16_384), (HEAD, b"X: yyy\r\n" * 2048)],
+    ids=["url", "one", "many"],
+)
+async def test_a_head_without_end_is_refused(wire: Wire, sent: bytes, more: bytes) -> None:
+    status, problem = await wire.ask(sent, *[more] * (MAX_HEAD_BYTES // len(more)))
+    assert (status, problem["code"]) == (431, "head_too_large")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_refused(wire: Wire, sent: bytes) -> None:
+    status, problem = await wire.ask(sent)
+    assert (status, problem["code"]) == (400, "malformed")
+    assert await wire.ends()
