@@ -13,7 +13,7 @@ import aiosqlite
 from sidemeter.clock import Clock
 from sidemeter.errors import DirectoryInUse, StorageRefused
 
-__all__ = ["Connect", "Database", "Work"]
+__all__ = ["WAL_PAGES", "Connect", "Database", "Work"]
 
 T = TypeVar("T")
 
@@ -22,6 +22,10 @@ Work = Callable[[aiosqlite.Connection], Awaitable[T]]
 """What one transaction does; it never commits."""
 
 _LOOK_AGAIN_S: Final = 0.2
+
+WAL_PAGES: Final = 4096
+"""Pages of 4 KiB in the write-ahead log before a commit also moves them into the file, and waits for that. SQLite's own
+1,000 are reached 20 times a second by arrays of events, and each makes the callers wait 3 to 20 ms."""
 
 
 class Database:
@@ -125,6 +129,7 @@ class Database:
             await conn
             await conn.execute("PRAGMA journal_mode = WAL")
             await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
+            await conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             await self._opened(conn)
             _sync_directory(self.path.parent)
         except BaseException:
