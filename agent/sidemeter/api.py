@@ -4,6 +4,8 @@ The three hot routes are plain ASGI: through a router and its request objects th
 Starlette serves the rest.
 """
 
+import contextlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
@@ -17,8 +19,9 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from sidemeter.answers import Accepted, DecisionAnswer, Problem, Quota, Quotas, Rejection, encode
+from sidemeter.clock import Clock, SystemClock
 from sidemeter.errors import AgentStopped, BufferFull, InvalidInput, SidemeterError, StorageRefused
-from sidemeter.events import Event, Receipt
+from sidemeter.events import Event, Receipt, mint
 from sidemeter.formats import Form, Reading, form_of, read_binary_event, read_check, read_event, read_events
 from sidemeter.limits import Decision, QuotaView
 from sidemeter.metrics import exposition
@@ -26,6 +29,8 @@ from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 
 __all__ = ["MAX_BODIES", "MAX_REQUESTS", "AgentVerbs", "Api"]
+
+log = logging.getLogger(__name__)
 
 MAX_REQUESTS: Final = 1024
 """Requests at work at once: each waits for one commit at most, so more of them only wait longer."""
@@ -97,8 +102,9 @@ class Api:
     `at_work` requests are inside, `arriving_bytes` of bodies that come in pieces; `answered` counts by route and status.
     """
 
-    def __init__(self, agent: AgentVerbs, settings: Settings) -> None:
+    def __init__(self, agent: AgentVerbs, settings: Settings, clock: Clock | None = None) -> None:
         self._agent = agent
+        self._fault_id = mint((clock or SystemClock()).token_hex(4))
         self._max_events = settings.max_array_events
         self._max_body = settings.max_body_bytes
         self.at_work = 0
@@ -115,7 +121,7 @@ class Api:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
             ],
-            exception_handlers={HTTPException: _http_problem},
+            exception_handlers={HTTPException: _http_problem, Exception: self._fault_response},
         )
         self.answered: dict[tuple[str, int], int] = {}
 
@@ -124,7 +130,8 @@ class Api:
         route = scope["path"]
         verb = self._hot.get(route)
         if verb is None:
-            await self._rest(scope, receive, send)
+            with contextlib.suppress(Exception):  # answered and logged; Starlette raises it once more
+                await self._rest(scope, receive, send)
             return
         self.at_work += 1
         try:
@@ -136,9 +143,21 @@ class Api:
             await _send(send, status, PROBLEM_TYPE, encode(problem), headers)
         except _Gone:
             status = 499  # nobody reads it but the metric
+        except Exception as exc:  # noqa: BLE001 -- a fault of ours: its caller is told so, and all others go on
+            status = 500
+            await _send(send, status, PROBLEM_TYPE, encode(self._fault(route, exc)))
         finally:
             self.at_work -= 1
         self.answered[route, status] = self.answered.get((route, status), 0) + 1
+
+    def _fault(self, route: str, exc: Exception) -> Problem:
+        """What a caller hears of a fault: nothing of the program, and an id that the log has too."""
+        fault_id = self._fault_id()
+        log.error("fault %s at %s", fault_id, route, exc_info=exc)
+        return Problem.of(500, "fault", f"a fault of the agent, which its log explains as {fault_id}")
+
+    async def _fault_response(self, request: Request, exc: Exception) -> Response:
+        return _problem_response(self._fault(request.url.path, exc))
 
     async def _request(self, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
         if scope["method"] != "POST":

@@ -14,6 +14,7 @@ import pytest_asyncio
 from doors import Sidecar, open_doors, sidecar
 from fakes import eventually
 
+from sidemeter.agent import Agent
 from sidemeter.api import MAX_BODIES
 from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt
@@ -257,7 +258,7 @@ class Refusing:
 
     ready = False
 
-    def __init__(self, reason: NotRecorded) -> None:
+    def __init__(self, reason: Exception) -> None:
         self.reason = reason
 
     def status(self) -> AgentState:
@@ -301,6 +302,59 @@ async def test_what_the_agent_cannot_keep_is_refused(
         assert (await served.unix.get("/healthz")).status_code == 200
         assert (await served.unix.get("/v1/quota/acme")).json()["code"] == "unknown_subject"
         assert (await served.unix.post("/v1/check", json={"subject": "a", "feature": "f"})).json()["allowed"] is False
+
+
+class Faulty(Refusing):
+    """An agent with a fault in it."""
+
+    def status(self) -> AgentState:
+        raise ZeroDivisionError("secret")
+
+    def check(self, subject: str, feature: str, quantity: Any = 1) -> Decision:
+        raise ZeroDivisionError("secret")
+
+
+@pytest.mark.parametrize("request_line", [b"POST /v1/events", b"POST /v1/check", b"POST /v1/consume", b"GET /metrics"])
+async def test_a_fault_is_told_by_an_id_that_the_log_explains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, request_line: bytes
+) -> None:
+    faulty = Faulty(ZeroDivisionError("secret"))
+    body = b'{"subject":"a","feature":"f"}' if b"check" in request_line else GOOD if b"POST" in request_line else b""
+    head = request_line + b" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        body
+    )
+    async with open_doors(faulty, Settings(service="chat"), tmp_path) as served:
+        reader, writer = await asyncio.open_unix_connection(served.socket)
+        for number in (1, 2):  # on one connection
+            writer.write(head + body)
+            answer = await reader.readuntil(b"}")
+            assert answer.startswith(b"HTTP/1.1 500 ")
+            assert b"application/problem+json" in answer
+            assert b"secret" not in answer
+            detail = json.loads(answer[answer.index(b"{") :])["detail"]
+            assert caplog.records[number - 1].getMessage().split()[1] == detail.split()[-1]
+            assert caplog.records[number - 1].exc_info
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_full_disk_is_told_and_taken_up_again_without_a_restart(tmp_path: Path) -> None:
+    given = Settings(service="chat", data_dir=tmp_path / "data")
+    async with Agent(given) as agent, open_doors(agent, given, tmp_path) as served:
+        await assert_a_good_event_gets_through(served.unix)
+        assert agent._parts
+        disk = agent._parts.buffer._database._conn
+        await disk.execute("PRAGMA max_page_count = 1")  # of what is there already: not one page more
+        nobody_waits = agent.record_nowait("call", "acme", {"text": "x" * 9000})
+        large = CALL | {"data": {"text": "x" * 9000}}
+        answer = await served.unix.post("/v1/events", json=large)
+        assert (answer.status_code, answer.json()["code"]) == (507, "storage_refused")
+        assert "database or disk is full" in answer.json()["detail"]
+        await disk.execute("PRAGMA max_page_count = 100000")
+        assert (await served.unix.post("/v1/events", json=large)).json() == ACCEPTED
+        await agent.flush()
+        assert (agent.status().recorded_events, agent.status().refused_events) == (3, 1)
+        assert nobody_waits
 
 
 async def test_a_ready_agent_says_so_and_tells_its_figures(served: Sidecar) -> None:
