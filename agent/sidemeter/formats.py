@@ -32,8 +32,6 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 SHOWN_NAME: Final = 64  # characters of a caller's own field name that an error repeats
 
-MAX_QUANTITY: Final = 10**18
-
 _ONE: Final = Decimal(1)
 _ABSENT: Final = msgspec.Raw(b"")
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -49,7 +47,7 @@ class Reading(NamedTuple):
 
 
 class CheckRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The question of `POST /v1/check`; `quantity` may come as a number or its text, and is exact."""
+    """The question of `POST /v1/check`; `quantity` may come as a number or its text. Whether it can be is decided later."""
 
     subject: str
     feature: str
@@ -365,14 +363,7 @@ def read_check(form: Form, body: bytes) -> CheckRequest:
     Decimal('0.1')
     """
     _check_body(form, body)
-    asked = _read(form, form.decode_check, CheckRequest, body)
-    if asked.quantity is not _ONE and not _is_quantity(asked.quantity):
-        raise InvalidInput("quantity", "must be above 0, with at most 18 digits before and 9 after the point")
-    return asked
-
-
-def _is_quantity(number: Decimal) -> bool:
-    return number.is_finite() and 0 < number < MAX_QUANTITY and number == round(number, 9)
+    return _read(form, form.decode_check, CheckRequest, body)
 
 
 def _read(form: Form, decode: Callable[[Any], Shape], shape: type[Shape], raw: Any) -> Shape:

@@ -40,6 +40,7 @@ _ZERO: Final = Decimal(0)
 _ONE: Final = Decimal(1)
 _EXACT: Final = Context(prec=1000, traps=[InvalidOperation])  # money and quantities are never rounded here
 _DIGITS_BEFORE: Final = 18
+_TOO_LARGE: Final = 10**_DIGITS_BEFORE
 _SMALLEST: Final = Decimal("1e-9")
 _NUMERIC: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _parse: Final = msgspec.json.Decoder(float_hook=Decimal).decode
@@ -251,8 +252,8 @@ class Limits:
         return None if features is None else tuple(features[name].view() for name in sorted(features))
 
     def see(self, subject: str) -> None:
-        """Note that a subject is active here: the next `to_ask` puts it first."""
-        if len(self._active) < self._max_subjects:
+        """Note that a subject is active here: the next `to_ask` puts it first, unless it is known to have no limits."""
+        if self._known.get(subject, True) and len(self._active) < self._max_subjects:
             self._active[subject] = None
 
     def recorded(self, seq: int, event: Event) -> None:
@@ -269,9 +270,17 @@ class Limits:
             tracked.undo(seq, amount)
 
     def to_ask(self, count: int, first: str | None = None) -> list[str]:
-        """Up to `count` subjects to ask about: `first`, then active ones, then those asked about longest ago."""
-        subjects = itertools.chain(() if first is None else (first,), self._active, self._known)
-        return list(itertools.islice(dict.fromkeys(itertools.islice(subjects, 2 * count + 1)), count))
+        """Up to `count` subjects to ask about: `first`, then active ones, then those asked about longest ago.
+
+        However many are active, a quarter goes to the others: whoever got a limit meanwhile turns up among them.
+        """
+        asked = dict.fromkeys(() if first is None else (first,))
+        some_active = itertools.islice(self._active, count * 3 // 4)
+        for subject in itertools.chain(some_active, self._known, self._active):
+            if len(asked) == count:
+                break
+            asked[subject] = None
+        return list(asked)
 
     def learn(self, subjects: Subjects, limits: Iterable[tuple[Limit, int, int]]) -> Missed:
         """Take an answer: what each subject has, and `(limit, as_of_us, counted_seq)` of each limit.
@@ -350,17 +359,20 @@ def decide(tracked: Tracked, subject: str, quantity: int | Decimal) -> Decision:
 
 
 def check_quantity(quantity: object) -> int | Decimal:
-    """An exact, finite number that is not negative, or `InvalidInput`.
+    """A quantity that the control plane could count, or `InvalidInput`: the one rule for every door.
 
     >>> check_quantity(0.5)
     Traceback (most recent call last):
-    sidemeter.errors.InvalidInput: quantity: must be an int or a Decimal, not below 0
+    sidemeter.errors.InvalidInput: quantity: must be an int or a Decimal above 0, with at most 18 digits before and 9 after the point
     """
-    if type(quantity) is int and quantity >= 0:
+    if type(quantity) is int:
+        if 0 < quantity < _TOO_LARGE:
+            return quantity
+    elif isinstance(quantity, Decimal) and quantity.is_finite() and 0 < quantity < _TOO_LARGE and _is_exact(quantity):
         return quantity
-    if isinstance(quantity, Decimal) and quantity.is_finite() and quantity >= 0:
-        return quantity
-    raise InvalidInput("quantity", "must be an int or a Decimal, not below 0")
+    raise InvalidInput(
+        "quantity", "must be an int or a Decimal above 0, with at most 18 digits before and 9 after the point"
+    )
 
 
 def _decision(  # noqa: PLR0917 -- positional, because a check is counted in nanoseconds
@@ -417,8 +429,11 @@ def _value(meter: Meter, data: object) -> Decimal:
     if isinstance(found, bool) or not isinstance(found, int | Decimal):
         return _ZERO
     value = Decimal(found)
-    in_range = value.adjusted() < _DIGITS_BEFORE and _EXACT.quantize(value, _SMALLEST) == value
-    return value if in_range else _ZERO
+    return value if value.adjusted() < _DIGITS_BEFORE and _is_exact(value) else _ZERO
+
+
+def _is_exact(value: Decimal) -> bool:
+    return _EXACT.quantize(value, _SMALLEST) == value
 
 
 def _parsed(data: str | None) -> object:

@@ -19,7 +19,8 @@ __all__ = ["MAX_SUBJECTS_PER_SYNC", "Refresher"]
 
 log = logging.getLogger(__name__)
 
-MAX_SUBJECTS_PER_SYNC: Final = 1000
+MAX_SUBJECTS_PER_SYNC: Final = 200
+"""A sync comes every second from every agent, and the control plane works out each subject's totals for it."""
 _ROWS_AT_ONCE: Final = 1000
 
 PendingRows = Callable[[], tuple[int, list[Row]]]

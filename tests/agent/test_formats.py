@@ -298,12 +298,6 @@ def test_a_check_takes_an_exact_quantity_as_number_or_text(form: Form) -> None:
     [
         ({"quantity": "many"}, "quantity", "must be a decimal number"),
         ({"quantity": True}, "quantity", "must be a decimal number"),
-        ({"quantity": 0}, "quantity", "must be above 0"),
-        ({"quantity": -1}, "quantity", "must be above 0"),
-        ({"quantity": "NaN"}, "quantity", "must be above 0"),
-        ({"quantity": "Infinity"}, "quantity", "must be above 0"),
-        ({"quantity": "1e18"}, "quantity", "at most 18 digits before"),
-        ({"quantity": "0.0000000001"}, "quantity", "9 after the point"),
         ({"feature": 1}, "feature", "must be a string"),
         ({"size": 1}, "size", "is not a field"),
     ],

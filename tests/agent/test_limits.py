@@ -1,6 +1,6 @@
 """Limits: the decision, and own usage that is in the known total or in a mark, never in both and never in neither."""
 
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import pytest
@@ -45,7 +45,7 @@ def call(data: str | None = None, **changes: Any) -> Event:
     ("changes", "quantity", "allowed", "reason"),
     [
         ({"used": Decimal(9)}, 1, True, "within_limit"),
-        ({"used": Decimal(10)}, 0, True, "within_limit"),
+        ({"used": Decimal(9)}, Decimal("0.000000001"), True, "within_limit"),
         ({"used": Decimal(10)}, 1, False, "limit_reached"),
         ({"used": Decimal("9.5")}, Decimal("0.500000001"), False, "limit_reached"),
         ({"used": Decimal(12), "enforcement": "SOFT"}, 1, True, "soft_limit_exceeded"),
@@ -54,7 +54,7 @@ def call(data: str | None = None, **changes: Any) -> Event:
         ({"kind": "BOOLEAN", "value": "false"}, 1, False, "not_entitled"),
         ({"kind": "STATIC", "value": "5"}, 1, True, "entitled"),
         ({"used": Decimal("9.5"), "meter": Meter("call", "AVG", "tokens")}, 1, True, "within_limit"),
-        ({"used": Decimal(10), "meter": Meter("call", "MAX", "tokens")}, 0, False, "limit_reached"),
+        ({"used": Decimal(10), "meter": Meter("call", "MAX", "tokens")}, 1, False, "limit_reached"),
     ],
 )
 def test_the_decision(changes: dict[str, Any], quantity: int | Decimal, allowed: bool, reason: str) -> None:
@@ -212,15 +212,38 @@ def test_a_second_subject_of_a_customer_brings_its_own_usage() -> None:
 
 
 def test_active_subjects_are_asked_about_first_then_the_longest_unasked() -> None:
-    limits = Limits(allow_unknown=False)
+    limits = known(limit())
     for subject in ("a", "b", "c"):
-        limits.publish({subject: []})
+        limits.publish({subject: ["acme/tokens"]})
+    limits.publish({"acme": []})
     limits.see("c")
     limits.see("new")
-    assert limits.to_ask(10) == ["c", "new", "a", "b"]
+    assert limits.to_ask(10) == ["c", "new", "a", "b", "acme"]
     assert limits.to_ask(2, first="b") == ["b", "c"]
-    limits.publish({"a": [], "c": []})
-    assert limits.to_ask(10) == ["new", "b", "a", "c"]
+    limits.publish({"a": ["acme/tokens"], "c": []})
+    assert limits.to_ask(10) == ["new", "b", "acme", "a", "c"]
+
+
+def test_a_subject_known_to_have_no_limits_waits_its_turn_however_active_it_is() -> None:
+    limits = Limits(allow_unknown=False)
+    limits.publish({"free-1": [], "free-2": []})
+    limits.recorded(1, call(subject="free-2"))
+    limits.see("new")
+    assert limits.to_ask(10) == ["new", "free-1", "free-2"]
+
+
+def test_active_subjects_leave_a_quarter_of_the_questions_to_the_others() -> None:
+    limits = Limits(allow_unknown=False)
+    for number in range(100):
+        limits.publish({f"quiet-{number}": []})
+        limits.see(f"active-{number}")
+    for turn in range(10):
+        asked = limits.to_ask(8)
+        assert asked[6:] == [f"quiet-{2 * turn}", f"quiet-{2 * turn + 1}"]
+        assert len(set(asked)) == 8
+        limits.publish({subject: [] for subject in asked})
+        for number in range(100):
+            limits.see(f"new-{turn}-{number}")
 
 
 def test_the_quiet_are_forgotten_when_there_are_too_many() -> None:
@@ -231,7 +254,17 @@ def test_the_quiet_are_forgotten_when_there_are_too_many() -> None:
     assert limits.knows("s10")
 
 
-@pytest.mark.parametrize("quantity", [-1, 0.5, True, "1", Decimal("NaN"), Decimal("Infinity"), Decimal(-1), None])
-def test_a_quantity_that_is_not_exact_is_refused(quantity: object) -> None:
-    with pytest.raises(InvalidInput):
+@pytest.mark.parametrize(
+    "quantity",
+    [-1, 0, 10**18, 0.5, True, "1", None]
+    + [Decimal(text) for text in ("NaN", "Infinity", "-1", "0", "1e18", "0.0000000001", "1.0000000001", "1e-999999")],
+)
+def test_a_quantity_that_could_not_be_counted_is_refused(quantity: object) -> None:
+    with pytest.raises(InvalidInput, match="above 0"):
         check_quantity(quantity)
+
+
+@pytest.mark.parametrize("text", ["0.000000001", "999999999999999999.999999999", "1.50000000000", "1e17"])
+def test_a_quantity_is_taken_as_it_is_whatever_the_callers_decimal_context(text: str) -> None:
+    with localcontext(prec=3):
+        assert check_quantity(Decimal(text)) == Decimal(text)
