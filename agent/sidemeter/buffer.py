@@ -22,6 +22,11 @@ CallerId = tuple[int, str, str]
 StoredLimit = tuple[Limit, int, int]
 """A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
 
+HELD_S: Final = 600.0
+HELD_BYTES: Final = 64 << 20
+"""How far beyond the keep rule rows stay that a known total does not hold yet, since a restart counts them anew. A limit
+that was taken away never holds them, hence the bounds."""
+
 _VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID, STRICT;
@@ -36,6 +41,7 @@ CREATE TABLE refused (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, reason TEXT N
 CREATE TABLE limits (
     id TEXT PRIMARY KEY, body BLOB NOT NULL, as_of_us INTEGER NOT NULL, counted_seq INTEGER NOT NULL
 ) WITHOUT ROWID, STRICT;
+CREATE INDEX counted ON limits (counted_seq);
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL) WITHOUT ROWID, STRICT;
 """
 _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
@@ -266,18 +272,22 @@ class Buffer:
         return await self._database.transact(work)
 
     async def purge(self, *, keep_s: float, keep_bytes: int) -> bool:
-        """Delete the oldest settled batch if the keep rule lets it go; whether it did. The last batch always stays."""
+        """Delete the oldest settled batch if the keep rule lets it go; whether it did. The last batch always stays.
+
+        One with rows that some known total does not hold yet may stay `HELD_S` longer, and take `HELD_BYTES` more.
+        """
         if not self.settled_bytes:
             return False
 
         async def work(conn: aiosqlite.Connection) -> int:
             oldest = await conn.execute_fetchall(
-                "SELECT last_seq, size, settled_at_s FROM batches"
+                "SELECT last_seq, size, settled_at_s, last_seq > (SELECT min(counted_seq) FROM limits) FROM batches"
                 " WHERE last_seq < (SELECT max(last_seq) FROM batches) ORDER BY last_seq LIMIT 1"
             )
-            for last_seq, size, settled_at_s in oldest:
-                too_many = self.settled_bytes > keep_bytes
-                if settled_at_s is not None and (too_many or settled_at_s < self.lifetime_s - keep_s):
+            for last_seq, size, settled_at_s, held in oldest:
+                too_many = self.settled_bytes > keep_bytes + (HELD_BYTES if held else 0)
+                oldest_s = self.lifetime_s - keep_s - (HELD_S if held else 0.0)
+                if settled_at_s is not None and (too_many or settled_at_s < oldest_s):
                     for table, key in (("events", "seq"), ("caller_ids", "seq"), ("batches", "last_seq")):
                         await conn.execute(f"DELETE FROM {table} WHERE {key} <= ?", (last_seq,))  # noqa: S608 -- constants
                     return int(size)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidemeter.batches import Batch, Row, seal
-from sidemeter.buffer import Buffer
+from sidemeter.buffer import HELD_BYTES, HELD_S, Buffer
+from sidemeter.database import WAL_PAGES
 from sidemeter.errors import DirectoryInUse, StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
@@ -242,6 +243,51 @@ async def test_settled_rows_go_by_age_of_running_time_or_by_size_oldest_first(tm
     assert not await buffer.purge(keep_s=15, keep_bytes=1 << 20)
     assert await stored(buffer) == [2, 3]
     await buffer.close()
+
+
+@pytest.mark.parametrize(("counted_seq", "goes"), [(0, False), (1, True), (9, True)])
+async def test_rows_that_a_known_total_does_not_hold_yet_outlast_the_keep_rule(
+    buffer: Buffer, counted_seq: int, goes: bool
+) -> None:
+    await buffer.append([row(1), row(2)], [])
+    for _ in range(2):
+        await buffer.settle(await sealed(buffer, events=1))
+    limit = Limit("acme/tokens", "acme", "tokens", "METERED", "HARD", 1)
+    await buffer.keep_limits({}, [(limit, 7, counted_seq)])
+    assert await buffer.purge(keep_s=0, keep_bytes=0) is goes
+
+
+async def test_a_total_that_never_comes_holds_rows_only_so_long(tmp_path: Path) -> None:
+    clock = ManualClock()
+    buffer = await Buffer.open(tmp_path, clock)
+    await buffer.append([row(1), row(2)], [])
+    for _ in range(2):
+        await buffer.settle(await sealed(buffer, events=1))
+    await buffer.keep_limits({}, [(Limit("gone/tokens", "gone", "tokens", "METERED", "HARD", 1), 7, 0)])
+    clock.advance(HELD_S)
+    assert not await buffer.purge(keep_s=1, keep_bytes=1 << 20)
+    clock.advance(2)
+    assert await buffer.purge(keep_s=1, keep_bytes=1 << 20)
+    await buffer.close()
+
+
+async def test_a_total_that_never_comes_holds_only_so_many_bytes(buffer: Buffer) -> None:
+    await buffer.append([row(1), row(2)], [])
+    for _ in range(2):
+        await buffer.settle(await sealed(buffer, events=1))
+    await buffer.keep_limits({}, [(Limit("gone/tokens", "gone", "tokens", "METERED", "HARD", 1), 7, 0)])
+    buffer.settled_bytes = HELD_BYTES + 11
+    assert not await buffer.purge(keep_s=1000, keep_bytes=11)
+    assert await buffer.purge(keep_s=1000, keep_bytes=10)
+
+
+async def test_the_write_ahead_log_stays_within_its_bound(buffer: Buffer, tmp_path: Path) -> None:
+    log, largest = tmp_path / "data" / "buffer.sqlite3-wal", 0
+    large = encode(Event("1", "chat", "call", "acme", 5, "x" * 100_000))
+    for number in range(30):
+        await buffer.append([(10 * number + n, large) for n in range(10)], [])
+        largest = max(largest, log.stat().st_size)
+    assert 0.9 * WAL_PAGES * 4096 < largest < 1.2 * WAL_PAGES * 4096
 
 
 async def test_limits_are_kept(buffer: Buffer) -> None:
