@@ -108,7 +108,9 @@ class Agent:
     def check(self, subject: str, feature: str, quantity: int | Decimal = 1) -> Decision:
         """May `subject` use `quantity` more of `feature`? From memory, in microseconds; a no is an answer.
 
-        Raises InvalidInput for a quantity that is not exact, or below 0.
+        Without a control plane there are no limits to decide by: the answer is what the setting `on_unknown` says, by
+        default no, with the reason no_control_plane. Raises InvalidInput for a quantity that is not an int or a Decimal
+        above 0, or has more than 18 digits before or 9 after the point.
         """
         return self._running.enforcer.check(subject, feature, quantity)
 

@@ -206,7 +206,9 @@ class Settings:
         _seconds(0, 60), "How long the first check of an unknown subject waits for its limits.", 0.25
     )
     on_unknown: Literal["deny", "allow"] = _setting(
-        _choice("deny", "allow"), "The answer for a subject whose limits cannot be learned.", "deny"
+        _choice("deny", "allow"),
+        "The answer to every check of a subject whose limits cannot be learned, so to all without a control plane.",
+        "deny",
     )
     drain_s: float = _setting(
         _seconds(0, 3600), "How long a stop goes on forwarding; the rest stays in the buffer.", 5.0
