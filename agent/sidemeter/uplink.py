@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import msgspec
@@ -41,6 +42,9 @@ class Link:
     """One place to talk HTTP to: a base URL, or a Unix socket. One pool of connections.
 
     Raises `Unreachable` for whatever keeps an answer from coming; every answer that comes is returned.
+
+    It is httpx's transport without httpx's client: that one logs every request at INFO, which would fill the log of the
+    service that the agent runs in. What else it brings, redirects and cookies, has no place here.
     """
 
     def __init__(
@@ -51,28 +55,45 @@ class Link:
         timeout_s: float = 10.0,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket is not None else None
         self._where = url if url is not None else str(socket)
-        self._client = httpx.AsyncClient(
-            base_url=url if url is not None else "http://localhost",
-            transport=transport,
-            timeout=timeout_s,
-            headers=headers,
+        self._base = (url or "http://localhost").rstrip("/")
+        self._headers = dict(headers or {})
+        self._timeout = httpx.Timeout(timeout_s).as_dict()
+        self._transport = (
+            httpx.AsyncHTTPTransport(uds=str(socket))
+            if socket is not None
+            else httpx.AsyncHTTPTransport(proxy=_proxy_for(httpx.URL(self._base)))
         )
 
     async def request(
         self, method: str, path: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Send one request and read its whole answer."""
+        request = httpx.Request(
+            method,
+            self._base + path,
+            content=body,
+            headers=self._headers | dict(headers or {}),
+            extensions={"timeout": self._timeout},
+        )
         try:
-            answer = await self._client.request(method, path, content=body, headers=headers)
+            answer = await self._transport.handle_async_request(request)
+            try:
+                content = await answer.aread()
+            finally:
+                await answer.aclose()
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise Unreachable(f"{self._where}: {type(exc).__name__} {exc}") from exc
-        return Answer(answer.status_code, dict(answer.headers), answer.content)
+        return Answer(answer.status_code, dict(answer.headers), content)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """The proxy that the environment names for `url`, as `HTTPS_PROXY` and its like do."""
+    return None if proxy_bypass(url.host) else getproxies().get(url.scheme)
 
 
 class Hello(msgspec.Struct, frozen=True):
