@@ -88,7 +88,7 @@ async def test_a_group_holds_no_more_than_its_bound_but_an_array_stays_whole(tmp
     async with bench(tmp_path, group_max_events=10) as b:
         for _ in range(25):
             b.recorder.record_nowait(event())
-        array = asyncio.create_task(b.recorder.record_many([event() for _ in range(30)]))
+        array = asyncio.create_task(b.recorder.record_many([event() for _ in range(30)]))  # noqa: RUF006 -- awaited below
         await asyncio.sleep(0)
         sizes = []
         while b.recorder.pending:
