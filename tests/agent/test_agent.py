@@ -11,7 +11,7 @@ from agent.control_plane_double import ControlPlaneDouble
 from agent.whole_agent import counted, ids, settings
 from fakes import eventually
 
-from sidemeter import Agent, AgentStopped, DirectoryInUse
+from sidemeter import Agent, AgentStopped, DirectoryInUse, StorageRefused
 
 
 @pytest.fixture
@@ -39,6 +39,23 @@ async def test_without_a_control_plane_events_are_kept_until_there_is_one(
     async with Agent(settings(tmp_path, double)) as agent:
         await counted(double, 10)
         assert (await agent.record("call", "acme", id="3")).duplicate
+
+
+async def test_what_is_on_disk_is_forwarded_while_it_is_full(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.held.clear()
+    async with Agent(settings(tmp_path, double)) as agent:
+        assert agent._parts
+        buffer = agent._parts.buffer
+        await agent.record("call", "acme")
+        double.held.set()
+        await eventually(lambda: agent.status().epoch)
+        await buffer._database._conn.execute("PRAGMA max_page_count = 1")  # of what is there already: not one page more
+        with pytest.raises(StorageRefused, match="disk is full"):
+            await agent.record("call", "acme", {"text": "x" * 9000})
+        await eventually(lambda: agent.status().backlog_events == 0)
+        await buffer._database._conn.execute("PRAGMA max_page_count = 100000")
+        await agent.record("call", "acme", {"text": "x" * 9000})
+        await counted(double, 2)
 
 
 async def test_draining_commits_and_forwards_what_is_pending(tmp_path: Path, double: ControlPlaneDouble) -> None:

@@ -62,6 +62,21 @@ async def test_limits_and_own_usage_survive_a_restart_without_the_control_plane(
             assert agent.check("stranger", "tokens").reason == "unknown_subject"
 
 
+async def test_own_usage_survives_a_restart_although_what_was_sent_is_not_kept(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", "10")
+    double.counted = False
+    async with Agent(settings(tmp_path, double, keep_sent_s=0.0, keep_sent_bytes=0)) as agent:
+        assert await agent.learn("acme")
+        for number in range(1, 4):
+            await agent.record("call", "acme", {"tokens": 2})
+            await eventually(lambda number=number: agent.status().sent_batches == number)
+    await double.stop()
+    async with Agent(settings(tmp_path, double, drain_s=0.0)) as agent:
+        assert agent.check("acme", "tokens").used == 6
+
+
 async def test_a_checked_subject_becomes_known_without_being_asked_for(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:

@@ -1,5 +1,6 @@
 """HTTP as the agent speaks it: errors translated once, by what they ask for."""
 
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,4 +93,28 @@ async def test_a_socket_that_is_not_there_is_unreachable(tmp_path: Path) -> None
     link = Link(socket=tmp_path / "none.sock")
     with pytest.raises(Unreachable, match=r"none\.sock"):
         await link.request("GET", "/healthz")
+    await link.close()
+
+
+async def test_a_request_says_nothing_in_the_log_of_its_host(
+    double: ControlPlaneDouble, uplink: Uplink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    await uplink.hello(HELLO)
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("excepted", [False, True])
+async def test_the_environments_proxy_is_used(
+    double: ControlPlaneDouble, monkeypatch: pytest.MonkeyPatch, excepted: bool
+) -> None:
+    monkeypatch.setenv("http_proxy", double.url)
+    monkeypatch.setenv("no_proxy", "control-plane.invalid" if excepted else "")
+    link = Link(url="http://control-plane.invalid")
+    hello = Uplink(link, api_key=KEY, compress=True).hello(HELLO)
+    if excepted:
+        with pytest.raises(Unreachable):
+            await hello
+    else:
+        assert (await hello).epoch == 1
     await link.close()
