@@ -1,6 +1,7 @@
 """The buffer: what holds every event until it is counted. The agent's only SQL; every method is one transaction."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -9,7 +10,7 @@ import msgspec
 
 from sidemeter.batches import Batch, Row
 from sidemeter.clock import Clock
-from sidemeter.database import Connect, Database
+from sidemeter.database import PAGE_BYTES, WAL_PAGES, Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.limits import Limit, Subjects
@@ -22,10 +23,17 @@ CallerId = tuple[int, str, str]
 StoredLimit = tuple[Limit, int, int]
 """A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
 
+RESERVE_BYTES: Final = WAL_PAGES * PAGE_BYTES + (8 << 20)
+"""Free space of the disk that recording leaves alone. Forwarding and deleting write too, and when the disk is full to the
+last byte they stop: what they need is at most the log once more, in the log or in the file, and some for the limits."""
+
 HELD_S: Final = 600.0
 HELD_BYTES: Final = 64 << 20
 """How far beyond the keep rule rows stay that a known total does not hold yet, since a restart counts them anew. A limit
 that was taken away never holds them, hence the bounds."""
+
+FreeBytes = Callable[[Path], int]
+"""What is free on the disk that a path is on, for whoever runs the agent."""
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -47,6 +55,11 @@ CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL) WITHOU
 _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
 
 
+def _free_bytes(path: Path) -> int:
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize
+
+
 class Identity(NamedTuple):
     """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`."""
 
@@ -63,7 +76,9 @@ class Buffer:
     happened at `oldest_us`.
     """
 
-    def __init__(self, directory: Path, clock: Clock, connect: Connect) -> None:
+    def __init__(self, directory: Path, clock: Clock, connect: Connect, free_bytes: FreeBytes) -> None:
+        self._directory = directory
+        self._free_bytes = free_bytes
         self._database = Database(directory / "buffer.sqlite3", clock, connect, self._opened)
         self._clock = clock
         self._started_s = clock.monotonic_s()
@@ -79,12 +94,18 @@ class Buffer:
         self.oldest_us: int | None = None
 
     @classmethod
-    async def open(cls, directory: Path, clock: Clock, connect: Connect = aiosqlite.connect) -> Self:
+    async def open(
+        cls,
+        directory: Path,
+        clock: Clock,
+        connect: Connect = aiosqlite.connect,
+        free_bytes: FreeBytes = _free_bytes,
+    ) -> Self:
         """Open the buffer of `directory`, made if it is missing.
 
         Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
         """
-        self = cls(directory, clock, connect)
+        self = cls(directory, clock, connect, free_bytes)
         await self._database.open()
         try:
             await self._database.transact(self._load)
@@ -112,11 +133,13 @@ class Buffer:
     async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
         """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
 
-        Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened
-        anew, and what is found in it is the answer.
+        Raises StorageRefused when the disk takes none of them, also while less than `RESERVE_BYTES` of it are free. A
+        commit that fails is neither: the file is opened anew, and what is found in it is the answer.
         """
 
         async def work(conn: aiosqlite.Connection) -> set[int]:
+            if self._free_bytes(self._directory) < RESERVE_BYTES:
+                await self._fit(conn, rows, caller_ids)
             known = await self._claim(conn, caller_ids) if caller_ids else set()
             fresh = [row for row in rows if row[0] not in known] if known else rows
             await conn.executemany("INSERT INTO events VALUES (?, ?)", fresh)
@@ -134,6 +157,13 @@ class Buffer:
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
 
         return await self._database.transact(work, then, found)
+
+    async def _fit(self, conn: aiosqlite.Connection, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> None:
+        """Refuse rows for which the file, which never shrinks, has no room of its own from rows that went."""
+        ((free_pages,),) = await conn.execute_fetchall("PRAGMA freelist_count")
+        size = sum(len(body) for _, body in rows) + sum(len(source) + len(name) for _, source, name in caller_ids)
+        if free_pages * PAGE_BYTES < 2 * size + 16 * PAGE_BYTES:
+            raise StorageRefused(f"the disk is full: less than {RESERVE_BYTES >> 20} MiB are free at {self._directory}")
 
     @staticmethod
     async def _claim(conn: aiosqlite.Connection, caller_ids: Sequence[CallerId]) -> set[int]:

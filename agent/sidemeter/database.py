@@ -13,7 +13,7 @@ import aiosqlite
 from sidemeter.clock import Clock
 from sidemeter.errors import DirectoryInUse, StorageRefused
 
-__all__ = ["WAL_PAGES", "Connect", "Database", "Work"]
+__all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Work"]
 
 T = TypeVar("T")
 
@@ -23,8 +23,11 @@ Work = Callable[[aiosqlite.Connection], Awaitable[T]]
 
 _LOOK_AGAIN_S: Final = 0.2
 
+PAGE_BYTES: Final = 4096
+"""SQLite's default, which every buffer is made with."""
+
 WAL_PAGES: Final = 4096
-"""Pages of 4 KiB in the write-ahead log before a commit also moves them into the file, and waits for that. SQLite's own
+"""Pages in the write-ahead log before a commit also moves them into the file, and waits for that. SQLite's own
 1,000 are reached 20 times a second by arrays of events, and each makes the callers wait 3 to 20 ms."""
 
 

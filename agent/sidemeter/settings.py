@@ -160,7 +160,9 @@ class Settings:
         _text(256), "Name of the service beside the agent: the default `source` of its events, so it has no default."
     )
     data_dir: Path = _setting(  # noqa: RUF009 -- it makes a field
-        _path, "Directory of the buffer; one agent at a time, one local disk.", Path("sidemeter-data")
+        _path,
+        "Directory of the buffer; one agent at a time, one local disk, the last 24 MiB of which recording leaves free.",
+        Path("sidemeter-data"),
     )
     control_plane: str | None = _setting(
         _optional(_url),

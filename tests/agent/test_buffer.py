@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidemeter.batches import Batch, Row, seal
-from sidemeter.buffer import HELD_BYTES, HELD_S, Buffer
-from sidemeter.database import WAL_PAGES
+from sidemeter.buffer import HELD_BYTES, HELD_S, RESERVE_BYTES, Buffer
+from sidemeter.database import PAGE_BYTES, WAL_PAGES
 from sidemeter.errors import DirectoryInUse, StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
@@ -109,6 +109,26 @@ async def test_a_full_disk_refuses_the_group_and_the_next_one_goes_in(buffer: Bu
     assert await stored(buffer) == []
     assert await buffer.append([row(1)], [(1, "chat", "a")]) == set()
     assert buffer.waiting_events == 1
+
+
+async def test_the_last_of_the_disk_is_left_to_forwarding(tmp_path: Path) -> None:
+    free = RESERVE_BYTES
+    buffer = await Buffer.open(tmp_path, ManualClock(), free_bytes=lambda _: free)
+    large = [(seq, encode(Event(f"e{seq}", "chat", "call", "acme", 5, "x" * 50_000))) for seq in range(1, 31)]
+    await buffer.append(large, [])
+    free -= 1
+    with pytest.raises(StorageRefused, match="the disk is full: less than 24 MiB"):
+        await buffer.append([row(31)], [])
+    await buffer.settle(await sealed(buffer, events=20))
+    await buffer.settle(await sealed(buffer))
+    await buffer.purge(keep_s=0, keep_bytes=0)
+    await buffer.append([row(31)], [])  # into the room of what went
+    with pytest.raises(StorageRefused):
+        await buffer.append([(seq + 100, body) for seq, body in large], [])
+    free += 1
+    await buffer.append([(seq + 100, body) for seq, body in large], [])
+    assert buffer.waiting_events == 31
+    await buffer.close()
 
 
 async def test_a_read_only_file_refuses_and_recovers_without_a_restart(buffer: Buffer) -> None:
@@ -287,7 +307,7 @@ async def test_the_write_ahead_log_stays_within_its_bound(buffer: Buffer, tmp_pa
     for number in range(30):
         await buffer.append([(10 * number + n, large) for n in range(10)], [])
         largest = max(largest, log.stat().st_size)
-    assert 0.9 * WAL_PAGES * 4096 < largest < 1.2 * WAL_PAGES * 4096
+    assert 0.9 * WAL_PAGES * PAGE_BYTES < largest < 1.2 * WAL_PAGES * PAGE_BYTES
 
 
 async def test_limits_are_kept(buffer: Buffer) -> None:
