@@ -1,6 +1,7 @@
 """What was used: a meter's quantity over any interval, exact at both ends, from rollups and the events at the edges."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.counting import count, readers
-from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.events import Event  # noqa: TC001 -- as its neighbours
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
@@ -62,8 +63,9 @@ async def quantities(
     conn: AsyncConnection, meters: Sequence[Meter], subjects: Sequence[str], from_us: int, to_us: int
 ) -> list[Quantity]:
     """The quantity of each of the meters, as `quantity` gives it, for the price of one."""
-    total: dict[int, Rollup] = {}
-    async for bucket, rollup in _parts(conn, meters, windows(Interval(from_us, to_us), None, "UTC"), subjects):
+    covered = await _covered(conn, windows(Interval(from_us, to_us), None, "UTC"), subjects)
+    total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
+    async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
     found = [(meter, total.get(meter.id, EMPTY)) for meter in meters]
     return [Quantity(value(meter.aggregation, rollup), rollup.events) for meter, rollup in found]
@@ -119,34 +121,59 @@ async def _parts(
     conn: AsyncConnection, meters: Sequence[Meter], cut: Sequence[Interval], subjects: Sequence[str] | None
 ) -> AsyncIterator[tuple[Bucket, Rollup]]:
     """What fills the intervals, each event in exactly one part. A part of an edge begins with its edge."""
-    covered = cover(cut)
+    covered = await _covered(conn, cut, subjects)
     for bucket, rollup in await rollups.read(conn, meters, covered.spans, subjects):
         yield bucket, rollup
-    edges = list(covered.edges)
-    for edge in covered.edges if len(edges) <= LONE_EDGES else ():
-        hour_us = edge.from_us - edge.from_us % HOUR_US
-        if not await _more_in_hour(conn, hour_us, edge, subjects):
-            edges.remove(edge)
-            for bucket, rollup in await rollups.read(conn, meters, [Span(3600, hour_us, hour_us + HOUR_US)], subjects):
-                yield bucket._replace(bucket_us=edge.from_us), rollup
-    async for edge, found in _at_edges(conn, meters, edges, subjects):
-        for bucket, rollup in count(readers(meters), found).hours.items():
+    for edge, span in covered.lone.items():
+        for bucket, rollup in await rollups.read(conn, meters, [span], subjects):
             yield bucket._replace(bucket_us=edge.from_us), rollup
+    async for part in _at_edges(conn, meters, covered.edges, subjects):
+        yield part
+
+
+@dataclass(frozen=True, slots=True)
+class _Covered:
+    """What fills intervals: whole buckets, those of edges that are alone in their hour, events at the other edges."""
+
+    spans: tuple[Span, ...]
+    lone: Mapping[Interval, Span]
+    edges: Sequence[Interval]
+
+
+async def _covered(conn: AsyncConnection, cut: Sequence[Interval], subjects: Sequence[str] | None) -> _Covered:
+    """The rollups of an edge's hour are the edge where nothing is beside it: mostly so at a beginning, and now."""
+    covered = cover(cut)
+    if not covered.edges or len(covered.edges) > LONE_EDGES:
+        return _Covered(covered.spans, {}, covered.edges)
+    hours = {
+        edge: Span(3600, hour_us := edge.from_us - edge.from_us % HOUR_US, hour_us + HOUR_US) for edge in covered.edges
+    }
+    beside = [
+        (edge, each)
+        for edge, hour in hours.items()
+        for each in (Interval(hour.from_us, edge.from_us), Interval(edge.to_us, hour.to_us))
+        if each.from_us < each.to_us
+    ]
+    found = await events.any_within(conn, [each for _, each in beside], subjects)
+    shared = {edge for (edge, _), any_ in zip(beside, found, strict=True) if any_}
+    lone = {edge: hour for edge, hour in hours.items() if edge not in shared}
+    return _Covered(covered.spans, lone, [edge for edge in covered.edges if edge in shared])
 
 
 async def _at_edges(
     conn: AsyncConnection, meters: Sequence[Meter], edges: Sequence[Interval], subjects: Sequence[str] | None
-) -> AsyncIterator[tuple[Interval, list[Event]]]:
-    """The events within the edges, by edge; edges that meet are read as one."""
+) -> AsyncIterator[tuple[Bucket, Rollup]]:
+    """What the events within the edges add up to; edges that meet are read as one."""
     types = [meter.event_type for meter in meters]
     starts = [edge.from_us for edge in edges]
     for run in _joined(edges):
         async for some in events.within(conn, run, types, subjects):
-            by_edge: dict[Interval, list[Event]] = {}
+            by_edge: defaultdict[int, list[Event]] = defaultdict(list)
             for event in some:
-                by_edge.setdefault(edges[bisect_right(starts, event.time_us) - 1], []).append(event)
-            for edge, found in by_edge.items():
-                yield edge, found
+                by_edge[starts[bisect_right(starts, event.time_us) - 1]].append(event)
+            for start, found in by_edge.items():
+                for bucket, rollup in count(readers(meters), found).hours.items():
+                    yield bucket._replace(bucket_us=start), rollup
 
 
 def _joined(edges: Iterable[Interval]) -> list[Interval]:
@@ -157,14 +184,6 @@ def _joined(edges: Iterable[Interval]) -> list[Interval]:
         else:
             joined.append(edge)
     return joined
-
-
-async def _more_in_hour(conn: AsyncConnection, hour_us: int, edge: Interval, subjects: Sequence[str] | None) -> bool:
-    """Whether the edge's hour has events beside it. If not, its rollup is the edge: mostly so at a beginning, and now."""
-    for beside in (Interval(hour_us, edge.from_us), Interval(edge.to_us, hour_us + HOUR_US)):
-        if beside.from_us < beside.to_us and await events.any_within(conn, beside, subjects):
-            return True
-    return False
 
 
 async def _owners(conn: AsyncConnection, subjects: Iterable[str]) -> dict[str, str]:

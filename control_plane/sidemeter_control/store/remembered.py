@@ -21,14 +21,15 @@ class Remembered(Generic[K, V]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._state: State | None = None
-        self._known: dict[K, V] = {}
+        self._kept: tuple[State | None, dict[K, V]] = (None, {})
 
     def at(self, now: State) -> dict[K, V]:
         """What is known of that state, to be filled by whoever misses something.
 
         Only from a transaction that has not written yet: the state stands for what is committed.
         """
-        if self._state != now or len(self._known) >= self._most:
-            self._state, self._known = now, {}
-        return self._known
+        state, known = self._kept  # one step, because readers are in several threads
+        if state != now or len(known) >= self._most:
+            known = {}
+            self._kept = now, known
+        return known

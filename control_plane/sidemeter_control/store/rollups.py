@@ -1,26 +1,40 @@
 """Rollups: read by ranges of buckets for answers, and bucket by bucket to be added to."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from functools import lru_cache
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from sqlalchemy import Select, Table, and_, bindparam, or_, select
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.metering.meters import Aggregation, Meter, from_nano, nano_of
-from sidemeter_control.metering.rollups import Bucket, Last, Rollup
+from sidemeter_control.metering.meters import NANO, Aggregation, Meter, from_nano, nano_of
+from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merge
 from sidemeter_control.metering.windows import Span
-from sidemeter_control.store.tables import rollup_values, rollups
 
-__all__ = ["get", "put", "read"]
+__all__ = ["get", "put", "read", "totals"]
 
-T = TypeVar("T")
-
-# Each span is a branch of one statement; a month has three at most, a year of local months 36.
-SPANS_AT_ONCE = 40
+# Walks of the key, one for each subject, meter and span; the planner by itself reads all there ever was of a meter.
+_OF_ALL = """
+FROM json_each(?) AS m CROSS JOIN json_each(?) AS span CROSS JOIN rollups AS r
+  ON r.meter_id = m.value AND r.grain_s = json_extract(span.value, '$[0]')
+ AND r.bucket_us >= json_extract(span.value, '$[1]') AND r.bucket_us < json_extract(span.value, '$[2]')
+"""
+_OF_SOME = _OF_ALL.replace("FROM", "FROM json_each(?) AS s CROSS JOIN") + " AND r.subject = s.value"
+_READ = """
+SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
+       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id
+{}"""
+_READ_VALUES = """
+SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions, v.value
+{} JOIN rollup_values AS v USING (subject, meter_id, grain_s, bucket_us, dimensions)
+"""
+# SQLite has no exact sum of decimals, but it joins their texts faster than rows reach Python one by one.
+_JOIN = """
+SELECT r.meter_id, sum(r.events), group_concat(r.sum), group_concat(r.min), group_concat(r.max)
+{} GROUP BY r.meter_id
+"""
+_JOINED = {Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG, Aggregation.MIN, Aggregation.MAX}
 
 # SQLite answers a list of row values by a scan; from a JSON array it takes one probe of the key for each bucket.
 _GET = """
@@ -49,45 +63,66 @@ async def read(
     conn: AsyncConnection, meters: Sequence[Meter], spans: Sequence[Span], subjects: Sequence[str] | None
 ) -> list[tuple[Bucket, Rollup]]:
     """Every rollup of those meters in those spans, of those subjects (None: of all)."""
-    found: list[tuple[Bucket, Rollup]] = []
-    distinct = [meter.id for meter in meters if meter.aggregation is Aggregation.UNIQUE_COUNT]
-    for some in _chunks(spans, SPANS_AT_ONCE):
-        asked: dict[str, Any] = {"meters": [meter.id for meter in meters], "subjects": subjects}
-        for index, span in enumerate(some):
-            asked |= {f"grain{index}": span.grain_s, f"from{index}": span.from_us, f"to{index}": span.to_us}
-        values: dict[Bucket, set[str]] = {}
-        if distinct:
-            rows = await conn.execute(
-                _in_spans(rollup_values, len(some), subjects is None), asked | {"meters": distinct}
-            )
-            for row in rows:
-                values.setdefault(_bucket(row), set()).add(row.value)
-        for row in await conn.execute(_in_spans(rollups, len(some), subjects is None), asked):
-            bucket = _bucket(row)
-            found.append((bucket, _rollup(row, frozenset(values.get(bucket, ())))))
-    return found
+    values: dict[Bucket, set[str]] = {}
+    distinct = [meter for meter in meters if meter.aggregation is Aggregation.UNIQUE_COUNT]
+    for row in await _within(conn, _READ_VALUES, distinct, spans, subjects) if distinct else ():
+        values.setdefault(_bucket(row), set()).add(row.value)
+    return [
+        (bucket := _bucket(row), _rollup(row, frozenset(values.get(bucket, ()))))
+        for row in await _within(conn, _READ, meters, spans, subjects)
+    ]
 
 
-@lru_cache(maxsize=4 * SPANS_AT_ONCE)
-def _in_spans(table: Table, spans: int, everyone: bool) -> Select[Any]:
-    key = table.c
-    within = or_(
-        *(
-            and_(
-                key.grain_s == bindparam(f"grain{index}"),
-                key.bucket_us >= bindparam(f"from{index}"),
-                key.bucket_us < bindparam(f"to{index}"),
-            )
-            for index in range(spans)
-        )
+async def totals(
+    conn: AsyncConnection, meters: Sequence[Meter], spans: Sequence[Span], subjects: Sequence[str] | None
+) -> dict[int, Rollup]:
+    """What all of `read` adds up to, by meter; one without any rollup is absent."""
+    total: dict[int, Rollup] = {}
+    joined = [meter for meter in meters if meter.aggregation in _JOINED]
+    for row in await _within(conn, _JOIN, joined, spans, subjects) if joined else ():
+        total[row.meter_id] = _total(*tuple(row)[1:])
+    others = [meter for meter in meters if meter.aggregation not in _JOINED]
+    for bucket, rollup in await read(conn, others, spans, subjects) if others else ():
+        total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
+    return total
+
+
+async def _within(
+    conn: AsyncConnection,
+    wanted: str,
+    meters: Iterable[Meter],
+    spans: Sequence[Span],
+    subjects: Sequence[str] | None,
+) -> Sequence[Row[Any]]:
+    asked = (_json({meter.id for meter in meters}), _json(spans))
+    if subjects is None:
+        return (await conn.exec_driver_sql(wanted.format(_OF_ALL), asked)).all()
+    return (await conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(set(subjects)), *asked))).all()
+
+
+def _json(values: Collection[Any]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
+def _total(events: int, sums: str | None, mins: str | None, maxs: str | None) -> Rollup:
+    return Rollup(
+        events,
+        None if sums is None else sum(_nanos(sums)),
+        None if mins is None else min(_nanos(mins)),
+        None if maxs is None else max(_nanos(maxs)),
     )
-    wanted = select(table).where(key.meter_id.in_(bindparam("meters", expanding=True)), within)
-    return wanted if everyone else wanted.where(key.subject.in_(bindparam("subjects", expanding=True)))
+
+
+def _nanos(joined: str) -> Iterable[int]:
+    amounts = joined.split(",")
+    if "." in joined:
+        return (nano_of(Decimal(each)) for each in amounts)
+    return (int(each) * NANO for each in amounts)
 
 
 async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, Rollup]:
     """What those buckets hold so far, without the distinct values of UNIQUE_COUNT."""
-    rows = await conn.exec_driver_sql(_GET, (msgspec.json.encode(list(buckets)).decode(),))
+    rows = await conn.exec_driver_sql(_GET, (_json(list(buckets)),))
     return {_bucket(row): _rollup(row, frozenset()) for row in rows}
 
 
@@ -126,9 +161,3 @@ def _rollup(row: Sequence[Any], values: frozenset[str]) -> Rollup:
 
 def _nano(amount: Decimal | str | None) -> int | None:
     return None if amount is None else nano_of(Decimal(amount))
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
