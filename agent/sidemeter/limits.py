@@ -42,7 +42,9 @@ _EXACT: Final = Context(prec=1000, traps=[InvalidOperation])  # money and quanti
 _DIGITS_BEFORE: Final = 18
 _TOO_LARGE: Final = 10**_DIGITS_BEFORE
 _SMALLEST: Final = Decimal("1e-9")
-_NUMERIC: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_NUMERIC: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_LONGEST_TEXT: Final = 256
+"""Characters of a numeric string, and digits that a number is written out with: 1e999999999 would take all memory."""
 _parse: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 Kind = Literal["BOOLEAN", "STATIC", "METERED"]
@@ -424,7 +426,7 @@ def _value(meter: Meter, data: object) -> Decimal:
     if meter.aggregation != "SUM" or meter.value_property is None:
         return _ZERO
     found = _find(data, meter.value_property)
-    if isinstance(found, str) and _NUMERIC.fullmatch(found):
+    if isinstance(found, str) and len(found) <= _LONGEST_TEXT and _NUMERIC.fullmatch(found):
         found = Decimal(found)
     if isinstance(found, bool) or not isinstance(found, int | Decimal):
         return _ZERO
@@ -458,8 +460,11 @@ def _text(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Decimal):
+        if abs(value.adjusted()) > _LONGEST_TEXT:
+            return str(value)
         text = f"{value:f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return "0" if text == "-0" else text
     return str(value) if isinstance(value, int) else None
 
 
