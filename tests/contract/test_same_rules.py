@@ -1,16 +1,20 @@
 """The programs share no code and must agree: what the agent adds to a limit is what the control plane will count."""
 
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sidemeter.events import Event
+from sidemeter.batches import encode_events
+from sidemeter.errors import InvalidInput
+from sidemeter.events import Event, encode
 from sidemeter.limits import Filter, Limit, Limits
 from sidemeter.limits import Meter as AgentMeter
-from sidemeter_control.metering.events import parse_data
+from sidemeter_control.metering.events import parse_data, read_array
 from sidemeter_control.metering.meters import Aggregation, Meter, PropertyFilter, Reader, Uncountable, from_nano
 
 NUMBERS = [
@@ -100,3 +104,27 @@ def test_a_path_leads_both_to_the_same_value(path: str, data: str) -> None:
     except Uncountable:
         read = None
     assert known.check("acme", "f").used == (from_nano(read[1]) if read and isinstance(read[1], int) else 0)
+
+
+NAMES = st.one_of(
+    st.text(max_size=300), st.text(min_size=1, max_size=20), st.sampled_from(["a\0b", "\ud800", "é" * 256])
+)
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.decimals(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(st.tuples(NAMES, NAMES, NAMES, NAMES), st.dictionaries(st.text(max_size=5), DATA, max_size=3), st.datetimes())
+def test_what_the_agent_accepts_the_control_plane_reads(
+    names: tuple[str, str, str, str], data: dict[str, object], time: datetime
+) -> None:
+    id_, source, type_, subject = names
+    try:
+        event = Event.of(type_, subject, data, id=id_, time=time.replace(tzinfo=UTC), source=source)
+    except InvalidInput:
+        return
+    arrived = read_array(encode_events([encode(event)]))
+    assert arrived.unreadable == []
+    assert encode(event) == msgspec.msgpack.encode(arrived.events[0])
