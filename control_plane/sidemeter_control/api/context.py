@@ -1,9 +1,9 @@
 """What one GraphQL request shares: its key, its instant, one view of the database, and lookups that ask once for many."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Self, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.types import Info as _Info
@@ -14,6 +14,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key
+from sidemeter_control.store.snapshot import Snapshot
 
 __all__ = ["Context", "Info"]
 
@@ -33,10 +34,10 @@ class Context:
         self.ingest = ingest
         self.key = key
         self.now_us = clock.now_us()
-        self.loaders = Loaders(self.reading, self.now_us)
+        self.loaders = Loaders(self.ask, self.now_us)
         self._turn = asyncio.Lock()
         self._open = AsyncExitStack()
-        self._conn: AsyncConnection | None = None
+        self._snapshot: Snapshot | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -44,13 +45,12 @@ class Context:
     async def __aexit__(self, *exc: object) -> None:
         await self._forget()
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """The request's snapshot, for one reader at a time."""
+    async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        """What the question answers of the request's snapshot."""
         async with self._turn:
-            if self._conn is None:
-                self._conn = await self._open.enter_async_context(self.database.read())
-            yield self._conn
+            if self._snapshot is None:
+                self._snapshot = await self._open.enter_async_context(self.database.snapshot())
+            return await self._snapshot.ask(question)
 
     async def changed(self, verb: Awaitable[T]) -> T:
         """What the verb returns; whatever is read afterwards is read anew, at a new instant."""
@@ -62,8 +62,8 @@ class Context:
     async def _forget(self) -> None:
         async with self._turn:
             self.now_us = self.clock.now_us()
-            self.loaders = Loaders(self.reading, self.now_us)
-            self._conn = None
+            self.loaders = Loaders(self.ask, self.now_us)
+            self._snapshot = None
             await self._open.aclose()
 
 

@@ -121,8 +121,7 @@ class Cost:
     @strawberry.field
     async def pending_agents(self, info: Info) -> int:
         """Agents heard of in the last ten minutes that said they hold events which have not arrived yet."""
-        async with info.context.reading() as conn:
-            return sum(each.is_pending(info.context.now_us) for each in await agents.list_all(conn))
+        return sum(each.is_pending(info.context.now_us) for each in await info.context.ask(agents.list_all))
 
 
 @strawberry.type
@@ -198,21 +197,22 @@ class Customer:
     @strawberry.field
     async def cost(self, info: Info, from_: MaybeFrom = None, to: Instant | None = None) -> Cost:
         """What is owed for [from, to). Default: the current billing period."""
-        async with info.context.reading() as conn:
-            return Cost.of(await cost.cost(conn, self.noun, info.context.now_us, from_, to))
+        now_us = info.context.now_us
+        return Cost.of(await info.context.ask(lambda conn: cost.cost(conn, self.noun, now_us, from_, to)))
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
         """What may be used of a feature; null when no active subscription grants it."""
-        async with info.context.reading() as conn:
-            answer = await quotas.quota(conn, self.noun, feature, info.context.now_us)
+        now_us = info.context.now_us
+        answer = await info.context.ask(lambda conn: quotas.quota(conn, self.noun, feature, now_us))
         return None if answer is None else Quota.of(answer)
 
     @strawberry.field
     async def quotas(self, info: Info) -> list[Quota]:
         """The same of every feature that the active subscriptions grant."""
-        async with info.context.reading() as conn:
-            return [Quota.of(each) for each in await quotas.quotas(conn, self.noun, info.context.now_us)]
+        now_us = info.context.now_us
+        found = await info.context.ask(lambda conn: quotas.quotas(conn, self.noun, now_us))
+        return [Quota.of(each) for each in found]
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

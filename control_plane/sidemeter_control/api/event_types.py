@@ -76,10 +76,11 @@ async def explained(info: Info, behind: EventsBehind | None, first: int | None, 
     size, start = page_size(first), event_position(after)
     if behind is None:
         return connection([], size, Event.of, event_place)
-    async with info.context.reading() as conn:
-        found, next_ = await counted_events(
+    found, next_ = await info.context.ask(
+        lambda conn: counted_events(
             conn, behind.meter, behind.subjects, behind.from_us, behind.to_us, limit=size, after=start
         )
+    )
     page = connection(found, size, Event.of, event_place)
     if next_ is not None:
         page.page_info = PageInfo(has_next_page=True, end_cursor=cursor_of(f"{next_.time_us}:{next_.seq}"))

@@ -1,8 +1,7 @@
 """Lookups that ask the database once for all that one request needs of a kind."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
@@ -20,20 +19,20 @@ __all__ = ["Loaders"]
 K = TypeVar("K")
 V = TypeVar("V")
 
-Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+Ask = Callable[[Callable[[AsyncConnection], Coroutine[Any, Any, Any]]], Awaitable[Any]]
 
 
 class Loaders:
     """One request's lookups by key; None for what does not exist. `at_us` is the request's now."""
 
-    def __init__(self, reading: Reading, at_us: int) -> None:
-        self.meter: DataLoader[str, Meter | None] = _by_key(reading, meters.get)
-        self.feature: DataLoader[str, Feature | None] = _by_key(reading, features.get)
-        self.customer: DataLoader[str, Customer | None] = _by_key(reading, registered)
-        self.owner: DataLoader[str, str | None] = _by_key(reading, customers.owners)
-        self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(reading, _subscribed)
+    def __init__(self, ask: Ask, at_us: int) -> None:
+        self.meter: DataLoader[str, Meter | None] = _by_key(ask, meters.get)
+        self.feature: DataLoader[str, Feature | None] = _by_key(ask, features.get)
+        self.customer: DataLoader[str, Customer | None] = _by_key(ask, registered)
+        self.owner: DataLoader[str, str | None] = _by_key(ask, customers.owners)
+        self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(ask, _subscribed)
         self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
-            reading, lambda conn, versions: plans.subscribers(conn, versions, at_us)
+            ask, lambda conn, versions: plans.subscribers(conn, versions, at_us)
         )
 
 
@@ -43,11 +42,10 @@ async def _subscribed(conn: AsyncConnection, of: list[Customer]) -> Mapping[Cust
 
 
 def _by_key(
-    reading: Reading, ask: Callable[[AsyncConnection, list[K]], Awaitable[Mapping[K, V]]]
+    ask: Ask, question: Callable[[AsyncConnection, list[K]], Coroutine[Any, Any, Mapping[K, V]]]
 ) -> DataLoader[K, V | None]:
     async def load(keys: list[K]) -> list[V | None]:
-        async with reading() as conn:
-            found = await ask(conn, keys)
+        found: Mapping[K, V] = await ask(lambda conn: question(conn, keys))
         return [found.get(key) for key in keys]
 
     return DataLoader(load_fn=load)

@@ -199,8 +199,8 @@ async def usage_rows(
     if meter is None:
         raise NotFound("meter", meter_key)
     from_us, to_us = interval
-    async with info.context.reading() as conn:
-        rows = await usage.rows(
+    rows = await info.context.ask(
+        lambda conn: usage.rows(
             conn,
             meter,
             subjects=None if customer is None else dict.fromkeys(customer.subjects, customer.key),
@@ -211,4 +211,5 @@ async def usage_rows(
             group_by=group_by,
             filters={each.key: frozenset(each.is_in) for each in filters},
         )
+    )
     return [UsageRow.of(row) for row in rows]

@@ -29,8 +29,8 @@ class Query:
     @strawberry.field
     async def meters(self, info: Info) -> list[Meter]:
         """Every meter, archived ones too, by key."""
-        async with info.context.reading() as conn:
-            return [Meter.of(meter) for meter in await meters.list_all(conn, archived=True)]
+        found = await info.context.ask(lambda conn: meters.list_all(conn, archived=True))
+        return [Meter.of(meter) for meter in found]
 
     @strawberry.field
     async def meter(self, info: Info, key: strawberry.ID) -> Meter | None:
@@ -40,22 +40,21 @@ class Query:
     @strawberry.field
     async def features(self, info: Info) -> list[Feature]:
         """Every feature, by key."""
-        async with info.context.reading() as conn:
-            return [Feature.of(feature) for feature in await features.list_all(conn)]
+        return [Feature.of(feature) for feature in await info.context.ask(features.list_all)]
 
     @strawberry.field
     async def plans(self, info: Info) -> list[Plan]:
         """The newest version of every plan, by key."""
-        async with info.context.reading() as conn:
-            return [Plan.of(plan) for plan in await plans.list_newest(conn)]
+        return [Plan.of(plan) for plan in await info.context.ask(plans.list_newest)]
 
     @strawberry.field
     async def plan(self, info: Info, key: strawberry.ID, version: int | None = None) -> Plan | None:
         """One version of a plan, by default the newest; null when there is none."""
-        async with info.context.reading() as conn:
-            if version is None:
-                version = (await plans.newest_versions(conn, [key])).get(key, 0)
-            found = (await plans.get(conn, [(key, version)])).get((key, version))
+        if version is None:
+            newest = await info.context.ask(lambda conn: plans.newest_versions(conn, [key]))
+            version = newest.get(key, 0)
+        wanted = key, version
+        found = (await info.context.ask(lambda conn: plans.get(conn, [wanted]))).get(wanted)
         return None if found is None else Plan.of(found)
 
     @strawberry.field
@@ -64,8 +63,8 @@ class Query:
     ) -> Connection[Customer]:
         """Customers by key; `search` is a part of the key or the name, in any case."""
         size = page_size(first)
-        async with info.context.reading() as conn:
-            found = await customers.page(conn, size + 1, after=position(after), search=search)
+        start = position(after)
+        found = await info.context.ask(lambda conn: customers.page(conn, size + 1, after=start, search=search))
         return connection(found, size, Customer.of, lambda customer: customer.key)
 
     @strawberry.field
@@ -116,10 +115,9 @@ class Query:
         """Events as they are stored, newest first."""
         size, start = page_size(first), event_position(after)
         subjects = None if customer is None else (await customer_of(info, customer)).subjects
-        async with info.context.reading() as conn:
-            found = await events.page(
-                conn, size + 1, after=start, subjects=subjects, type=type, from_us=from_, to_us=to
-            )
+        found = await info.context.ask(
+            lambda conn: events.page(conn, size + 1, after=start, subjects=subjects, type=type, from_us=from_, to_us=to)
+        )
         return connection(found, size, Event.of, event_place)
 
     @strawberry.field
@@ -128,15 +126,14 @@ class Query:
     ) -> Connection[DeadLetter]:
         """What could not be counted, newest first."""
         size, start = page_size(first), numbers(after, 1)
-        async with info.context.reading() as conn:
-            found = await dead_letters.page(conn, size + 1, before=start[0] if start else None)
+        before = start[0] if start else None
+        found = await info.context.ask(lambda conn: dead_letters.page(conn, size + 1, before=before))
         return connection(found, size, DeadLetter.of, lambda letter: letter.id)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:
         """Every agent there ever was, the one heard of last first."""
-        async with info.context.reading() as conn:
-            return [AgentStatus.of(agent, info.context.now_us) for agent in await agents.list_all(conn)]
+        return [AgentStatus.of(agent, info.context.now_us) for agent in await info.context.ask(agents.list_all)]
 
     @strawberry.field
     async def price_preview(self, currency: str, charge: ChargeInput, usage: UsageInput) -> Price:

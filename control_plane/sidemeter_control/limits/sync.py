@@ -13,6 +13,7 @@ from sidemeter_control.metering.batches import Cursor
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.plans import EntitlementKind
+from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, customers, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
@@ -111,31 +112,37 @@ async def sync(database: Database, question: SyncQuestion, now_us: int, next_syn
     """
     if len(question.subjects) > MAX_SUBJECTS:
         raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
-    async with database.read() as conn:
-        known = await state.get(conn)
-        cursor = await agents.cursor(conn, question.agent_id, question.epoch)
-        agent = await agents.get(conn, question.agent_id)
-        answer = SyncAnswer(
-            status=_status(cursor, agent),
-            nonce=question.nonce,
-            generation=known.generation,
-            state_version=known.config_version,
-            as_of_us=now_us,
-            counted_batch_no=cursor.next_batch_no - 1 if cursor else 0,
-            next_sync_ms=next_sync_ms,
-        )
-        if answer.status is not SyncStatus.OK:
-            return answer
-        owners = await customers.owners(conn, question.subjects)
-        limits = await _limits(conn, set(owners.values()), known.config_version, now_us)
-    async with database.write() as conn:
-        await agents.report(
-            conn,
-            question.agent_id,
-            backlog=question.backlog,
-            oldest_pending_us=question.oldest_pending_us,
-            now_us=now_us,
-        )
+    async with database.snapshot() as snapshot:
+        answer = await snapshot.ask(lambda conn: _answer(conn, question, now_us, next_sync_ms))
+    if answer.status is SyncStatus.OK:
+        async with database.write() as conn:
+            await agents.report(
+                conn,
+                question.agent_id,
+                backlog=question.backlog,
+                oldest_pending_us=question.oldest_pending_us,
+                now_us=now_us,
+            )
+    return answer
+
+
+async def _answer(conn: AsyncConnection, question: SyncQuestion, now_us: int, next_sync_ms: int) -> SyncAnswer:
+    known = await state.get(conn)
+    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
+    agent = await agents.get(conn, question.agent_id)
+    answer = SyncAnswer(
+        status=_status(cursor, agent),
+        nonce=question.nonce,
+        generation=known.generation,
+        state_version=known.config_version,
+        as_of_us=now_us,
+        counted_batch_no=cursor.next_batch_no - 1 if cursor else 0,
+        next_sync_ms=next_sync_ms,
+    )
+    if answer.status is not SyncStatus.OK:
+        return answer
+    owners = await customers.owners(conn, question.subjects)
+    limits = await _limits(conn, set(owners.values()), known.config_version, now_us)
     ids = {key: [limit.id for limit in own] for key, own in limits.items()}
     return msgspec.structs.replace(
         answer,
@@ -153,7 +160,7 @@ def _status(cursor: Cursor | None, agent: Agent | None) -> SyncStatus:
 async def _limits(
     conn: AsyncConnection, keys: Collection[str], policy_version: int, now_us: int
 ) -> Mapping[str, Sequence[LimitState]]:
-    found = await customers.get(conn, sorted(keys))
+    found = await registered(conn, sorted(keys))
     answers = await quotas_of(conn, found.values(), now_us)
     taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
     return {

@@ -8,18 +8,20 @@ import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
+from sidemeter_control.store.snapshot import Snapshot
 
 __all__ = ["MAX_WAIT_S", "READERS", "Database", "sqlite_path"]
 
@@ -39,6 +41,7 @@ _WRITER = (
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA journal_size_limit = 67108864",
 )
+_CONNECT: dict[str, Any] = {"isolation_level": None, "timeout": MAX_WAIT_S, "cached_statements": 512}
 _READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
 
 
@@ -49,9 +52,12 @@ class Database:
     nothing is then known of the transaction's effect, and it may be repeated.
     """
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: int) -> None:
-        self._writer = writer
-        self._reader = reader
+    def __init__(self, path: Path, lock: int) -> None:
+        self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, connections=1)
+        self._reader = _engine(path, "BEGIN", _READER, connections=READERS)
+        self._snapshots = _sync_engine(path)
+        self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
+        self._turns = asyncio.Semaphore(READERS)
         self._lock = lock
 
     @classmethod
@@ -61,9 +67,7 @@ class Database:
         SettingsError when the URL is not one, StoreUnavailable when another process has the database open.
         """
         path = sqlite_path(url)
-        lock = _lock(path)
-        writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, connections=1)
-        database = cls(writer, _engine(path, "BEGIN", _READER, connections=READERS), lock)
+        database = cls(path, _lock(path))
         try:
             async with database.write():
                 return database  # the writer comes first: it alone recovers the log that a crash left
@@ -96,8 +100,26 @@ class Database:
                 await conn.begin()
                 yield conn
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """As `read`, for many statements: each question to the snapshot is answered as a whole."""
+        with _translated():
+            try:
+                async with asyncio.timeout(MAX_WAIT_S):
+                    await self._turns.acquire()
+            except TimeoutError as exc:
+                raise StoreUnavailable(f"no turn within {MAX_WAIT_S} s") from exc
+            try:
+                with self._snapshots.connect() as connection, connection.begin() as transaction:
+                    yield Snapshot(connection, self._threads)
+                    transaction.rollback()
+            finally:
+                self._turns.release()
+
     async def close(self) -> None:
         """Close every connection, readers first: the last one out checkpoints, and that is the writer's part."""
+        self._threads.shutdown()
+        self._snapshots.dispose()
         await self._reader.dispose()
         await self._writer.dispose()
         os.close(self._lock)
@@ -134,23 +156,38 @@ def _lock(path: Path) -> int:
 def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, connections: int) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
-        connect_args={"isolation_level": None, "timeout": MAX_WAIT_S, "cached_statements": 512},
+        connect_args=_CONNECT,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=MAX_WAIT_S,
         pool_reset_on_return=None,  # every transaction here ends before its connection returns
     )
+    _prepare(engine.sync_engine, begin, pragmas)
+    return engine
 
-    @event.listens_for(engine.sync_engine, "connect")
+
+def _sync_engine(path: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        connect_args=_CONNECT | {"check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=READERS,
+        max_overflow=0,
+        pool_reset_on_return=None,
+    )
+    _prepare(engine, "BEGIN", _READER)
+    return engine
+
+
+def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
+    @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: object) -> None:
         for pragma in pragmas:
             connection.execute(pragma).close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine
 
 
 def _upgrade(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Transaction, select, update
+from sqlalchemy import Transaction, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import state
@@ -27,7 +27,7 @@ async def get(conn: AsyncConnection) -> State:
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
     seen = None if transaction is None else _seen.get(transaction)
     if seen is None:
-        row = (await conn.execute(select(state.c.generation, state.c.config_version))).one()
+        row = (await conn.exec_driver_sql("SELECT generation, config_version FROM state")).one()
         seen = State(row.generation, row.config_version)
         if transaction is not None:
             _seen[transaction] = seen

@@ -1,0 +1,145 @@
+"""One snapshot of the database, asked by whole coroutines: at once where that is quick, else in a thread."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, CursorResult, Executable, Row
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+__all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Snapshot"]
+
+T = TypeVar("T")
+
+# What a question may take of the event loop: some 2 ms. A live cost takes 5 statements and 7,000 steps of SQLite's.
+QUICK_STATEMENTS = 20
+QUICK_STEPS = 30_000
+_STEPS_AT_ONCE = 1_000
+
+
+class _NotQuick(Exception):
+    """The question is to begin anew, in a thread."""
+
+
+class Snapshot:
+    """What one reader sees. The coroutine that is asked may await nothing but the store, which never waits here.
+
+    A thread takes its turn with the loop for each statement, which costs more than the statement does: so a question
+    is asked in the loop first, and once more in a thread when it turns out to be long. It must change nothing.
+    """
+
+    def __init__(self, connection: Connection, threads: Executor) -> None:
+        self._connection = connection
+        self._threads = threads
+        self._sqlite: Any = connection.connection.driver_connection
+        self._turn = asyncio.Lock()
+
+    async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        """What the question answers, given the connection. One at a time; cancelled, it ends before this returns."""
+        async with self._turn:
+            try:
+                return self._quickly(question)
+            except _NotQuick:
+                return await self._in_thread(question)
+
+    def _quickly(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        quick = _Quick(self._connection)
+        self._sqlite.set_progress_handler(quick.steps_taken, _STEPS_AT_ONCE)
+        try:
+            return _driven(question, quick)
+        except OperationalError as exc:
+            if quick.steps_left <= 0:
+                raise _NotQuick from exc
+            raise
+        finally:
+            self._sqlite.set_progress_handler(None, 0)
+
+    async def _in_thread(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        loop = asyncio.get_running_loop()
+        answer = loop.run_in_executor(self._threads, _driven, question, _Direct(self._connection))
+        try:
+            await asyncio.wait([answer])
+        except asyncio.CancelledError:
+            await self._stop(answer)
+            raise
+        return answer.result()
+
+    async def _stop(self, answer: asyncio.Future[Any]) -> None:
+        """The connection is for the next reader only when the thread has let go of it."""
+        while not answer.done():
+            self._sqlite.interrupt()
+            try:
+                await asyncio.wait([answer], timeout=0.1)
+            except asyncio.CancelledError:
+                continue
+        answer.exception()
+
+
+def _driven(question: Callable[[AsyncConnection], Coroutine[Any, Any, T]], direct: "_Direct") -> T:
+    asked = question(cast("AsyncConnection", direct))
+    try:
+        asked.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    finally:
+        asked.close()
+    raise RuntimeError("a question to a snapshot must await nothing but the store")
+
+
+class _Direct:
+    """As much of an AsyncConnection as store functions read with, on a connection of this thread: nothing suspends."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.sync_connection = connection
+
+    def spend(self) -> None:
+        """Called before each statement."""
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        self.spend()
+        return self.sync_connection.execute(statement, parameters)
+
+    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+        self.spend()
+        return self.sync_connection.exec_driver_sql(statement, parameters)
+
+    async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
+        self.spend()
+        return self.sync_connection.scalar(statement, parameters)
+
+    @asynccontextmanager
+    async def stream(self, statement: Executable) -> AsyncIterator["_Rows"]:
+        self.spend()
+        with self.sync_connection.execute(statement) as result:
+            yield _Rows(result)
+
+
+class _Quick(_Direct):
+    """The same within bounds."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.statements_left = QUICK_STATEMENTS
+        self.steps_left = QUICK_STEPS
+
+    def spend(self) -> None:
+        self.statements_left -= 1
+        if self.statements_left < 0:
+            raise _NotQuick
+
+    def steps_taken(self) -> bool:
+        """For SQLite: whether to interrupt the statement."""
+        self.steps_left -= _STEPS_AT_ONCE
+        return self.steps_left <= 0
+
+
+class _Rows:
+    def __init__(self, result: CursorResult[Any]) -> None:
+        self._result = result
+
+    async def partitions(self, size: int) -> AsyncIterator[Sequence[Row[Any]]]:
+        for some in self._result.partitions(size):
+            yield some
