@@ -43,7 +43,8 @@ class Context:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._forget()
+        async with self._turn:
+            await self._open.aclose()
 
     async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
         """What the question answers of the request's snapshot."""

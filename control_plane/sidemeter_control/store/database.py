@@ -162,7 +162,12 @@ def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, connections: in
         pool_timeout=MAX_WAIT_S,
         pool_reset_on_return=None,  # every transaction here ends before its connection returns
     )
-    _prepare(engine.sync_engine, begin, pragmas)
+    _set_up(engine.sync_engine, pragmas)
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
     return engine
 
 
@@ -175,19 +180,21 @@ def _sync_engine(path: Path) -> Engine:
         max_overflow=0,
         pool_reset_on_return=None,
     )
-    _prepare(engine, "BEGIN", _READER)
+    _set_up(engine, _READER)
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        raw: Any = connection.connection.driver_connection
+        raw.execute("BEGIN").close()
+
     return engine
 
 
-def _prepare(engine: Engine, begin: str, pragmas: tuple[str, ...]) -> None:
+def _set_up(engine: Engine, pragmas: tuple[str, ...]) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: object) -> None:
         for pragma in pragmas:
             connection.execute(pragma).close()
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
 
 def _upgrade(connection: Connection) -> None:
