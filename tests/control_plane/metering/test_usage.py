@@ -252,3 +252,11 @@ async def test_nothing_was_used_by_nobody_and_in_no_time(database: Database) -> 
         assert await usage.quantity(conn, meter, [], 0, NOW_US) == usage.Quantity(Decimal(0), 0)
         assert await usage.quantity(conn, meter, ["acme"], 9, 9) == usage.Quantity(Decimal(0), 0)
         assert await usage.rows(conn, meter, subjects={}, from_us=9, to_us=3) == []
+
+
+async def test_a_meter_or_a_subject_named_twice_counts_once(database: Database) -> None:
+    meter = await create_meter(database, METERS[0])
+    await Ingest(database, ManualClock(NOW_US)).record([Event("1", "s", "call", "acme", SPRING_US, None)])
+    async with database.read() as conn:
+        found = await usage.quantities(conn, [meter, meter], ["acme", "acme"], 0, NOW_US)
+    assert found == [usage.Quantity(Decimal(1), 1)] * 2
