@@ -141,7 +141,7 @@ def expected_usage_and_bill(customer: str, events: int) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("run", [pytest.param(n, marks=[pytest.mark.soak] if n else []) for n in range(20)])
+@pytest.mark.parametrize("run", [pytest.param(n, marks=[pytest.mark.soak] if n else []) for n in range(21)])
 @pytest.mark.skipif(not TRACES.is_dir(), reason=f"the traces are not there: {TRACES} (set SIDEMETER_SHARED)")
 async def test_two_real_traces_through_two_agents_one_killed_are_counted_once_and_priced_to_the_cent(
     tmp_path: Path, run: int
