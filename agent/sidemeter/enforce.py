@@ -6,7 +6,8 @@ from decimal import Decimal
 import msgspec
 
 from sidemeter.events import Event, Receipt
-from sidemeter.limits import Decision, Limits, check_quantity
+from sidemeter.limits import Decision, Limits
+from sidemeter.meters import check_quantity
 from sidemeter.settings import Settings
 
 __all__ = ["Enforcer"]

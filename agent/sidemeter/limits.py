@@ -7,26 +7,22 @@ the marks up to that row go, so every event is in exactly one of the two at any 
 
 import functools
 import itertools
-import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
 
-from sidemeter.errors import InvalidInput
 from sidemeter.events import Event, Receipt
+from sidemeter.meters import EXACT, Meter, data_of
 
 __all__ = [
     "Decision",
-    "Filter",
     "Limit",
     "Limits",
-    "Meter",
     "QuotaView",
     "Tracked",
-    "check_quantity",
     "decide",
 ]
 
@@ -37,45 +33,12 @@ MAX_SUBJECTS: Final = 100_000
 """Subjects the agent follows; past that, the one that was quiet longest is forgotten and learned anew when it returns."""
 
 _ZERO: Final = Decimal(0)
-_ONE: Final = Decimal(1)
-_EXACT: Final = Context(prec=1000, traps=[InvalidOperation])  # money and quantities are never rounded here
-_DIGITS_BEFORE: Final = 18
-_TOO_LARGE: Final = 10**_DIGITS_BEFORE
-_SMALLEST: Final = Decimal("1e-9")
-_NUMERIC: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
-_LONGEST_TEXT: Final = 256
-"""Characters of a numeric string, and digits that a number is written out with: 1e999999999 would take all memory."""
-_parse: Final = msgspec.json.Decoder(float_hook=Decimal).decode
 
 Kind = Literal["BOOLEAN", "STATIC", "METERED"]
 Enforcement = Literal["HARD", "SOFT"]
 Mark = tuple[int, Decimal]
 Subjects = Mapping[str, Sequence[str]]
 """What each subject has: the ids of its limits."""
-
-
-class Filter(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
-    """Which events a meter takes: the text of `property` is one of `is_in`, and none of `not_in`. None: no such rule."""
-
-    property: str
-    is_in: tuple[str, ...] | None = None
-    not_in: tuple[str, ...] | None = None
-
-    def passes(self, data: object) -> bool:
-        """Whether an event's data passes. A missing property is in nothing."""
-        text = _text(_find(data, self.property))
-        if self.is_in is not None and text not in self.is_in:
-            return False
-        return self.not_in is None or text not in self.not_in
-
-
-class Meter(msgspec.Struct, frozen=True):
-    """How the control plane turns events into the quantity of a limit."""
-
-    event_type: str
-    aggregation: str
-    value_property: str | None = None
-    filters: tuple[Filter, ...] = ()
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -155,11 +118,11 @@ class Tracked:
     @property
     def used(self) -> Decimal:
         """The total known, with own usage added."""
-        return _EXACT.add(self.limit.used or _ZERO, self.own)
+        return EXACT.add(self.limit.used or _ZERO, self.own)
 
     def add(self, seq: int, amount: Decimal) -> None:
         """Own usage of row `seq`, the newest so far."""
-        self.own = _EXACT.add(self.own, amount)
+        self.own = EXACT.add(self.own, amount)
         self._marks.append((seq, amount))
         if len(self._marks) > MAX_MARKS:
             self._marks = _merged(self._marks)
@@ -176,8 +139,8 @@ class Tracked:
         """Take back what was added for a row that is not in the buffer after all."""
         for index, (last_seq, total) in enumerate(self._marks):
             if last_seq >= seq:
-                self._marks[index] = (last_seq, _EXACT.subtract(total, amount))
-                self.own = _EXACT.subtract(self.own, amount)
+                self._marks[index] = (last_seq, EXACT.subtract(total, amount))
+                self.own = EXACT.subtract(self.own, amount)
                 return
 
     def learn(self, limit: Limit, as_of_us: int, counted_seq: int) -> None:
@@ -186,7 +149,7 @@ class Tracked:
         self.as_of_us = as_of_us
         self.counted_seq = max(self.counted_seq, counted_seq)
         while self._marks and self._marks[0][0] <= self.counted_seq:
-            self.own = _EXACT.subtract(self.own, self._marks.popleft()[1])
+            self.own = EXACT.subtract(self.own, self._marks.popleft()[1])
 
     def view(self) -> QuotaView:
         """What is known, to look at."""
@@ -351,30 +314,13 @@ def decide(tracked: Tracked, subject: str, quantity: int | Decimal) -> Decision:
     if limit.limit is None:
         return _decision(tracked, subject, True, "unlimited", tracked.used)
     used = tracked.used
-    left = _EXACT.subtract(limit.limit, used)
+    left = EXACT.subtract(limit.limit, used)
     remaining = left if left > 0 else _ZERO
     if left >= quantity if tracked.adds else left > 0:  # what is not a sum has no amount to compare
         return _decision(tracked, subject, True, "within_limit", used, remaining)
     if limit.enforcement == "SOFT":
         return _decision(tracked, subject, True, "soft_limit_exceeded", used, remaining)
     return _decision(tracked, subject, False, "limit_reached", used, remaining)
-
-
-def check_quantity(quantity: object) -> int | Decimal:
-    """A quantity that the control plane could count, or `InvalidInput`: the one rule for every door.
-
-    >>> check_quantity(0.5)
-    Traceback (most recent call last):
-    sidemeter.errors.InvalidInput: quantity: must be an int or a Decimal above 0, with at most 18 digits before and 9 after the point
-    """
-    if type(quantity) is int:
-        if 0 < quantity < _TOO_LARGE:
-            return quantity
-    elif isinstance(quantity, Decimal) and quantity.is_finite() and 0 < quantity < _TOO_LARGE and _is_exact(quantity):
-        return quantity
-    raise InvalidInput(
-        "quantity", "must be an int or a Decimal above 0, with at most 18 digits before and 9 after the point"
-    )
 
 
 def _decision(  # noqa: PLR0917 -- positional, because a check is counted in nanoseconds
@@ -413,68 +359,20 @@ def _amounts(candidates: Sequence[Tracked], event: Event) -> Iterable[tuple[Trac
         if meter is None or meter.event_type != event.type:
             continue
         if data is None:
-            data = _parsed(event.data)
-        if all(each.passes(data) for each in meter.filters):
+            data = data_of(event)
+        amount = meter.amount(data)
+        if amount is not None:
             in_period = limit.period_start_us is None or event.time_us is None or event.time_us >= limit.period_start_us
-            yield tracked, _value(meter, data) if in_period else _ZERO
-
-
-def _value(meter: Meter, data: object) -> Decimal:
-    """What the control plane will add for an event. One without a usable value is never counted, so it adds nothing."""
-    if meter.aggregation == "COUNT":
-        return _ONE
-    if meter.aggregation != "SUM" or meter.value_property is None:
-        return _ZERO
-    found = _find(data, meter.value_property)
-    if isinstance(found, str) and len(found) <= _LONGEST_TEXT and _NUMERIC.fullmatch(found):
-        found = Decimal(found)
-    if isinstance(found, bool) or not isinstance(found, int | Decimal):
-        return _ZERO
-    value = Decimal(found)
-    return value if value.adjusted() < _DIGITS_BEFORE and _is_exact(value) else _ZERO
-
-
-def _is_exact(value: Decimal) -> bool:
-    return _EXACT.quantize(value, _SMALLEST) == value
-
-
-def _parsed(data: str | None) -> object:
-    try:
-        return _parse(data) if data is not None else {}
-    except msgspec.ValidationError:  # an integer of thousands of digits: nobody counts it, so it has no value
-        return {}
-
-
-def _find(data: object, path: str) -> object:
-    for name in path.split("."):
-        if not isinstance(data, dict):
-            return None
-        data = data.get(name)
-    return data
-
-
-def _text(value: object) -> str | None:
-    """A property as filters compare it: text as it is, numbers in plain notation, true or false."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        if abs(value.adjusted()) > _LONGEST_TEXT:
-            return str(value)
-        text = f"{value:f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-        return "0" if text == "-0" else text
-    return str(value) if isinstance(value, int) else None
+            yield tracked, amount if in_period else _ZERO
 
 
 def _merged(marks: Iterable[Mark]) -> deque[Mark]:
     """Neighbours made one, at half the number. The pair stands at its later row, so it goes late, never early."""
     halved: deque[Mark] = deque()
     for index, (seq, amount) in enumerate(marks):
-        halved.append((seq, _EXACT.add(halved.pop()[1], amount) if index % 2 else amount))
+        halved.append((seq, EXACT.add(halved.pop()[1], amount) if index % 2 else amount))
     return halved
 
 
 def _total(start: Decimal, marks: Iterable[Mark]) -> Decimal:
-    return functools.reduce(_EXACT.add, (amount for _, amount in marks), start)
+    return functools.reduce(EXACT.add, (amount for _, amount in marks), start)

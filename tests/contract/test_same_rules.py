@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sidemeter.batches import encode_events
 from sidemeter.errors import InvalidInput
 from sidemeter.events import Event, encode
-from sidemeter.limits import Filter, Limit, Limits
-from sidemeter.limits import Meter as AgentMeter
+from sidemeter.limits import Limit, Limits
+from sidemeter.meters import Filter
+from sidemeter.meters import Meter as AgentMeter
 from sidemeter_control.metering.events import parse_data, read_array
 from sidemeter_control.metering.meters import Aggregation, Meter, PropertyFilter, Reader, Uncountable, from_nano
 
