@@ -39,7 +39,7 @@ soak: $(READY) ## long runs: what has to hold time after time
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes
 	$(BIN)/python -m pip install --quiet pip-tools
-	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header --output-file constraints.txt pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --generate-hashes --allow-unsafe --no-emit-options --no-annotate --no-header --output-file constraints.txt pyproject.toml
 	sed -i '/^sidemeter @/d; /^#/d' constraints.txt # its own extras name it, and an editable install has no hash
 
 clean:
