@@ -5,6 +5,7 @@ import json
 import socket
 import stat
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,27 @@ class Wire:
         return await self.reader.read() == b""
 
 
-@pytest.fixture
-async def wire(tmp_path: Path) -> AsyncIterator[Wire]:
-    async with sidecar(tmp_path, arrives_within_s=0.2) as served:
-        wire = Wire(*await asyncio.open_unix_connection(served.socket))
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[Wire]:
+    wire = Wire(*await asyncio.open_unix_connection(path))
+    try:
         yield wire
+    finally:
         wire.writer.close()
         await wire.writer.wait_closed()
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Path]:
+    """The socket of an agent that gives a request little time to arrive."""
+    async with sidecar(tmp_path, arrives_within_s=0.2) as served:
+        yield served.socket
+
+
+@pytest.fixture
+async def wire(hasty: Path) -> AsyncIterator[Wire]:
+    async with connected(hasty) as wire:
+        yield wire
 
 
 @pytest.mark.parametrize(
@@ -132,10 +147,11 @@ async def test_a_request_that_does_not_arrive_in_time_is_refused(wire: Wire, sen
     assert await wire.ends()
 
 
-async def test_a_connection_may_rest_between_two_requests(wire: Wire) -> None:
+async def test_a_connection_may_rest_between_two_requests(wire: Wire, hasty: Path) -> None:
     for _ in range(2):
         assert (await wire.ask(HEAD, WHOLE.removeprefix(HEAD)[:-3], WHOLE[-3:]))[0] == 202
-        await asyncio.sleep(0.3)  # longer than a request may take
+        async with connected(hasty) as slow:  # begun later, so its refusal says that the time of a request has passed
+            assert (await slow.ask(b"P"))[0] == 408
 
 
 @pytest.mark.parametrize(
