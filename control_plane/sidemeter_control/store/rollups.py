@@ -5,7 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import NANO, Aggregation, Meter, from_nano, nano_of
@@ -66,7 +65,7 @@ async def read(
     values: dict[Bucket, set[str]] = {}
     distinct = [meter for meter in meters if meter.aggregation is Aggregation.UNIQUE_COUNT]
     for row in await _within(conn, _READ_VALUES, distinct, spans, subjects) if distinct else ():
-        values.setdefault(_bucket(row), set()).add(row.value)
+        values.setdefault(_bucket(row), set()).add(row[5])
     return [
         (bucket := _bucket(row), _rollup(row, frozenset(values.get(bucket, ()))))
         for row in await _within(conn, _READ, meters, spans, subjects)
@@ -79,8 +78,8 @@ async def totals(
     """What all of `read` adds up to, by meter; one without any rollup is absent."""
     total: dict[int, Rollup] = {}
     joined = [meter for meter in meters if meter.aggregation in _JOINED]
-    for row in await _within(conn, _JOIN, joined, spans, subjects) if joined else ():
-        total[row.meter_id] = _total(*tuple(row)[1:])
+    for meter_id, *sums in await _within(conn, _JOIN, joined, spans, subjects) if joined else ():
+        total[meter_id] = _total(*sums)
     others = [meter for meter in meters if meter.aggregation not in _JOINED]
     for bucket, rollup in await read(conn, others, spans, subjects) if others else ():
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
@@ -93,7 +92,7 @@ async def _within(
     meters: Iterable[Meter],
     spans: Sequence[Span],
     subjects: Sequence[str] | None,
-) -> Sequence[Row[Any]]:
+) -> Sequence[Sequence[Any]]:
     asked = (_json({meter.id for meter in meters}), _json(spans))
     if subjects is None:
         return (await conn.exec_driver_sql(wanted.format(_OF_ALL), asked)).all()

@@ -1,13 +1,14 @@
 """One snapshot of the database, asked by whole coroutines: at once where that is quick, else in a thread."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from sqlalchemy import Connection, CursorResult, Executable, Row
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 __all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Snapshot"]
@@ -94,6 +95,7 @@ class _Direct:
 
     def __init__(self, connection: Connection) -> None:
         self.sync_connection = connection
+        self._sqlite: Any = connection.connection.driver_connection
 
     def spend(self) -> None:
         """Called before each statement."""
@@ -102,9 +104,13 @@ class _Direct:
         self.spend()
         return self.sync_connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str, parameters: Any = None) -> CursorResult[Any]:
+    async def exec_driver_sql(self, statement: str, parameters: Sequence[Any] = ()) -> "_Answer":
+        """What is the driver's own goes straight to it: SQLAlchemy's result around it costs more than the rows."""
         self.spend()
-        return self.sync_connection.exec_driver_sql(statement, parameters)
+        try:
+            return _Answer(self._sqlite.execute(statement, parameters))
+        except sqlite3.Error as exc:
+            raise DBAPIError.instance(statement, parameters, exc, sqlite3.Error) from exc
 
     async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
         self.spend()
@@ -134,6 +140,17 @@ class _Quick(_Direct):
         """For SQLite: whether to interrupt the statement."""
         self.steps_left -= _STEPS_AT_ONCE
         return self.steps_left <= 0
+
+
+class _Answer(list[tuple[Any, ...]]):
+    """The rows of a statement, as far as store functions ask a result for them."""
+
+    def all(self) -> Self:
+        return self
+
+    def one(self) -> tuple[Any, ...]:
+        (row,) = self
+        return row
 
 
 class _Rows:

@@ -27,8 +27,9 @@ async def get(conn: AsyncConnection) -> State:
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
     seen = None if transaction is None else _seen.get(transaction)
     if seen is None:
-        row = (await conn.exec_driver_sql("SELECT generation, config_version FROM state")).one()
-        seen = State(row.generation, row.config_version)
+        found = await conn.exec_driver_sql("SELECT generation, config_version FROM state")
+        generation, config_version = tuple(found.one())
+        seen = State(generation, config_version)
         if transaction is not None:
             _seen[transaction] = seen
     return seen
