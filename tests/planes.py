@@ -2,21 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from fakes import ManualClock
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
-from sidemeter_control.api.graphql import graphql_routes
-from sidemeter_control.api.problems import PROBLEM_HANDLERS
-from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.app import build
+from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
-__all__ = ["Plane", "plane"]
+__all__ = ["NOW_US", "Doors", "Plane", "open_database", "open_doors", "plane"]
+
+NOW_US = 1_767_225_600_000_000
 
 
 class Plane:
@@ -74,21 +76,51 @@ def call(mutation: str, select: str) -> str:
 
 
 @asynccontextmanager
-async def plane(directory: Path) -> AsyncIterator[Plane]:
-    """A control plane on a database in `directory`, asked with an admin key."""
-    clock = ManualClock()
+async def open_database(directory: Path) -> AsyncIterator[Database]:
+    """A new, migrated database in `directory`."""
     database = await Database.open(f"sqlite:///{directory}/control.db")
     try:
         await database.migrate()
-        gate = Gate(database, clock)
-        routes = graphql_routes(database, gate, Ingest(database, clock), clock)
-        app = Starlette(routes=routes, exception_handlers=PROBLEM_HANDLERS)
-        secret = await gate.first_key(None)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app, raise_app_exceptions=False),
-            base_url="http://control.test",
-            headers={"Authorization": f"Bearer {secret}"},
-        ) as http:
-            yield Plane(database, gate, clock, http)
+        yield database
     finally:
         await database.close()
+
+
+def caller(app: ASGIApp, **headers: str) -> httpx.AsyncClient:
+    """An HTTP client of the application, without a socket between."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://control.test", headers=headers)
+
+
+@asynccontextmanager
+async def plane(directory: Path) -> AsyncIterator[Plane]:
+    """A control plane on a database in `directory`, asked with an admin key."""
+    clock = ManualClock()
+    async with open_database(directory) as database:
+        gate = Gate(database, clock)
+        app = await build(database, gate, Settings(), clock)
+        async with caller(app, Authorization=f"Bearer {await gate.first_key(None)}") as http:
+            yield Plane(database, gate, clock, http)
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The whole application, and the secret of a key with each scope alone."""
+
+    database: Database
+    http: httpx.AsyncClient
+    secrets: dict[Scope, str]
+
+    def key(self, scope: Scope) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.secrets[scope]}"}
+
+
+@asynccontextmanager
+async def open_doors(directory: Path) -> AsyncIterator[Doors]:
+    """A control plane that is asked without a key, unless a test gives one."""
+    clock = ManualClock(NOW_US)
+    async with open_database(directory) as database:
+        gate = Gate(database, clock)
+        secrets = {scope: (await gate.make(scope.value, frozenset({scope}), None))[1] for scope in Scope}
+        async with caller(await build(database, gate, Settings(), clock)) as http:
+            yield Doors(database, http, secrets)

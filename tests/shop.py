@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from fakes import ManualClock
+from planes import open_database
 
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
@@ -91,11 +92,7 @@ class Shop:
 @asynccontextmanager
 async def open_shop(directory: Path, now: str = "2026-11-21") -> AsyncIterator[Shop]:
     """A stocked shop on a new SQLite file."""
-    database = await Database.open(f"sqlite:///{directory}/control.db")
-    try:
-        await database.migrate()
+    async with open_database(directory) as database:
         shop = Shop(database, ManualClock(us(now)))
         await shop.stock()
         yield shop
-    finally:
-        await database.close()

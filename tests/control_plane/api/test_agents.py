@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from plane import Plane, open_plane
+from planes import Doors, open_doors
 
 from sidemeter_control.api.agents import MAX_BATCH_BYTES, MAX_DECODED_BYTES
 from sidemeter_control.store.keys import Scope
@@ -24,17 +24,17 @@ WIRE = Path(__file__).parents[2] / "contract" / "wire"
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with open_plane(tmp_path) as opened:
+async def plane(tmp_path: Path) -> AsyncIterator[Doors]:
+    async with open_doors(tmp_path) as opened:
         yield opened
 
 
-def headers(plane: Plane, **changed: str) -> dict[str, str]:
+def headers(plane: Doors, **changed: str) -> dict[str, str]:
     given = {"Content-Type": "application/msgpack", "Sidemeter-Protocol": "1"} | plane.key(Scope.AGENT)
     return {name: text for name, text in (given | changed).items() if text}
 
 
-async def send(plane: Plane, verb: str, message: object, **changed: str) -> httpx.Response:
+async def send(plane: Doors, verb: str, message: object, **changed: str) -> httpx.Response:
     body = message if isinstance(message, bytes) else msgspec.msgpack.encode(message)
     return await plane.http.post(f"/agent/v1/{verb}", content=body, headers=headers(plane, **changed))
 
@@ -56,7 +56,7 @@ def batch(number: int, *events: object, prev: bytes = bytes(32)) -> dict[str, ob
 EVENT = ["1", "chat", "call", "acme", 0, None]
 
 
-async def test_hello_then_a_batch_then_a_sync(plane: Plane) -> None:
+async def test_hello_then_a_batch_then_a_sync(plane: Doors) -> None:
     hello = answer(await send(plane, "hello", HELLO))
     assert hello.pop("generation").startswith("gen_")
     assert hello == {
@@ -75,7 +75,7 @@ async def test_hello_then_a_batch_then_a_sync(plane: Plane) -> None:
     assert (sync["status"], sync["counted_batch_no"], sync["subjects"]) == ("OK", 1, {"acme": []})
 
 
-async def test_a_batch_may_be_zipped(plane: Plane) -> None:
+async def test_a_batch_may_be_zipped(plane: Doors) -> None:
     await send(plane, "hello", HELLO)
     body = gzip.compress(msgspec.msgpack.encode(batch(1, EVENT)))
     assert answer(await send(plane, "batch", body, **{"Content-Encoding": "gzip"}))["accepted"] == 1
@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[object, dict[str, str], int, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: Plane, name: str) -> None:
+async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: Doors, name: str) -> None:
     body, changed, status, code = REFUSED[name]
     response = await send(plane, "hello", body, **changed)
     assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
@@ -124,12 +124,12 @@ async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: P
 
 
 @pytest.mark.parametrize("name", ["hello", "hello_again", "batch", "sync", "sync_seen"])
-async def test_every_recorded_message_of_an_agent_is_understood(plane: Plane, name: str) -> None:
+async def test_every_recorded_message_of_an_agent_is_understood(plane: Doors, name: str) -> None:
     reply = answer(await send(plane, name.split("_", maxsplit=1)[0], (WIRE / f"{name}.msgpack").read_bytes()))
     assert reply["status"] == ("OK" if name.startswith("hello") else "UNKNOWN_EPOCH")
 
 
-async def test_the_recorded_batch_is_counted_whole(plane: Plane) -> None:
+async def test_the_recorded_batch_is_counted_whole(plane: Doors) -> None:
     message = msgspec.msgpack.decode((WIRE / "batch.msgpack").read_bytes())
     for number in range(message["epoch"]):
         await send(plane, "hello", HELLO | {"agent_id": message["agent_id"], "hello_id": str(number)})

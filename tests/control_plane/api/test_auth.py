@@ -1,8 +1,6 @@
 """The gate: which keys are let in, and for what."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from fakes import ManualClock
@@ -20,14 +18,6 @@ READ, WRITE, AGENT, ADMIN = Scope.READ, Scope.WRITE, Scope.AGENT, Scope.ADMIN
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

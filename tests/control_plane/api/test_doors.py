@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from plane import Plane, open_plane
+from planes import Doors, open_doors
 
 from sidemeter_control.store.keys import Scope
 
@@ -19,14 +19,14 @@ DOORS = [
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with open_plane(tmp_path) as opened:
+async def plane(tmp_path: Path) -> AsyncIterator[Doors]:
+    async with open_doors(tmp_path) as opened:
         yield opened
 
 
 @pytest.mark.parametrize(("method", "path", "enough"), DOORS, ids=[path for _, path, _ in DOORS])
 async def test_a_door_opens_for_the_scopes_it_needs_and_no_other(
-    plane: Plane, method: str, path: str, enough: set[Scope]
+    plane: Doors, method: str, path: str, enough: set[Scope]
 ) -> None:
     for scope in Scope:
         response = await plane.http.request(method, path, headers=plane.key(scope))
@@ -38,12 +38,12 @@ async def test_a_door_opens_for_the_scopes_it_needs_and_no_other(
 
 
 @pytest.mark.parametrize(("path", "text"), [("/healthz", "ok"), ("/readyz", "ready")])
-async def test_health_is_for_everybody(plane: Plane, path: str, text: str) -> None:
+async def test_health_is_for_everybody(plane: Doors, path: str, text: str) -> None:
     response = await plane.http.get(path)
     assert (response.status_code, response.text.strip()) == (200, text)
 
 
-async def test_the_figures_count_what_became_of_events(plane: Plane) -> None:
+async def test_the_figures_count_what_became_of_events(plane: Doors) -> None:
     event = {"type": "call", "subject": "acme", "id": "1"}
     for _ in range(2):
         await plane.http.post("/v1/events", json=event, headers=plane.key(WRITE))
@@ -52,7 +52,7 @@ async def test_the_figures_count_what_became_of_events(plane: Plane) -> None:
     assert 'sidemeter_events_total{outcome="duplicate"} 1.0' in figures
 
 
-async def test_what_is_not_there_and_what_is_not_done_there_are_problems(plane: Plane) -> None:
+async def test_what_is_not_there_and_what_is_not_done_there_are_problems(plane: Doors) -> None:
     missing = await plane.http.get("/v2/events")
     assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
     wrong = await plane.http.get("/v1/events")

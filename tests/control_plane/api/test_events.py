@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import msgspec
 import pytest
-from plane import NOW_US, Plane, open_plane
+from planes import NOW_US, Doors, open_doors
 
 from sidemeter_control.api.events import MAX_BODY_BYTES
 from sidemeter_control.metering.formats import MAX_EVENTS
@@ -22,19 +22,19 @@ CLOUD = {"specversion": "1.0", "id": "1", "source": "chat", "type": "call", "sub
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with open_plane(tmp_path) as opened:
+async def plane(tmp_path: Path) -> AsyncIterator[Doors]:
+    async with open_doors(tmp_path) as opened:
         yield opened
 
 
-async def post(plane: Plane, body: object, form: str = JSON, **headers: str) -> httpx.Response:
+async def post(plane: Doors, body: object, form: str = JSON, **headers: str) -> httpx.Response:
     if not isinstance(body, bytes):
         body = msgspec.msgpack.encode(body) if form == PACKED else json.dumps(body).encode()
     given = plane.key(Scope.WRITE) | {"Content-Type": form} | headers
     return await plane.http.post("/v1/events", content=body, headers=given)
 
 
-async def stored(plane: Plane) -> list[StoredEvent]:
+async def stored(plane: Doors) -> list[StoredEvent]:
     async with plane.database.read() as conn:
         return await events.page(conn, 100)
 
@@ -54,7 +54,7 @@ FULL = PLAIN | {"id": "1", "source": "chat", "time": "1970-01-01T00:00:01.5+00:0
         ([CLOUD | {"time": "1970-01-01T00:00:01.5Z", "data": {"n": 1.5}}], MANY),
     ],
 )
-async def test_every_form_is_the_same_event(plane: Plane, body: object, form: str) -> None:
+async def test_every_form_is_the_same_event(plane: Doors, body: object, form: str) -> None:
     if "msgpack" in form and not isinstance(body, bytes):
         body = msgspec.msgpack.encode(body)
     response = await post(plane, body, form)
@@ -67,7 +67,7 @@ async def test_every_form_is_the_same_event(plane: Plane, body: object, form: st
     assert (await post(plane, body, form)).json()["duplicates"] == 1
 
 
-async def test_a_binary_cloud_event_has_its_attributes_in_headers(plane: Plane) -> None:
+async def test_a_binary_cloud_event_has_its_attributes_in_headers(plane: Doors) -> None:
     attributes = {f"ce-{name}": text for name, text in CLOUD.items()} | {"ce-subject": "caf%C3%A9"}
     assert (await post(plane, {"n": 2}, **attributes)).status_code == 202
     (event,) = await stored(plane)
@@ -76,7 +76,7 @@ async def test_a_binary_cloud_event_has_its_attributes_in_headers(plane: Plane) 
     assert (missing.status_code, missing.json()["errors"][0]["code"]) == (422, "missing")
 
 
-async def test_what_an_event_leaves_out_is_filled_in_and_numbers_keep_their_digits(plane: Plane) -> None:
+async def test_what_an_event_leaves_out_is_filled_in_and_numbers_keep_their_digits(plane: Doors) -> None:
     body = b'{"type":"call","subject":"acme","data":{"cost":0.10,"big":12345678901234567890.5,"e":1e400}}'
     assert (await post(plane, body)).status_code == 202
     (event,) = await stored(plane)
@@ -119,7 +119,7 @@ REJECTED = [
 
 @pytest.mark.parametrize(("form", "event", "code", "field"), REJECTED)
 async def test_an_event_that_breaks_a_rule_is_named_and_stops_no_other(
-    plane: Plane, form: str, event: object, code: str, field: str
+    plane: Doors, form: str, event: object, code: str, field: str
 ) -> None:
     alone = await post(plane, event, form)
     assert (alone.status_code, alone.headers["content-type"]) == (422, "application/problem+json")
@@ -154,12 +154,12 @@ REFUSED = [
 
 @pytest.mark.parametrize(("body", "form", "status", "code"), REFUSED, ids=lambda each: str(each)[:24])
 async def test_a_body_that_is_no_body_is_a_problem_and_a_good_event_still_gets_through(
-    plane: Plane, body: bytes, form: str, status: int, code: str
+    plane: Doors, body: bytes, form: str, status: int, code: str
 ) -> None:
     response = await post(plane, body, form)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert (await post(plane, PLAIN)).status_code == 202
 
 
-async def test_an_empty_array_is_no_error(plane: Plane) -> None:
+async def test_an_empty_array_is_no_error(plane: Doors) -> None:
     assert (await post(plane, [])).json()["accepted"] == 0

@@ -1,8 +1,5 @@
 """Features are created once, on meters that exist."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
@@ -14,15 +11,10 @@ from sidemeter_control.store.database import Database
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    try:
-        await opened.migrate()
-        async with opened.write() as conn:
-            await meters.add(conn, new_meter("calls", "api.call", Aggregation.COUNT, now_us=0))
-        yield opened
-    finally:
-        await opened.close()
+async def database(database: Database) -> Database:
+    async with database.write() as conn:
+        await meters.add(conn, new_meter("calls", "api.call", Aggregation.COUNT, now_us=0))
+    return database
 
 
 async def test_features_are_kept_as_they_were_made(database: Database) -> None:

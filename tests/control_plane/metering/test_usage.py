@@ -3,10 +3,9 @@
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
@@ -205,14 +204,6 @@ async def test_usage_is_what_the_events_add_up_to(
                 quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
                 assert quantity == usage.Quantity(added_up(meter.aggregation, mine), len(mine))
         await database.close()
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    await opened.migrate()
-    yield opened
-    await opened.close()
 
 
 async def test_usage_of_everybody_comes_by_customer_and_what_is_nobodys_last(database: Database) -> None:

@@ -1,9 +1,7 @@
 """Publishing plans and subscribing customers, on a real database."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from fakes import ManualClock
@@ -33,20 +31,15 @@ def on_meter(key: str) -> ChargeSpec:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    try:
-        await opened.migrate()
-        async with opened.write() as conn:
-            await meters.add(conn, new_meter("calls", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
-            await meters.add(conn, new_meter("old", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
-            await meters.archive(conn, "old", 1)
-        await create_feature(opened, new_feature("api", meter_key="calls", now_us=0))
-        await create_feature(opened, new_feature("sso", now_us=0))
-        await upsert_customer(opened, ACME)
-        yield opened
-    finally:
-        await opened.close()
+async def database(database: Database) -> Database:
+    async with database.write() as conn:
+        await meters.add(conn, new_meter("calls", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
+        await meters.add(conn, new_meter("old", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
+        await meters.archive(conn, "old", 1)
+    await create_feature(database, new_feature("api", meter_key="calls", now_us=0))
+    await create_feature(database, new_feature("sso", now_us=0))
+    await upsert_customer(database, ACME)
+    return database
 
 
 async def test_every_publication_is_a_new_version_and_old_ones_stay(database: Database) -> None:

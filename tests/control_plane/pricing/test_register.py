@@ -1,8 +1,5 @@
 """Customers in the register: whose subjects are whose, and what an upsert leaves behind."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from fakes import ManualClock
 
@@ -14,16 +11,6 @@ from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.pricing.subscriptions import SubscribeSpec
 from sidemeter_control.store import customers, state
 from sidemeter_control.store.database import Database
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    try:
-        await opened.migrate()
-        yield opened
-    finally:
-        await opened.close()
 
 
 async def names(database: Database, search: str | None = None, after: str = "", limit: int = 10) -> list[str]:

@@ -1,0 +1,16 @@
+"""What tests of the control plane start from."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from planes import open_database
+
+from sidemeter_control.store.database import Database
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """A new database on SQLite, migrated."""
+    async with open_database(tmp_path) as opened:
+        yield opened
