@@ -1,0 +1,181 @@
+"""The oracle: a service outside of both programs that remembers what it issued and what it was promised."""
+
+import json
+import random
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final, Self
+
+__all__ = ["EVENT_TYPE", "SUBJECTS", "Event", "Oracle", "Tally"]
+
+EVENT_TYPE: Final = "fault.call"
+SUBJECTS: Final = ("acme", "globex", "initech")
+WHEN: Final = "2026-01-01T00:00:00Z"
+WHEN_US: Final = 1_767_225_600_000_000
+
+Event = dict[str, Any]
+"""An event as a caller sends it. Its `data.tag` is the oracle's own name for it, whatever id it has or gets."""
+
+
+@dataclass
+class Tally:
+    """What one or many rounds came to. `lost` and `doubled` must be 0, `wrong` empty."""
+
+    rounds: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    issued: int = 0
+    acknowledged: int = 0
+    stored: int = 0
+    declared: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: "Tally") -> Self:
+        self.faults.update(other.faults)
+        self.wrong.extend(other.wrong)
+        for name in ("rounds", "issued", "acknowledged", "stored", "declared", "lost", "doubled"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+    def check(self, *faults: str) -> None:
+        """Fail unless everything promised holds and each of `faults` happened."""
+        assert not self.wrong, "\n".join(self.wrong)
+        assert (self.lost, self.doubled) == (0, 0), self
+        assert self.stored, "nothing was stored: the round proved nothing"
+        missing = [fault for fault in faults if not self.faults[fault]]
+        assert not missing, f"did not happen: {missing}; what did: {dict(self.faults)}"
+
+
+class Oracle:
+    """Issues events, and remembers them: those acknowledged, those clearly refused, those nobody answered for.
+
+    An event with an id of its own may be sent again until it is acknowledged. One without is sent once: only the
+    agent could tell a repeat from a second event.
+    """
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._run = f"{rng.getrandbits(48):012x}"
+        self.issued: dict[str, Event] = {}
+        self.acknowledged: set[str] = set()
+        self.refused: set[str] = set()
+        self.unanswered: dict[str, Event] = {}
+        self.faults: Counter[str] = Counter()
+
+    def issue(self, count: int, *, own_ids: bool | None = None, pad: int = 0) -> list[Event]:
+        """Fresh events, written down before anyone else sees them; `pad` characters make each of them larger."""
+        events = []
+        for _ in range(count):
+            tag = f"{self._run}-{len(self.issued)}"
+            data: Event = {"tag": tag, "n": self._rng.randint(1, 999), "cost": f"{self._rng.randint(0, 999)}.10"}
+            if pad:
+                data["pad"] = f"{self._rng.getrandbits(64):x}".ljust(pad, "x")
+            event = {"type": EVENT_TYPE, "subject": self._rng.choice(SUBJECTS), "time": WHEN, "data": data}
+            if own_ids if own_ids is not None else self._rng.random() < 0.5:
+                event |= {"id": f"id-{tag}", "source": "oracle"}
+            self.issued[tag] = event
+            events.append(event)
+        return events
+
+    def answered(self, events: Iterable[Event]) -> None:
+        """They were acknowledged as durable, or as duplicates of something durable."""
+        for event in events:
+            self.acknowledged.add(tag_of(event))
+            self.unanswered.pop(tag_of(event), None)
+
+    def turned_away(self, events: Iterable[Event]) -> None:
+        """They were clearly refused: nothing of them may be kept. One that went out before may be, all the same."""
+        for event in events:
+            if "id" in event:
+                self.unanswered[tag_of(event)] = event
+            else:
+                self.refused.add(tag_of(event))
+
+    def left_open(self, events: Iterable[Event]) -> None:
+        """No answer came: kept or not, nobody knows. Those with an id of their own are to be sent again."""
+        self.unanswered |= {tag_of(event): event for event in events if "id" in event}
+
+    def to_repeat(self, count: int) -> list[Event]:
+        """Some of the events that are to be sent again."""
+        return list(self.unanswered.values())[:count]
+
+    def missing(self, database: Path) -> int:
+        """How many acknowledged events the control plane does not hold, less those declared lost."""
+        tags, declared = _stored_tags(database), _declared(database)
+        return max(len(self.acknowledged - tags) - declared, 0)
+
+    def verdict(self, database: Path) -> Tally:
+        """What the control plane's database holds, against what was issued and promised."""
+        rows = _stored(database)
+        tags = Counter(json.loads(row[4] or "{}").get("tag") for row in rows)
+        absent = self.acknowledged - tags.keys()
+        declared = min(_declared(database), len(absent))
+        return Tally(
+            rounds=1,
+            faults=Counter(self.faults),
+            issued=len(self.issued),
+            acknowledged=len(self.acknowledged),
+            stored=len(rows),
+            declared=declared,
+            lost=len(absent) - declared,
+            doubled=sum(count - 1 for count in tags.values()) + len(self.refused & tags.keys()),
+            wrong=[fault for row in rows if (fault := self._fault_of(row))],
+        )
+
+    def _fault_of(self, row: Sequence[Any]) -> str | None:
+        source, event_id, kind, subject, data, time_us = row
+        issued = self.issued.get(json.loads(data or "{}").get("tag"))
+        if issued is None:
+            return f"stored and never issued: {row}"
+        if (kind, subject, time_us) != (issued["type"], issued["subject"], WHEN_US) or _exact(data) != _exact(
+            json.dumps(issued["data"])
+        ):
+            return f"stored otherwise than issued: {row}, issued {issued}"
+        if "id" in issued and (source, event_id) != (issued["source"], issued["id"]):
+            return f"stored under another id: {row}, issued {issued}"
+        return None
+
+    def totals(self, database: Path) -> tuple[int, Decimal]:
+        """The events and the sum of `n` that meters must show: over what is stored, each once."""
+        rows = {tag: data["n"] for data in _data(database) if (tag := data.get("tag"))}
+        return len(rows), Decimal(sum(rows.values()))
+
+
+def tag_of(event: Event) -> str:
+    """The oracle's name for an event."""
+    return str(event["data"]["tag"])
+
+
+def _exact(data: str) -> Any:
+    return json.loads(data, parse_float=Decimal, object_pairs_hook=tuple)
+
+
+def _read(database: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
+        return conn.execute(sql).fetchall()
+
+
+def _stored(database: Path) -> list[tuple[Any, ...]]:
+    return _read(database, f"SELECT source, id, type, subject, data, time_us FROM events WHERE type = '{EVENT_TYPE}'")
+
+
+def _data(database: Path) -> list[dict[str, Any]]:
+    return [json.loads(row[4] or "{}") for row in _stored(database)]
+
+
+def _stored_tags(database: Path) -> set[str]:
+    return {data["tag"] for data in _data(database) if "tag" in data}
+
+
+def _declared(database: Path) -> int:
+    """How many events are declared lost; one declaration that does not know how many covers any number."""
+    if not _read(database, "SELECT 1 FROM sqlite_master WHERE name = 'loss_declarations'"):
+        return 0
+    counts = [events for (events,) in _read(database, "SELECT events FROM loss_declarations")]
+    return 1 << 40 if None in counts else sum(counts)

@@ -1,0 +1,133 @@
+"""A deployment to be broken: a control plane, agents beside it, and callers that keep sending to them."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import httpx
+from fakes import eventually
+from processes import AgentProcess, ControlPlane
+
+from .oracle import EVENT_TYPE, Event, Oracle, Tally
+
+__all__ = ["QUICK", "Deployment", "deliver", "deployed", "sell", "traffic"]
+
+QUICK: Final = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.2", "SIDEMETER_DRAIN_S": "1"}
+"""Settings that let a round end soon; none of them changes what is promised."""
+
+SETTLES_WITHIN_S: Final = 120.0
+USAGE: Final = """query($meter: ID!) {
+  usage(meter: $meter, from: "2025-12-31T00:00:00Z", to: "2026-01-02T00:00:00Z") { value events }
+}"""
+
+
+class Deployment:
+    """Both programs, running, and the oracle that watches them."""
+
+    def __init__(self, plane: ControlPlane, agents: list[AgentProcess], oracle: Oracle, rng: random.Random) -> None:
+        self.plane = plane
+        self.agents = agents
+        self.oracle = oracle
+        self.rng = rng
+
+    async def settle(self, within_s: float = SETTLES_WITHIN_S) -> Tally:
+        """After the last fault: everything still open is sent again, all of it arrives, and the verdict is given.
+
+        A fresh event must get through each agent. Programs that do not run are started; nothing else is done by hand.
+        """
+        if not self.plane.running:
+            await self.plane.start()
+        for agent in self.agents:
+            if not agent.running:
+                await agent.start()
+        async with asyncio.timeout(within_s):
+            for agent in self.agents:
+                fresh = self.oracle.issue(1, own_ids=True)
+                await eventually(lambda agent=agent, fresh=fresh: deliver(self.oracle, agent, fresh), within_s)
+            while again := self.oracle.to_repeat(500):
+                await deliver(self.oracle, self.rng.choice(self.agents), again)
+        for agent in self.agents:
+            await eventually(lambda agent=agent: _has_drained(agent), within_s)
+        await eventually(lambda: self.oracle.missing(self.plane.database) == 0, within_s)
+        tally = self.oracle.verdict(self.plane.database)
+        await self._prove_usage(tally)
+        return tally
+
+    async def _prove_usage(self, tally: Tally) -> None:
+        """What GraphQL answers must be the sum over the stored events."""
+        counted = (await self.plane.ask(USAGE, meter="calls"))["usage"]
+        summed = (await self.plane.ask(USAGE, meter="units"))["usage"]
+        events, units = self.oracle.totals(self.plane.database)
+        told = sum(row["events"] for row in counted), sum((Decimal(row["value"]) for row in summed), Decimal(0))
+        if told != (events, units):
+            tally.wrong.append(f"usage says {told}, the stored events add up to {(events, units)}")
+
+
+@asynccontextmanager
+async def deployed(
+    rng: random.Random,
+    directory: Path,
+    *,
+    agents: int = 1,
+    through: Callable[[str], str] | None = None,
+    **environ: str,
+) -> AsyncIterator[Deployment]:
+    """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own."""
+    async with AsyncExitStack() as stack:
+        plane = stack.enter_context(ControlPlane(directory))
+        await stack.enter_async_context(plane.http)
+        await plane.start()
+        await sell(plane)
+        running = []
+        for n in range(agents):
+            url = through(plane.url) if through else plane.url
+            agent = stack.enter_context(
+                AgentProcess(directory / f"agent-{n}", url, await plane.new_key("AGENT"), **(QUICK | environ))
+            )
+            await stack.enter_async_context(agent.http)
+            await agent.start()
+            running.append(agent)
+        yield Deployment(plane, running, Oracle(rng), rng)
+
+
+async def _has_drained(agent: AgentProcess) -> bool:
+    figures = (await agent.http.get("/metrics")).text
+    return all(f"sidemeter_agent_{name} 0.0\n" in figures for name in ("pending_events", "backlog_events"))
+
+
+async def sell(plane: ControlPlane) -> None:
+    """The meters whose totals the verdict compares."""
+    await plane.make("createMeter", "MeterInput", key="calls", eventType=EVENT_TYPE, aggregation="COUNT")
+    await plane.make(
+        "createMeter", "MeterInput", key="units", eventType=EVENT_TYPE, aggregation="SUM", valueProperty="n"
+    )
+
+
+async def deliver(oracle: Oracle, agent: AgentProcess, events: Sequence[Event], timeout_s: float = 5.0) -> bool:
+    """One request, and what its answer means; whether the events were acknowledged."""
+    try:
+        answer = await agent.http.post("/v1/events", json=events, timeout=timeout_s)
+    except httpx.HTTPError:
+        oracle.left_open(events)
+        return False
+    if answer.status_code == 202:
+        body = answer.json()
+        assert (body["accepted"] + body["duplicates"], body["rejected"]) == (len(events), []), body
+        assert body["durability"] == "disk", body
+        oracle.answered(events)
+        return True
+    assert answer.status_code in {503, 507}, f"{answer.status_code}: {answer.text}"
+    oracle.turned_away(events)
+    return False
+
+
+async def traffic(oracle: Oracle, agent: AgentProcess, rng: random.Random, pause_s: float = 0.002) -> None:
+    """A caller that sends until it is cancelled: fresh events, and now and then those it has no answer for."""
+    while True:
+        again = oracle.to_repeat(20) if rng.random() < 0.2 else []
+        acknowledged = await deliver(oracle, agent, again or oracle.issue(rng.choice((1, 1, 2, 10, 60))))
+        await asyncio.sleep(pause_s if acknowledged else 0.02)
