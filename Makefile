@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 WORKERS ?= 2
+MINUTES ?= 10
 
 .PHONY: demo test check format bench soak constraints clean
 
@@ -34,8 +35,9 @@ format: $(READY) ## rewrite the code as `check` wants it
 bench: $(READY) ## one table of figures, and bench.json
 	$(BIN)/python -m tests.benchmarks
 
-soak: $(READY) ## long runs: what has to hold time after time
+soak: $(READY) ## what has to hold time after time, then every kind of fault for MINUTES, and a report
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m tests.faults --minutes $(MINUTES)
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes
 	$(BIN)/python -m pip install --quiet pip-tools

@@ -10,7 +10,7 @@ from .rig import deployed, traffic
 
 __all__ = ["round"]
 
-KILLS: Final = 4
+KILLS: Final = 8
 
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
@@ -19,7 +19,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         (agent,) = it.agents
         callers = [asyncio.create_task(traffic(it.oracle, agent, rng)) for _ in range(2)]
         for _ in range(KILLS):
-            await asyncio.sleep(rng.uniform(0.05, 0.5))
+            await asyncio.sleep(rng.uniform(0.02, 0.4))
             victim = rng.choice((agent, agent, it.plane))
             victim.kill()
             it.oracle.faults[f"kill {'agent' if victim is agent else 'control plane'}"] += 1

@@ -1,0 +1,187 @@
+"""Rounds of every kind, several at a time, each in a process of its own, and what they came to together."""
+
+import asyncio
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from .oracle import Tally
+
+__all__ = ["KINDS", "Plan", "Report", "soak"]
+
+KINDS: Final = ("kills",)
+"""The modules with a round."""
+
+ROUND_WITHIN_S: Final = 300.0
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: each kind at least `rounds` times, and all in turns until `minutes` have passed."""
+
+    kinds: tuple[str, ...]
+    minutes: float
+    rounds: int
+    first_seed: int
+    lanes: int
+    directory: Path
+
+    def turns(self) -> Iterator[tuple[str, int]]:
+        """Kind and seed of one round after the other: those asked for, then more until the time is over."""
+        ends_at = time.monotonic() + 60 * self.minutes
+        for n in itertools.count():
+            if n >= self.rounds and time.monotonic() >= ends_at:
+                return
+            for kind in self.kinds:
+                if n >= self.rounds and time.monotonic() >= ends_at:
+                    return
+                yield kind, self.first_seed + n
+
+
+@dataclass
+class Report:
+    """What all rounds came to. A violation says which, what, and how to repeat it."""
+
+    total: Tally = field(default_factory=Tally)
+    rounds: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, seed: int, outcome: dict[str, object], took_s: float) -> None:
+        """Take in what the process of one round printed."""
+        if "skipped" in outcome:
+            self.skipped[kind] = str(outcome["skipped"])
+            return
+        self.rounds[kind] += 1
+        self.seconds[kind] += took_s
+        if "error" in outcome:
+            self.violations.append(f"{_again(kind, seed)}\n{outcome['error']}")
+            return
+        tally = Tally(**(outcome | {"faults": Counter(outcome["faults"])}))  # type: ignore[arg-type]
+        self.total += tally
+        if tally.lost or tally.doubled or tally.wrong:
+            told = f"lost {tally.lost}, doubled {tally.doubled}, wrong {tally.wrong[:3]}"
+            self.violations.append(f"{_again(kind, seed)}\n{told}")
+
+    def to_json(self) -> str:
+        """The report for machines."""
+        return json.dumps(vars(self) | {"total": vars(self.total)}, indent=2)
+
+    def print(self, console: Console) -> None:
+        """The report for people."""
+        rounds = Table("kind", "rounds", "seconds a round", title="Rounds")
+        for kind, count in sorted(self.rounds.items()):
+            rounds.add_row(kind, str(count), f"{self.seconds[kind] / count:.1f}")
+        for kind, reason in self.skipped.items():
+            rounds.add_row(kind, "skipped", reason)
+        faults = Table("fault", "times", title="Faults")
+        for fault, count in sorted(self.total.faults.items()):
+            faults.add_row(fault, f"{count:,}")
+        console.print(rounds, faults)
+        total = self.total
+        console.print(
+            f"{sum(self.rounds.values()):,} rounds, {sum(total.faults.values()):,} faults: {total.issued:,} events issued,"
+            f" {total.acknowledged:,} acknowledged, {total.stored:,} stored, {total.declared:,} declared lost,"
+            f" {total.lost:,} lost, {total.doubled:,} doubled, {len(total.wrong):,} wrong, 0 manual steps"
+        )
+        for violation in self.violations:
+            console.print(f"VIOLATION {violation}", style="bold red", markup=False)
+
+
+def _again(kind: str, seed: int) -> str:
+    return f"python -m tests.faults --only {kind} --first-seed {seed}"
+
+
+def soak(plan: Plan, progress: Console) -> Report:
+    """Run the plan; a line of progress for every round."""
+    return asyncio.run(_soak(plan, progress))
+
+
+async def _soak(plan: Plan, progress: Console) -> Report:
+    report = Report()
+    turns = plan.turns()
+
+    async def lane() -> None:
+        for kind, seed in turns:
+            if kind in report.skipped:
+                continue
+            began_s = time.monotonic()
+            outcome = await _round(kind, seed, plan.directory / f"{kind}-{seed}")
+            report.add(kind, seed, outcome, took_s := time.monotonic() - began_s)
+            told = outcome.get("error") or outcome.get("skipped") or outcome.get("faults")
+            progress.print(f"{kind} {seed}: {took_s:.1f} s, {told}", markup=False)
+
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(plan.lanes):
+            lanes.create_task(lane())
+    return report
+
+
+async def _round(kind: str, seed: int, directory: Path) -> dict[str, object]:
+    """One round in a process and a session of its own, so that nothing of it outlives its time."""
+    (directory / "round").mkdir(parents=True)
+    answer = directory / "outcome.json"
+    log = directory / "log"
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.faults.soak", kind, str(seed), str(directory)),
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        async with asyncio.timeout(ROUND_WITHIN_S):
+            await process.wait()
+    except TimeoutError:
+        return {"error": f"did not end within {ROUND_WITHIN_S:g} s\n{_tail(log)}"}
+    finally:
+        _end(process.pid)
+    if not answer.exists():
+        return {"error": _tail(log)}
+    outcome: dict[str, object] = json.loads(answer.read_text())
+    if not any(outcome.get(name) for name in ("error", "lost", "doubled", "wrong")):
+        shutil.rmtree(directory, ignore_errors=True)
+    return outcome
+
+
+def _end(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+
+
+def _one(kind: str, seed: int, directory: Path) -> None:
+    """The process of one round."""
+    import importlib  # noqa: PLC0415 -- only this process needs the module of a kind
+
+    module = importlib.import_module(f".{kind}", "tests.faults")
+    reason = module.skip_reason() if hasattr(module, "skip_reason") else None
+    outcome = (
+        {"skipped": reason} if reason else vars(asyncio.run(module.round(random.Random(seed), directory / "round")))
+    )
+    (directory / "outcome.json").write_text(json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    _one(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
