@@ -1,7 +1,6 @@
 """The buffer: what holds every event until it is counted. The agent's only SQL; every method is one transaction."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -14,6 +13,7 @@ from sidemeter.database import PAGE_BYTES, WAL_PAGES, Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.limits import Limit, Subjects
+from sidemeter.volume import Volume
 
 __all__ = ["Buffer", "CallerId", "Identity", "StoredLimit"]
 
@@ -31,9 +31,6 @@ HELD_S: Final = 600.0
 HELD_BYTES: Final = 64 << 20
 """How far beyond the keep rule rows stay that a known total does not hold yet, since a restart counts them anew. A limit
 that was taken away never holds them, hence the bounds."""
-
-FreeBytes = Callable[[Path], int]
-"""What is free on the disk that a path is on, for whoever runs the agent."""
 
 _VERSION: Final = 1
 _SCHEMA: Final = """
@@ -55,11 +52,6 @@ CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL) WITHOU
 _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
 
 
-def _free_bytes(path: Path) -> int:
-    disk = os.statvfs(path)
-    return disk.f_bavail * disk.f_frsize
-
-
 class Identity(NamedTuple):
     """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`."""
 
@@ -76,10 +68,9 @@ class Buffer:
     happened at `oldest_us`.
     """
 
-    def __init__(self, directory: Path, clock: Clock, connect: Connect, free_bytes: FreeBytes) -> None:
-        self._directory = directory
-        self._free_bytes = free_bytes
-        self._database = Database(directory / "buffer.sqlite3", clock, connect, self._opened)
+    def __init__(self, volume: Volume, clock: Clock, connect: Connect) -> None:
+        self._volume = volume
+        self._database = Database(volume, clock, connect, self._opened)
         self._clock = clock
         self._started_s = clock.monotonic_s()
         self._lifetime_s = 0.0
@@ -95,17 +86,13 @@ class Buffer:
 
     @classmethod
     async def open(
-        cls,
-        directory: Path,
-        clock: Clock,
-        connect: Connect = aiosqlite.connect,
-        free_bytes: FreeBytes = _free_bytes,
+        cls, directory: Path, clock: Clock, connect: Connect = aiosqlite.connect, volume: Volume | None = None
     ) -> Self:
         """Open the buffer of `directory`, made if it is missing.
 
         Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
         """
-        self = cls(directory, clock, connect, free_bytes)
+        self = cls(volume or Volume(directory), clock, connect)
         await self._database.open()
         try:
             await self._database.transact(self._load)
@@ -138,7 +125,7 @@ class Buffer:
         """
 
         async def work(conn: aiosqlite.Connection) -> set[int]:
-            if self._free_bytes(self._directory) < RESERVE_BYTES:
+            if self._volume.free_bytes() < RESERVE_BYTES:
                 await self._fit(conn, rows, caller_ids)
             known = await self._claim(conn, caller_ids) if caller_ids else set()
             fresh = [row for row in rows if row[0] not in known] if known else rows
@@ -163,7 +150,9 @@ class Buffer:
         ((free_pages,),) = await conn.execute_fetchall("PRAGMA freelist_count")
         size = sum(len(body) for _, body in rows) + sum(len(source) + len(name) for _, source, name in caller_ids)
         if free_pages * PAGE_BYTES < 2 * size + 16 * PAGE_BYTES:
-            raise StorageRefused(f"the disk is full: less than {RESERVE_BYTES >> 20} MiB are free at {self._directory}")
+            raise StorageRefused(
+                f"the disk is full: less than {RESERVE_BYTES >> 20} MiB are free at {self._volume.directory}"
+            )
 
     @staticmethod
     async def _claim(conn: aiosqlite.Connection, caller_ids: Sequence[CallerId]) -> set[int]:

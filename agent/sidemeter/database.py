@@ -1,8 +1,6 @@
-"""One SQLite file that one process writes: its lock, its connection, and transactions that end one way or the other."""
+"""One SQLite file that one process writes: its connection, and transactions that end one way or the other."""
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Final, TypeVar
 import aiosqlite
 
 from sidemeter.clock import Clock
-from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.errors import StorageRefused
+from sidemeter.volume import Volume
 
 __all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Work"]
 
@@ -32,14 +31,16 @@ WAL_PAGES: Final = 4096
 
 
 class Database:
-    """The file `path`, locked and open from `open` to `close`. `opened` prepares it each time that it is opened.
+    """The file `buffer.sqlite3` of a volume, locked and open from `open` to `close`. `opened` prepares it each time
+    that it is opened.
 
     Every transaction runs in a task of its own: a caller that is cancelled can neither stop it half-way nor leave it
     open, and whoever comes next waits for its end.
     """
 
-    def __init__(self, path: Path, clock: Clock, connect: Connect, opened: Work[None]) -> None:
-        self.path = path
+    def __init__(self, volume: Volume, clock: Clock, connect: Connect, opened: Work[None]) -> None:
+        self.path = volume.directory / "buffer.sqlite3"
+        self._volume = volume
         self._clock = clock
         self._connect = connect
         self._opened = opened
@@ -47,18 +48,18 @@ class Database:
         self._closing = False
 
     async def open(self) -> None:
-        """Lock the directory of `path`, made if it is missing, and open the file.
+        """Lock the directory, made if it is missing, and open the file.
 
         Raises DirectoryInUse while another agent has it open, StorageRefused when the disk does not take it.
         """
         try:
-            self._locked = _lock(self.path.parent)
+            await self._volume.lock()
         except OSError as exc:
             raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
         try:
             await self._open()
         except BaseException as exc:
-            os.close(self._locked)
+            self._volume.release()
             if isinstance(exc, sqlite3.Error | OSError):
                 raise _refused(exc) from exc
             raise
@@ -70,7 +71,7 @@ class Database:
             try:
                 await self._conn.close()
             finally:
-                os.close(self._locked)
+                self._volume.release()
 
     @property
     def size_bytes(self) -> int:
@@ -134,31 +135,10 @@ class Database:
             await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
             await conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
             await self._opened(conn)
-            _sync_directory(self.path.parent)
+            await self._volume.sync()
         except BaseException:
             await conn.close()
             raise
-
-
-def _lock(directory: Path) -> int:
-    if not directory.exists():
-        directory.mkdir(mode=0o700, parents=True)
-        _sync_directory(directory.parent)
-    locked = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(locked)
-        raise DirectoryInUse(f"another agent uses the data directory {directory}: one agent, one directory") from exc
-    return locked
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refused(exc: Exception) -> StorageRefused:

@@ -18,6 +18,7 @@ from sidemeter.database import PAGE_BYTES, WAL_PAGES
 from sidemeter.errors import DirectoryInUse, StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
+from sidemeter.volume import Volume
 
 
 def row(seq: int, time_us: int = 5) -> Row:
@@ -111,12 +112,21 @@ async def test_a_full_disk_refuses_the_group_and_the_next_one_goes_in(buffer: Bu
     assert buffer.waiting_events == 1
 
 
-async def test_the_last_of_the_disk_is_left_to_forwarding(tmp_path: Path) -> None:
+class SmallVolume(Volume):
+    """A real directory on a disk that has as much left as the test says."""
+
     free = RESERVE_BYTES
-    buffer = await Buffer.open(tmp_path, ManualClock(), free_bytes=lambda _: free)
+
+    def free_bytes(self) -> int:
+        return self.free
+
+
+async def test_the_last_of_the_disk_is_left_to_forwarding(tmp_path: Path) -> None:
+    volume = SmallVolume(tmp_path)
+    buffer = await Buffer.open(tmp_path, ManualClock(), volume=volume)
     large = [(seq, encode(Event(f"e{seq}", "chat", "call", "acme", 5, "x" * 50_000))) for seq in range(1, 31)]
     await buffer.append(large, [])
-    free -= 1
+    volume.free -= 1
     with pytest.raises(StorageRefused, match="the disk is full: less than 24 MiB"):
         await buffer.append([row(31)], [])
     await buffer.settle(await sealed(buffer, events=20))
@@ -125,7 +135,7 @@ async def test_the_last_of_the_disk_is_left_to_forwarding(tmp_path: Path) -> Non
     await buffer.append([row(31)], [])  # into the room of what went
     with pytest.raises(StorageRefused):
         await buffer.append([(seq + 100, body) for seq, body in large], [])
-    free += 1
+    volume.free += 1
     await buffer.append([(seq + 100, body) for seq, body in large], [])
     assert buffer.waiting_events == 31
     await buffer.close()
