@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from datetime import datetime
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,16 +28,27 @@ __all__ = ["Agent"]
 
 log = logging.getLogger(__name__)
 
+OpenBuffer = Callable[[Path, Clock], Awaitable[Buffer]]
+OpenLink = Callable[[Settings], Link | None]
+
 _AFTER_A_FAULT_S: Final = 1.0
 _LAST_COMMIT_S: Final = 5.0
 """What a stop gives the disk at least, however short `drain_s` is: what is in memory is lost with the process."""
+
+
+def _open_link(settings: Settings) -> Link | None:
+    """The way to the control plane; None when the settings name none."""
+    if settings.control_plane is None:
+        return None
+    return Link(url=settings.control_plane, timeout_s=settings.request_timeout_s)
 
 
 class Agent:
     """Records usage durably, forwards it, and decides by limits in memory.
 
     Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
-    agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains.
+    agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains. What opens the
+    buffer and the way to the control plane can be put in, so that a simulation owns disk and network.
 
     >>> import tempfile
     >>> async def example(directory):
@@ -48,13 +60,22 @@ class Agent:
     ('disk', True)
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        *,
+        open_buffer: OpenBuffer = Buffer.open,
+        open_link: OpenLink = _open_link,
+    ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
+        self._open_buffer = open_buffer
+        self._open_link = open_link
         self._parts: _Parts | None = None
 
     async def __aenter__(self) -> Self:
-        self._parts = await _Parts.start(self._settings, self._clock)
+        self._parts = await _Parts.start(self._settings, self._clock, self._open_buffer, self._open_link)
         return self
 
     async def __aexit__(
@@ -202,15 +223,11 @@ class _Parts:
         )
 
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock) -> Self:
+    async def start(cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink) -> Self:
         async with AsyncExitStack() as opened:
-            buffer = await Buffer.open(settings.data_dir, clock)
+            buffer = await open_buffer(settings.data_dir, clock)
             opened.push_async_callback(buffer.close)
-            link = (
-                Link(url=settings.control_plane, timeout_s=settings.request_timeout_s)
-                if settings.control_plane
-                else None
-            )
+            link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
             parts = cls(buffer, link, settings, clock)
