@@ -301,6 +301,8 @@ class _Parts:
             oldest_backlog_us=buffer.oldest_us or 0,
             buffer_bytes=buffer.size_bytes,
             set_aside_events=buffer.refused_events,
+            open_losses=buffer.open_losses,
+            lost_events=buffer.lost_events,
             recorded_events=recorder.recorded,
             duplicate_events=recorder.duplicates,
             refused_events=recorder.refused,

@@ -13,6 +13,7 @@ from sidemeter.database import PAGE_BYTES, WAL_PAGES, Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.limits import Limit, Subjects
+from sidemeter.losses import Loss
 from sidemeter.volume import Volume
 
 __all__ = ["Buffer", "CallerId", "Identity", "StoredLimit"]
@@ -32,7 +33,7 @@ HELD_BYTES: Final = 64 << 20
 """How far beyond the keep rule rows stay that a known total does not hold yet, since a restart counts them anew. A limit
 that was taken away never holds them, hence the bounds."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -49,6 +50,7 @@ CREATE TABLE limits (
 CREATE INDEX counted ON limits (counted_seq);
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL) WITHOUT ROWID, STRICT;
 """
+_LOSSES: Final = "CREATE TABLE losses (id TEXT NOT NULL UNIQUE, body BLOB NOT NULL) STRICT;"
 _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
 
 
@@ -65,7 +67,8 @@ class Buffer:
 
     `sealed_seq` is the last row that belongs to a batch; the rows after it, `waiting_events` of `waiting_bytes`, wait
     for one. `unsent_events` of `unsent_bytes` are these and those of every batch not settled; the oldest of them
-    happened at `oldest_us`.
+    happened at `oldest_us`. `lost_events` were declared lost since the start, as far as the number is known;
+    `open_losses` declarations have not reached the control plane.
     """
 
     def __init__(self, volume: Volume, clock: Clock, connect: Connect) -> None:
@@ -82,6 +85,8 @@ class Buffer:
         self.unsent_bytes = 0
         self.settled_bytes = 0
         self.refused_events = 0
+        self.lost_events = 0
+        self.open_losses = 0
         self.oldest_us: int | None = None
 
     @classmethod
@@ -317,6 +322,46 @@ class Buffer:
 
         return await self._database.transact(work, then) > 0
 
+    # Losses
+
+    async def declare(self, loss: Loss) -> None:
+        """Keep a loss until the control plane has stored it. One with the same id is there already: then nothing."""
+
+        async def work(conn: aiosqlite.Connection) -> bool:
+            sql = "INSERT OR IGNORE INTO losses (id, body) VALUES (?, ?)"
+            return (await conn.execute(sql, (loss.id, msgspec.msgpack.encode(loss)))).rowcount == 1
+
+        def then(new: bool) -> None:
+            if new:
+                self.lost_events += loss.events or 0
+                self.open_losses += 1
+
+        await self._database.transact(work, then)
+
+    async def losses(self) -> list[Loss]:
+        """The losses that the control plane has not stored yet, as far as anyone knows; oldest first."""
+
+        async def work(conn: aiosqlite.Connection) -> list[Loss]:
+            decode_loss = msgspec.msgpack.Decoder(Loss).decode
+            return [
+                decode_loss(body) for (body,) in await conn.execute_fetchall("SELECT body FROM losses ORDER BY rowid")
+            ]
+
+        return await self._database.transact(work)
+
+    async def declared(self, ids: Sequence[str]) -> None:
+        """The control plane has stored these losses: they are no longer kept here."""
+
+        async def work(conn: aiosqlite.Connection) -> int:
+            await conn.executemany("DELETE FROM losses WHERE id = ?", [(each,) for each in ids])
+            ((left,),) = await conn.execute_fetchall("SELECT count(*) FROM losses")
+            return int(left)
+
+        def then(left: int) -> None:
+            self.open_losses = left
+
+        await self._database.transact(work, then)
+
     # Limits
 
     async def counted_seq(self, epoch: int, batch_no: int) -> int:
@@ -364,7 +409,9 @@ class Buffer:
     async def _opened(self, conn: aiosqlite.Connection) -> None:
         ((version,),) = await conn.execute_fetchall("PRAGMA user_version")
         if version == 0:
-            await conn.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            await conn.executescript(f"BEGIN; {_SCHEMA} {_LOSSES} PRAGMA user_version = {_VERSION}; COMMIT;")
+        elif version == 1:
+            await conn.executescript(f"BEGIN; {_LOSSES} PRAGMA user_version = {_VERSION}; COMMIT;")
         elif version != _VERSION:
             raise StorageRefused(f"the buffer has form {version}; this agent reads form {_VERSION}")
         await self._count(conn)
@@ -392,6 +439,7 @@ class Buffer:
         self.unsent_bytes = self.waiting_bytes + sealed_bytes
         self.oldest_us = await _oldest_us(conn)
         ((self.refused_events,),) = await conn.execute_fetchall("SELECT count(*) FROM refused")
+        ((self.open_losses,),) = await conn.execute_fetchall("SELECT count(*) FROM losses")
 
     def _add(self, events: int, size: int, *, waiting: int = 0, unsent: int = 0) -> None:
         self.waiting_events += waiting * events

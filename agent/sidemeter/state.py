@@ -30,6 +30,7 @@ class AgentState:
     oldest_backlog_us: int = _gauge("When the oldest of them happened, microseconds since 1970; 0 when there is none.")
     buffer_bytes: int = _gauge("Size of the buffer on disk.")
     set_aside_events: int = _gauge("Events that the control plane can never take, kept apart with the reason.")
+    open_losses: int = _gauge("Losses declared here that the control plane has not stored yet.")
     recorded_events: int = _counter("Events made durable since the start.")
     duplicate_events: int = _counter("Events that were already there.")
     refused_events: int = _counter("Events refused because the buffer, the disk or the agent took none.")
@@ -38,5 +39,8 @@ class AgentState:
     sent_batches: int = _counter("Batches that the control plane answered.")
     failed_sends: int = _counter("Requests to the control plane that brought no usable answer.")
     dead_letters: int = _counter("Events that the control plane accepted and could not count.")
+    lost_events: int = _counter(
+        "Events that the disk lost after they were acknowledged, as far as their number is known."
+    )
     checks: int = _counter("Decisions made.")
     denials: int = _counter("Decisions that said no.")

@@ -18,6 +18,7 @@ from sidemeter.database import PAGE_BYTES, WAL_PAGES
 from sidemeter.errors import DirectoryInUse, StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
+from sidemeter.losses import Loss
 from sidemeter.volume import Volume
 
 
@@ -318,6 +319,20 @@ async def test_the_write_ahead_log_stays_within_its_bound(buffer: Buffer, tmp_pa
         await buffer.append([(10 * number + n, large) for n in range(10)], [])
         largest = max(largest, log.stat().st_size)
     assert 0.9 * WAL_PAGES * PAGE_BYTES < largest < 1.2 * WAL_PAGES * PAGE_BYTES
+
+
+async def test_a_loss_is_kept_until_the_control_plane_has_stored_it(tmp_path: Path) -> None:
+    first = await Buffer.open(tmp_path, ManualClock())
+    whole, open_ended = Loss("a", 1, 3, 3, "gone", 7), Loss("b", 9, None, None, "gone", 8)
+    for loss in (whole, open_ended, whole):
+        await first.declare(loss)
+    assert (first.lost_events, first.open_losses) == (3, 2)
+    await first.close()
+    second = await Buffer.open(tmp_path, ManualClock())
+    assert (await second.losses(), second.open_losses) == ([whole, open_ended], 2)
+    await second.declared(["a", "unknown"])
+    assert (await second.losses(), second.open_losses) == ([open_ended], 1)
+    await second.close()
 
 
 async def test_limits_are_kept(buffer: Buffer) -> None:

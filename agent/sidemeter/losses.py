@@ -1,0 +1,22 @@
+"""Losses: what the disk took of events that were acknowledged, said aloud. Pure."""
+
+import msgspec
+
+__all__ = ["Loss"]
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """Rows `first_seq` to `last_seq` of one agent, of which `events` acknowledged events are lost; what is None is not known.
+
+    The control plane stores it once for each agent and `id`, however often it is told.
+
+    >>> Loss("4f2a", 7, 9, 2, "2 rows are gone from the buffer", 1_767_225_600_000_000).events
+    2
+    """
+
+    id: str
+    first_seq: int
+    last_seq: int | None
+    events: int | None
+    reason: str
+    noticed_at_us: int
