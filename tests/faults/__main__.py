@@ -22,13 +22,22 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(KINDS), help=f"kinds, with commas: {', '.join(KINDS)}")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--lanes", type=int, default=4, help="rounds at a time")
+    parser.add_argument("--stop-at-violation", action="store_true", help="begin no round after one that failed")
     parser.add_argument("--json", type=Path, help="also write the report there")
     given = parser.parse_args()
     kinds = tuple(given.only.split(","))
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         parser.error(f"no such kind of fault: {', '.join(unknown)}")
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
-        plan = Plan(kinds, given.minutes, given.rounds, given.first_seed, given.lanes, Path(directory))
+        plan = Plan(
+            kinds,
+            given.minutes,
+            given.rounds,
+            given.first_seed,
+            given.lanes,
+            Path(directory),
+            given.stop_at_violation,
+        )
         report = soak(plan, Console(stderr=True))
     report.print(Console(width=140))
     if given.json:

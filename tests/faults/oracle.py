@@ -66,6 +66,8 @@ class Oracle:
         self.acknowledged: set[str] = set()
         self.refused: set[str] = set()
         self.unanswered: dict[str, Event] = {}
+        self.destroyed = False
+        """Whether the round destroys what only the disk held: without that, nothing may be declared lost."""
         self.faults: Counter[str] = Counter()
 
     def issue(self, count: int, *, own_ids: bool | None = None, pad: int = 0) -> list[Event]:
@@ -116,6 +118,9 @@ class Oracle:
         tags = Counter(json.loads(row[4] or "{}").get("tag") for row in rows)
         absent = self.acknowledged - tags.keys()
         declared = min(_declared(database), len(absent))
+        wrong = [fault for row in rows if (fault := self._fault_of(row))]
+        if declared and not self.destroyed:
+            wrong.append(f"{declared} events were declared lost, and nothing destroyed them")
         return Tally(
             rounds=1,
             faults=Counter(self.faults),
@@ -125,7 +130,7 @@ class Oracle:
             declared=declared,
             lost=len(absent) - declared,
             doubled=sum(count - 1 for count in tags.values()) + len(self.refused & tags.keys()),
-            wrong=[fault for row in rows if (fault := self._fault_of(row))],
+            wrong=wrong,
         )
 
     def _fault_of(self, row: Sequence[Any]) -> str | None:

@@ -22,7 +22,7 @@ from .oracle import Tally
 
 __all__ = ["KINDS", "Plan", "Report", "soak"]
 
-KINDS: Final = ("kills",)
+KINDS: Final = ("keys", "kills", "repeats")
 """The modules with a round."""
 
 ROUND_WITHIN_S: Final = 300.0
@@ -39,6 +39,7 @@ class Plan:
     first_seed: int
     lanes: int
     directory: Path
+    stop_at_violation: bool = False
 
     def turns(self) -> Iterator[tuple[str, int]]:
         """Kind and seed of one round after the other: those asked for, then more until the time is over."""
@@ -120,6 +121,8 @@ async def _soak(plan: Plan, progress: Console) -> Report:
         for kind, seed in turns:
             if kind in report.skipped:
                 continue
+            if report.violations and plan.stop_at_violation:
+                return
             began_s = time.monotonic()
             outcome = await _round(kind, seed, plan.directory / f"{kind}-{seed}")
             report.add(kind, seed, outcome, took_s := time.monotonic() - began_s)

@@ -1,0 +1,120 @@
+"""Does the rig notice? Changes that each break a promise, and the rounds that must fail because of them.
+
+Each mutant is applied to a copy of both programs; a fault rig that stays green on one of them proves nothing.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["MUTANTS", "Mutant", "mutated", "verdict"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+PROGRAMS: Final = ("agent", "control_plane")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one file, text for text, and the rounds of which at least one must fail within the budget."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    kind: str
+    rounds: int
+    within_s: float = 120.0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+MUTANTS: Final = (
+    Mutant(
+        "the agent's acknowledgement comes before its commit",
+        "agent/sidemeter/record.py",
+        """            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+""",
+        """            for waiter in group.waiters:
+                waiter.answer.done() or waiter.answer.set_result(set())
+            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+""",
+        "kills",
+        3,
+    ),
+    Mutant(
+        "rows are deleted before the control plane answered",
+        "agent/sidemeter/buffer.py",
+        """        def then(_: None) -> None:
+            self.sealed_seq = batch.last_seq
+""",
+        """        inner = work
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            await inner(conn)
+            await conn.execute("DELETE FROM events WHERE seq BETWEEN ? AND ?", (batch.first_seq, batch.last_seq))
+
+        def then(_: None) -> None:
+            self.sealed_seq = batch.last_seq
+""",
+        "kills",
+        3,
+    ),
+    Mutant(
+        "a batch is dropped when the control plane answers 4xx",
+        "agent/sidemeter/uplink.py",
+        """        if answer.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            return BatchAnswer("REFUSED", message.batch_no, "too large for the control plane")
+""",
+        """        if 400 <= answer.status < 500:
+            return BatchAnswer("OK", message.batch_no + 1)
+""",
+        "keys",
+        1,
+    ),
+    Mutant(
+        "an id is remembered for a while only",
+        "control_plane/sidemeter_control/store/events.py",
+        "ON CONFLICT DO NOTHING",
+        "ON CONFLICT (source, id) DO UPDATE SET seq = excluded.seq, received_at_us = excluded.received_at_us"
+        " WHERE excluded.received_at_us - received_at_us > 200000",
+        "repeats",
+        1,
+    ),
+)
+
+
+def mutated(mutant: Mutant, directory: Path) -> Path:
+    """A copy of both programs in `directory` with the change in it; the old text must be there exactly once."""
+    for program in PROGRAMS:
+        shutil.copytree(ROOT / program, directory / program, ignore=shutil.ignore_patterns("__pycache__"))
+    changed = directory / mutant.path
+    text = changed.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.path} holds this {text.count(mutant.old)} times:\n{mutant.old}"
+    changed.write_text(text.replace(mutant.old, mutant.new))
+    return directory
+
+
+def verdict(mutant: Mutant, programs: Path) -> dict[str, object]:
+    """The report of the mutant's rounds, run on the programs of `programs`."""
+    told = programs / "report.json"
+    command = [sys.executable, "-m", "tests.faults", "--only", mutant.kind, "--rounds", str(mutant.rounds)]
+    path = os.pathsep.join(str(programs / program) for program in PROGRAMS)
+    done = subprocess.run(
+        [*command, "--lanes", "2", "--stop-at-violation", "--json", str(told)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=mutant.within_s,
+        check=False,
+    )
+    assert done.returncode in {0, 1}, done.stderr
+    report: dict[str, object] = json.loads(told.read_text())
+    return report
