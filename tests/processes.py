@@ -8,10 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import httpx
 from fakes import eventually
@@ -45,14 +45,35 @@ def run(*command: str, exit_code: int = 0, **environ: str) -> str:
     return done.stdout
 
 
+class Process(Protocol):
+    """What `Program` uses of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def send_signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+def spawned(arguments: list[str], environ: dict[str, str], log: Path) -> Process:
+    """A process of its own, from its first instruction on; `log` is appended to."""
+    with log.open("ab") as out:
+        return subprocess.Popen(arguments, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+
+
 class Program:
-    """A command in a process of its own; leaving its block kills what still runs."""
+    """A command in a process of its own; leaving its block kills what still runs. `launch` makes the process."""
+
+    launch: Callable[[list[str], dict[str, str], Path], Process] = staticmethod(spawned)
 
     def __init__(self, arguments: list[str], log: Path, **environ: str) -> None:
         self.arguments = [sys.executable, *arguments]
         self.environ = without_settings(**environ)
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -64,10 +85,7 @@ class Program:
     def spawn(self) -> None:
         """Start the process, its log appended to; returns at once."""
         assert not self.running
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.arguments, cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        self.process = self.launch(self.arguments, self.environ, self.log)
 
     @property
     def running(self) -> bool:
@@ -89,7 +107,7 @@ class Program:
         """Wait for the process to end by itself."""
         await eventually(lambda: not self.running, STOP_WITHIN_S)
         assert self.process is not None
-        return self.process.returncode
+        return self.process.wait()
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""

@@ -14,6 +14,7 @@ from fakes import eventually
 from processes import AgentProcess, ControlPlane
 
 from .oracle import EVENT_TYPE, Event, Oracle, Tally
+from .zygote import forked
 
 __all__ = ["QUICK", "Deployment", "deliver", "deployed", "sell", "traffic"]
 
@@ -85,6 +86,7 @@ async def deployed(
     """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own."""
     async with AsyncExitStack() as stack:
         plane = stack.enter_context(ControlPlane(directory))
+        plane.launch = forked
         await stack.enter_async_context(plane.http)
         await plane.start()
         await sell(plane)
@@ -94,6 +96,7 @@ async def deployed(
             agent = stack.enter_context(
                 AgentProcess(directory / f"agent-{n}", url, await plane.new_key("AGENT"), **(QUICK | environ))
             )
+            agent.launch = forked
             await stack.enter_async_context(agent.http)
             await agent.start()
             running.append(agent)
