@@ -2,8 +2,9 @@ import signal
 import sys
 from pathlib import Path
 
-from faults.zygote import forked
 from processes import without_settings
+
+from faults.zygote import forked
 
 
 def run(log: Path, *arguments: str) -> int:
