@@ -1,6 +1,7 @@
 """The root: every part made once and handed to the doors that need it."""
 
 import logging
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
@@ -24,9 +26,14 @@ __all__ = ["build"]
 _log = logging.getLogger(__name__)
 
 
-async def build(database: Database, gate: Gate, settings: Settings, clock: Clock) -> ASGIApp:
-    """The application on an open, migrated database. The caller closes the database after the last request."""
-    ingest = Ingest(database, clock, settings.max_future_s)
+async def build(
+    database: Database, gate: Gate, settings: Settings, clock: Clock, *, reader: Callable[[Meter], Reader] = Reader
+) -> ASGIApp:
+    """The application on an open, migrated database, whose meters read events with `reader`.
+
+    The caller closes the database after the last request.
+    """
+    ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
 
     async def unexpected(request: Request, exc: Exception) -> Response:
         incident = clock.new_id("err")

@@ -1,7 +1,7 @@
 """Counting: events in, rollups and uncountable events out. One pass, pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidemeter_control.metering.events import Data, Event, parse_data
@@ -32,11 +32,11 @@ class Counted:
     missed: list[Missed]
 
 
-def readers(meters: Iterable[Meter]) -> Readers:
-    """The meters, made ready and found by the type of event they count."""
+def readers(meters: Iterable[Meter], reader: Callable[[Meter], Reader] = Reader) -> Readers:
+    """The meters, made ready by `reader` and found by the type of event they count."""
     by_type: dict[str, list[Reader]] = defaultdict(list)
     for meter in meters:
-        by_type[meter.event_type].append(Reader(meter))
+        by_type[meter.event_type].append(reader(meter))
     return dict(by_type)
 
 

@@ -1,7 +1,7 @@
 """Ingest: every event counted exactly once, in one transaction with the cursor, the dedupe and the rollups (P4, P5)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,8 +10,9 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
-from sidemeter_control.metering.totals import add_to_totals
-from sidemeter_control.store import agents, dead_letters, events, meters, state
+from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.storing import Rules, store
+from sidemeter_control.store import agents, dead_letters, meters, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
@@ -68,13 +69,22 @@ class Ingest:
     """Takes events from agents and from callers without one.
 
     `max_future_s`: an event whose time is further ahead of the clock than that becomes a dead letter.
+    `reader`: what a meter reads events with.
     `events` and `batches` count what became of them since the start.
     """
 
-    def __init__(self, database: Database, clock: Clock, max_future_s: int = 3600) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        max_future_s: int = 3600,
+        *,
+        reader: Callable[[Meter], Reader] = Reader,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._max_future_us = max_future_s * 1_000_000
+        self._reader = reader
         self._readers: tuple[int, Readers] = (0, {})
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
@@ -148,42 +158,27 @@ class Ingest:
         self.events["dead_letter"] += recorded.dead_letters
 
     async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
-        timely, letters = self._timely(arrived, now_us, batch)
-        stored = await events.add(conn, timely.events, now_us)
-        await add_to_totals(
-            conn,
-            await self._current_readers(conn),
-            [timely.events[index] for index in stored],
-            now_us,
-            data=[timely.data[index] for index in stored],
-            batch=batch,
-        )
-        await dead_letters.add(conn, letters)
-        return Recorded(len(stored), len(timely.events) - len(stored), len(letters))
-
-    def _timely(self, arrived: Arrived, now_us: int, batch: Batch | None) -> tuple[Arrived, list[DeadLetter]]:
-        """What can be stored, and the dead letters of the rest: no events, or events of the future."""
+        rules = await self._rules(conn, now_us)
+        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch)
         letters = [
             DeadLetter.of(each.error.code, str(each.error), each.raw, now_us, batch) for each in arrived.unreadable
         ]
-        latest_us = now_us + self._max_future_us
-        if all(event.time_us <= latest_us for event in arrived.events):
-            return arrived, letters
-        timely = Arrived([], [], [])
-        for event, data in zip(arrived.events, arrived.data, strict=True):
-            if event.time_us <= latest_us:
-                timely.events.append(event)
-                timely.data.append(data)
-            else:
-                reason = f"time: is more than {self._max_future_us // 1_000_000} s ahead of this clock"
-                letters.append(DeadLetter.of("time_in_future", reason, json_of(event), now_us, batch))
-        return timely, letters
+        letters += [
+            DeadLetter.of(refusal.code, refusal.reason, json_of(arrived.events[place]), now_us, batch)
+            for place, refusal in stored.refused.items()
+        ]
+        await dead_letters.add(conn, letters)
+        duplicates = len(arrived.events) - len(stored.new) - len(stored.refused)
+        return Recorded(len(stored.new), duplicates, len(letters))
+
+    async def _rules(self, conn: AsyncConnection, now_us: int) -> Rules:
+        return Rules(await self._current_readers(conn), now_us, self._max_future_us, self._clock.new_id)
 
     async def _current_readers(self, conn: AsyncConnection) -> Readers:
         """The meters as this transaction sees them; read anew only when the configuration has changed."""
         version = (await state.get(conn)).config_version
         if self._readers[0] != version:
-            self._readers = version, readers(await meters.list_all(conn, archived=True))
+            self._readers = version, readers(await meters.list_all(conn, archived=True), self._reader)
         return self._readers[1]
 
 

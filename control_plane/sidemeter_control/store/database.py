@@ -16,14 +16,14 @@ from typing import Any, Self
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.store.snapshot import Snapshot
 
-__all__ = ["MAX_WAIT_S", "READERS", "Database", "sqlite_path"]
+__all__ = ["MAX_WAIT_S", "READERS", "Database", "savepoint", "sqlite_path"]
 
 # Readers share one interpreter; more of them only queue for it.
 READERS = 4
@@ -125,6 +125,17 @@ class Database:
         os.close(self._lock)
 
 
+@asynccontextmanager
+async def savepoint(conn: AsyncConnection) -> AsyncIterator[None]:
+    """A part of a transaction: undone when the block fails, while all before it stays.
+
+    StoreUnavailable as for the whole: SQLite may then have undone all of it by itself, and nothing more is to be done.
+    """
+    with _translated():
+        async with conn.begin_nested():
+            yield
+
+
 def sqlite_path(url: str) -> Path:
     """The file of a `sqlite:///PATH` URL (`sqlite:////PATH` is absolute), else SettingsError.
 
@@ -222,9 +233,11 @@ async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (IntegrityError, ProgrammingError):
+    except (DataError, IntegrityError, ProgrammingError):
         raise  # a mistake of ours, not of the database
     except DatabaseError as exc:
         raise StoreUnavailable(str(exc.orig)) from exc
     except PoolTimeout as exc:
         raise StoreUnavailable(f"no turn within {MAX_WAIT_S} s") from exc
+    except MemoryError as exc:  # SQLite's own as well
+        raise StoreUnavailable("no memory was left") from exc

@@ -14,7 +14,7 @@ from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store.tables import events
 
-__all__ = ["Position", "StoredEvent", "add", "any_within", "of_type", "page", "within"]
+__all__ = ["Position", "StoredEvent", "add", "any_within", "known", "of_type", "page", "within"]
 
 _PAGE = 5_000
 
@@ -22,6 +22,10 @@ _ADD = (
     "INSERT INTO events (seq, received_at_us, id, source, type, subject, time_us, data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
+_KNOWN = """
+SELECT events.source, events.id FROM json_each(?) AS asked CROSS JOIN events
+  ON events.source = json_extract(asked.value, '$[0]') AND events.id = json_extract(asked.value, '$[1]')
+"""
 _ANY_WITHIN = "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ?)"
 _ANY_OF_THEM_WITHIN = (
     "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject IN (SELECT value FROM json_each(?)))"
@@ -72,6 +76,13 @@ async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: i
         return range(len(offered))
     stored = await conn.execute(select(events.c.seq - first).where(events.c.seq >= first).order_by(events.c.seq))
     return stored.scalars().all()
+
+
+async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str]]:
+    """The source and id of those offered that are stored."""
+    asked = msgspec.json.encode([(event.source, event.id) for event in offered]).decode()
+    found = await conn.exec_driver_sql(_KNOWN, (asked,))
+    return {(row.source, row.id) for row in found}
 
 
 async def page(
