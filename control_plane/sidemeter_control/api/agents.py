@@ -1,6 +1,6 @@
 """The agents' door: hello, batch and sync in MessagePack. A transport error is a problem, all else a 200 with a status."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -15,17 +15,19 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.limits.sync import SyncQuestion, sync
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.events import LAST_US
-from sidemeter_control.metering.ingest import Hello, Ingest
+from sidemeter_control.metering.ingest import Hello, Ingest, Loss
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_EVENTS", "MAX_DECODED_BYTES", "PROTOCOL", "agent_routes"]
+__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_EVENTS", "MAX_DECODED_BYTES", "MAX_LOSSES", "PROTOCOL", "agent_routes"]
 
 PROTOCOL = "1"
 MAX_BATCH_EVENTS = 5_000
 MAX_BATCH_BYTES = 1024 * 1024
 """Of a batch's events, as agents are asked to seal them."""
 MAX_DECODED_BYTES = 8 * 1024 * 1024
+MAX_LOSSES = 1_000
+"""In one hello; an agent with more declares them in turns."""
 # The rest of a batch's message, and events that do not shrink when zipped.
 _SLACK_BYTES = 64 * 1024
 
@@ -37,24 +39,38 @@ _Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 _Time = Annotated[int, msgspec.Meta(ge=-LAST_US, le=LAST_US)]
 
 
+class LossMessage(msgspec.Struct, frozen=True):
+    """Rows of the agent's buffer that are gone; null where it does not know how far."""
+
+    id: _Name
+    first_seq: _Count
+    last_seq: _Count | None
+    events: _Count | None
+    reason: Annotated[str, msgspec.Meta(max_length=1024)]
+    noticed_at_us: _Time
+
+
 class HelloMessage(msgspec.Struct, frozen=True):
-    """What an agent says at first contact. Its previous epoch is for people who read traffic."""
+    """What an agent says when it starts, and again while it has losses that nobody has stored."""
 
     agent_id: _Name
     hello_id: _Name
     boot_id: _Name
     service: _Name
     version: _Name
-    previous_epoch: int | None = None
+    previous_epoch: _Number | None = None
+    generation: _Name | None = None
+    losses: Annotated[tuple[LossMessage, ...], msgspec.Meta(max_length=MAX_LOSSES)] = ()
 
 
 class HelloReply(msgspec.Struct, frozen=True):
-    """The epoch to send batches in, where in it to go on, and how large and how often."""
+    """The epoch to send batches in, where in it to go on, how large and how often; and the losses that are stored."""
 
     epoch: int
     next_batch_no: int
     generation: str
     sync_interval_ms: int
+    losses_stored: Sequence[str]
     status: Literal["OK"] = "OK"
     max_batch_events: int = MAX_BATCH_EVENTS
     max_batch_bytes: int = MAX_BATCH_BYTES
@@ -71,6 +87,7 @@ class BatchMessage(msgspec.Struct, frozen=True):
     backlog: _Count
     events: msgspec.Raw
     oldest_pending_us: _Time | None = None
+    generation: _Name | None = None
 
 
 class BatchReply(msgspec.Struct, frozen=True):
@@ -91,9 +108,19 @@ def agent_routes(
 
     async def hello(message: HelloMessage) -> HelloReply:
         begun = await ingest.hello(
-            Hello(message.agent_id, message.hello_id, message.boot_id, message.service, message.version)
+            Hello(
+                message.agent_id,
+                message.hello_id,
+                message.boot_id,
+                message.service,
+                message.version,
+                message.previous_epoch,
+                message.generation,
+                [Loss(*msgspec.structs.astuple(each)) for each in message.losses],
+            )
         )
-        return HelloReply(begun.cursor.epoch, begun.cursor.next_batch_no, begun.generation, sync_interval_ms)
+        cursor = begun.cursor
+        return HelloReply(cursor.epoch, cursor.next_batch_no, begun.generation, sync_interval_ms, begun.losses_stored)
 
     async def batch(message: BatchMessage) -> BatchReply:
         answer = await ingest.batch(
@@ -107,6 +134,7 @@ def agent_routes(
             ),
             backlog=message.backlog,
             oldest_pending_us=message.oldest_pending_us,
+            generation=message.generation,
         )
         done = answer.recorded
         return BatchReply(
@@ -119,7 +147,7 @@ def agent_routes(
         )
 
     async def ask(question: SyncQuestion) -> object:
-        return await sync(database, question, clock.now_us(), sync_interval_ms)
+        return await sync(database, ingest.rollbacks, question, clock.now_us(), sync_interval_ms)
 
     return [
         _route(gate, "/agent/v1/hello", HelloMessage, hello),

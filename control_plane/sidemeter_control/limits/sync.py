@@ -1,7 +1,7 @@
 """What an agent learns when it asks: the limits of its subjects, and which of its batches their totals contain."""
 
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
+from typing import Annotated
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
-from sidemeter_control.metering.batches import Cursor
+from sidemeter_control.metering.identity import NONCE_BYTES, Claim, SyncStatus, decide_sync
 from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.plans import EntitlementKind
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, customers, state
-from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 
 __all__ = [
@@ -33,23 +33,27 @@ MAX_SUBJECTS = 1_000
 """That one question may ask for; an agent with more asks in turns."""
 
 
-class SyncStatus(Enum):
-    """FENCED: the agent's identity has a newer epoch. UNKNOWN_EPOCH: this database never gave the epoch out."""
+_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
-    OK = "OK"
-    FENCED = "FENCED"
-    UNKNOWN_EPOCH = "UNKNOWN_EPOCH"
+
+class Seen(msgspec.Struct, frozen=True):
+    """The state that an agent saw last."""
+
+    generation: _Short
+    state_version: int
 
 
 class SyncQuestion(msgspec.Struct, frozen=True):
-    """What an agent asks, and how many events wait with it."""
+    """What an agent asks, how many events wait with it, and what shows that it is the one that was answered before."""
 
     agent_id: str
     epoch: int
     subjects: tuple[str, ...]
     backlog: int
-    nonce: bytes | None = None
+    nonce: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] | None = None
     oldest_pending_us: int | None = None
+    seen: Seen | None = None
+    sync_id: _Short | None = None
 
 
 class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
@@ -105,56 +109,85 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     recalls: tuple[()] = ()
 
 
-async def sync(database: Database, question: SyncQuestion, now_us: int, next_sync_ms: int) -> SyncAnswer:
+async def sync(
+    database: Database, rollbacks: Rollbacks, question: SyncQuestion, now_us: int, next_sync_ms: int
+) -> SyncAnswer:
     """What is known of those subjects' limits, and a note of what the agent says waits with it.
 
-    InvalidInput when it asks for more than 1,000 subjects.
+    The nonce of the answer is stored before it is given. InvalidInput for more than 1,000 subjects.
     """
     if len(question.subjects) > MAX_SUBJECTS:
         raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
-    async with database.snapshot() as snapshot:
-        answer = await snapshot.ask(lambda conn: _answer(conn, question, now_us, next_sync_ms))
-    if answer.status is SyncStatus.OK:
-        async with database.write() as conn:
-            await agents.report(
-                conn,
-                question.agent_id,
-                backlog=question.backlog,
-                oldest_pending_us=question.oldest_pending_us,
-                now_us=now_us,
-            )
-    return answer
-
-
-async def _answer(conn: AsyncConnection, question: SyncQuestion, now_us: int, next_sync_ms: int) -> SyncAnswer:
-    known = await state.get(conn)
-    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
-    agent = await agents.get(conn, question.agent_id)
-    answer = SyncAnswer(
-        status=_status(cursor, agent),
-        nonce=question.nonce,
-        generation=known.generation,
-        state_version=known.config_version,
-        as_of_us=now_us,
-        counted_batch_no=cursor.next_batch_no - 1 if cursor else 0,
-        next_sync_ms=next_sync_ms,
-    )
+    async with database.write() as conn:
+        answer = await _admit(conn, rollbacks, question, now_us, next_sync_ms)
     if answer.status is not SyncStatus.OK:
         return answer
+    async with database.snapshot() as snapshot:
+        return await snapshot.ask(lambda conn: _informed(conn, question, answer))
+
+
+async def _admit(
+    conn: AsyncConnection, rollbacks: Rollbacks, question: SyncQuestion, now_us: int, next_sync_ms: int
+) -> SyncAnswer:
+    """The answer without limits; one that is OK has been noted."""
+    known = await state.get(conn)
+    generation = known.generation
+    agent = await agents.get(conn, question.agent_id)
+    decided = decide_sync(
+        None if agent is None else agent.epoch,
+        await agents.nonces(conn, question.agent_id, question.epoch),
+        _claim(question),
+        generation=generation,
+        state_version=known.config_version,
+    )
+    if decided.rolled_back:
+        generation = await rollbacks.notice(conn, question.agent_id)
+    if decided.status is SyncStatus.OK:
+        await agents.keep_nonces(conn, question.agent_id, question.epoch, decided.nonces)
+        await agents.report(
+            conn,
+            question.agent_id,
+            backlog=question.backlog,
+            oldest_pending_us=question.oldest_pending_us,
+            now_us=now_us,
+        )
+    return SyncAnswer(
+        status=decided.status,
+        nonce=question.nonce if question.sync_id is None else decided.nonces.current,
+        generation=generation,
+        state_version=known.config_version,
+        as_of_us=now_us,
+        counted_batch_no=0,
+        next_sync_ms=next_sync_ms,
+    )
+
+
+def _claim(question: SyncQuestion) -> Claim:
+    seen = question.seen
+    return Claim(
+        epoch=question.epoch,
+        nonce=question.nonce,
+        sync_id=question.sync_id,
+        generation=None if seen is None else seen.generation,
+        state_version=None if seen is None else seen.state_version,
+    )
+
+
+async def _informed(conn: AsyncConnection, question: SyncQuestion, answer: SyncAnswer) -> SyncAnswer:
+    """The answer with limits, their totals, and the last batch that these contain: all of one snapshot."""
+    known = await state.get(conn)
+    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
     owners = await customers.owners(conn, question.subjects)
-    limits = await _limits(conn, set(owners.values()), known.config_version, now_us)
+    limits = await _limits(conn, set(owners.values()), known.config_version, answer.as_of_us)
     ids = {key: [limit.id for limit in own] for key, own in limits.items()}
     return msgspec.structs.replace(
         answer,
+        generation=known.generation,
+        state_version=known.config_version,
+        counted_batch_no=cursor.next_batch_no - 1 if cursor else 0,
         subjects={subject: ids[owners[subject]] if subject in owners else [] for subject in question.subjects},
         limits=[limit for own in limits.values() for limit in own],
     )
-
-
-def _status(cursor: Cursor | None, agent: Agent | None) -> SyncStatus:
-    if cursor is None or agent is None:
-        return SyncStatus.UNKNOWN_EPOCH
-    return SyncStatus.OK if cursor.epoch == agent.epoch else SyncStatus.FENCED
 
 
 async def _limits(

@@ -11,13 +11,14 @@ NO_DIGEST = bytes(32)
 
 
 class BatchStatus(Enum):
-    """What becomes of a batch."""
+    """What becomes of a batch. DAMAGED: it did not arrive as it was sealed. REFUSED: it can never be taken as it is."""
 
     OK = "OK"
     DUPLICATE = "DUPLICATE"
     GAP = "GAP"
     FORK = "FORK"
     UNKNOWN_EPOCH = "UNKNOWN_EPOCH"
+    DAMAGED = "DAMAGED"
     REFUSED = "REFUSED"
 
 
@@ -60,7 +61,7 @@ def decide(cursor: Cursor | None, batch: Batch, counted_digest: bytes | None) ->
     if cursor is None:
         return BatchStatus.UNKNOWN_EPOCH
     if batch.digest != digest(batch.prev_digest, batch.events):
-        return BatchStatus.REFUSED
+        return BatchStatus.DAMAGED
     if batch.batch_no > cursor.next_batch_no:
         return BatchStatus.GAP
     if batch.batch_no < cursor.next_batch_no:

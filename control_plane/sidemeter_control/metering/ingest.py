@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -10,40 +11,61 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
+from sidemeter_control.metering.identity import decide_hello, was_rolled_back
 from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.metering.storing import Rules, store
-from sidemeter_control.store import agents, dead_letters, meters, state
+from sidemeter_control.store import agents, dead_letters, losses, meters, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
+from sidemeter_control.store.losses import LossDeclaration
 
-__all__ = ["BatchAnswer", "Begun", "Hello", "Ingest", "Recorded"]
+__all__ = ["BatchAnswer", "Begun", "Hello", "Ingest", "Loss", "Recorded"]
 
 _REASONS = {
     BatchStatus.UNKNOWN_EPOCH: "this database never gave out that epoch: say hello",
-    BatchStatus.REFUSED: "the digest does not match the bytes of the events",
+    BatchStatus.DAMAGED: "the digest does not match the bytes of the events: send them again",
     BatchStatus.GAP: "batches before this one have not arrived",
     BatchStatus.FORK: "the epoch went on differently from here: say hello anew",
 }
 
 
+class Loss(NamedTuple):
+    """What an agent declares as lost: rows of its buffer, by their numbers; None where it is not known how far."""
+
+    id: str
+    first_row: int
+    last_row: int | None
+    events: int | None
+    reason: str
+    noticed_at_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """An agent at first contact. The same `hello_id` always gets the same epoch."""
+    """An agent that starts, or has losses to declare. The same `hello_id` always gets the same epoch.
+
+    `previous_epoch` and `generation` are what it heard last, if anything.
+    """
 
     agent_id: str
     hello_id: str
     boot_id: str
     service: str
     version: str
+    previous_epoch: int | None = None
+    generation: str | None = None
+    losses: Sequence[Loss] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Where the agent goes on, and which copy of the database said so."""
+    """Where the agent goes on, which copy of the database said so, and the ids of the losses that are stored."""
 
     cursor: Cursor
     generation: str
+    losses_stored: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,42 +108,49 @@ class Ingest:
         self._max_future_us = max_future_s * 1_000_000
         self._reader = reader
         self._readers: tuple[int, Readers] = (0, {})
+        self.rollbacks = Rollbacks(clock)
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
 
     async def hello(self, hello: Hello) -> Begun:
-        """The epoch of this hello, new or as it was given before."""
+        """The epoch of this hello, new or as it was given before; what it declares as lost is stored."""
         now_us = self._clock.now_us()
         async with self._database.write() as conn:
             generation = (await state.get(conn)).generation
-            cursor = await agents.cursor_of_hello(conn, hello.agent_id, hello.hello_id)
-            if cursor is None:
-                known = await agents.get(conn, hello.agent_id)
-                cursor = Cursor(hello.agent_id, 1 if known is None else known.epoch + 1)
-                await agents.put(
-                    conn,
-                    Agent(
-                        agent_id=hello.agent_id,
-                        service=hello.service,
-                        version=hello.version,
-                        epoch=cursor.epoch,
-                        last_seen_us=now_us,
-                    ),
-                )
+            given = await agents.cursor_of_hello(conn, hello.agent_id, hello.hello_id)
+            known = await agents.get(conn, hello.agent_id)
+            decided = decide_hello(
+                given,
+                None if known is None else known.epoch,
+                previous_epoch=hello.previous_epoch,
+                generation=hello.generation,
+                current=generation,
+            )
+            if decided.rolled_back:
+                generation = await self.rollbacks.notice(conn, hello.agent_id)
+            cursor = given or Cursor(hello.agent_id, decided.epoch)
+            if decided.begins:
+                await agents.put(conn, _agent(hello, cursor.epoch, now_us))
                 await agents.add_epoch(conn, cursor, hello.hello_id, hello.boot_id, now_us)
-        return Begun(cursor, generation)
+            await losses.add(conn, [_declaration(hello.agent_id, cursor.epoch, each, now_us) for each in hello.losses])
+        return Begun(cursor, generation, [each.id for each in hello.losses])
 
-    async def batch(self, batch: Batch, *, backlog: int = 0, oldest_pending_us: int | None = None) -> BatchAnswer:
+    async def batch(
+        self, batch: Batch, *, backlog: int = 0, oldest_pending_us: int | None = None, generation: str | None = None
+    ) -> BatchAnswer:
         """Count the batch if it is the one its epoch's cursor expects; else say what it is.
 
         An epoch that is no longer the agent's newest is taken as well, at its own cursor: facts are never dropped.
+        `generation` is the one that the agent heard of last.
         """
-        answer = await self._answer(batch, backlog, oldest_pending_us)
+        answer = await self._answer(batch, backlog, oldest_pending_us, generation)
         self.batches[answer.status] += 1
         self._noted(answer.recorded)
         return answer
 
-    async def _answer(self, batch: Batch, backlog: int, oldest_pending_us: int | None) -> BatchAnswer:
+    async def _answer(
+        self, batch: Batch, backlog: int, oldest_pending_us: int | None, generation: str | None
+    ) -> BatchAnswer:
         now_us = self._clock.now_us()
         arrived = _read(batch)
         async with self._database.write() as conn:
@@ -129,6 +158,8 @@ class Ingest:
             counted = await agents.digest_of(conn, batch.agent_id, batch.epoch, batch.batch_no)
             status = decide(cursor, batch, counted)
             expected = 1 if cursor is None else cursor.next_batch_no
+            if was_rolled_back(status, generation, (await state.get(conn)).generation):
+                await self.rollbacks.notice(conn, batch.agent_id)
             if status is BatchStatus.OK and isinstance(arrived, BadEvent):
                 return BatchAnswer(BatchStatus.REFUSED, expected, str(arrived))
             if status is not BatchStatus.OK or isinstance(arrived, BadEvent):
@@ -187,3 +218,13 @@ def _read(batch: Batch) -> Arrived | BadEvent:
         return read_array(batch.events)
     except BadEvent as exc:
         return exc
+
+
+def _agent(hello: Hello, epoch: int, now_us: int) -> Agent:
+    return Agent(
+        agent_id=hello.agent_id, service=hello.service, version=hello.version, epoch=epoch, last_seen_us=now_us
+    )
+
+
+def _declaration(agent_id: str, epoch: int, loss: Loss, now_us: int) -> LossDeclaration:
+    return LossDeclaration(agent_id=agent_id, epoch=epoch, received_at_us=now_us, **loss._asdict())

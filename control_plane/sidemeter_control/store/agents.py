@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.batches import Batch, Cursor
+from sidemeter_control.metering.identity import Nonces
 from sidemeter_control.store.tables import agent_epochs, agents, batches
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "cursor_of_hello",
     "digest_of",
     "get",
+    "keep_nonces",
     "list_all",
+    "nonces",
     "put",
     "report",
 ]
@@ -101,6 +104,23 @@ async def add_epoch(conn: AsyncConnection, begun: Cursor, hello_id: str, boot_id
             last_digest=begun.last_digest,
             created_at_us=now_us,
         )
+    )
+
+
+async def nonces(conn: AsyncConnection, agent_id: str, epoch: int) -> Nonces | None:
+    """The nonces of that epoch; None when this database never gave it out."""
+    columns = agent_epochs.c
+    wanted = select(columns.nonce, columns.previous_nonce).where(columns.agent_id == agent_id, columns.epoch == epoch)
+    row = (await conn.execute(wanted)).one_or_none()
+    return None if row is None else Nonces(row.nonce, row.previous_nonce)
+
+
+async def keep_nonces(conn: AsyncConnection, agent_id: str, epoch: int, kept: Nonces) -> None:
+    """Write the nonces of that epoch."""
+    await conn.execute(
+        update(agent_epochs)
+        .where(agent_epochs.c.agent_id == agent_id, agent_epochs.c.epoch == epoch)
+        .values(nonce=kept.current, previous_nonce=kept.previous)
     )
 
 

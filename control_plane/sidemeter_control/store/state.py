@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import state
 
-__all__ = ["State", "config_changed", "get"]
+__all__ = ["State", "config_changed", "get", "set_generation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +38,10 @@ async def get(conn: AsyncConnection) -> State:
 async def config_changed(conn: AsyncConnection) -> None:
     """Say that a definition (meter, feature, plan, customer, subscription) changes in this transaction."""
     await conn.execute(update(state).values(config_version=state.c.config_version + 1))
+    _seen.clear()
+
+
+async def set_generation(conn: AsyncConnection, generation: str) -> None:
+    """Give this copy of the database a name of its own: it does not go on from where the last one of its name was."""
+    await conn.execute(update(state).values(generation=generation))
     _seen.clear()

@@ -33,6 +33,7 @@ __all__ = [
     "dead_letters",
     "events",
     "features",
+    "loss_declarations",
     "metadata",
     "meters",
     "plans",
@@ -108,7 +109,8 @@ agents = Table(
     Column("oldest_pending_us", BigInteger),
 )
 
-# The cursor: which batch of an agent's epoch comes next, and the digest it must build on.
+# The cursor: which batch of an agent's epoch comes next, and the digest it must build on; and the nonce that its next
+# sync brings, or the one before if the answer was lost.
 agent_epochs = Table(
     "agent_epochs",
     metadata,
@@ -119,7 +121,26 @@ agent_epochs = Table(
     Column("next_batch_no", BigInteger, nullable=False),
     Column("last_digest", LargeBinary, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("nonce", LargeBinary),
+    Column("previous_nonce", LargeBinary),
     UniqueConstraint("agent_id", "hello_id"),
+)
+
+# What agents say is lost (P6): rows of a buffer, which had numbers; `last_row` and `events` null where it is not known.
+loss_declarations = Table(
+    "loss_declarations",
+    metadata,
+    Column("seq", _RowNumber, primary_key=True),
+    Column("agent_id", Text, ForeignKey("agents.agent_id"), nullable=False),
+    Column("id", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_row", BigInteger, nullable=False),
+    Column("last_row", BigInteger),
+    Column("events", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("noticed_at_us", BigInteger, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    UniqueConstraint("agent_id", "id"),
 )
 
 # What every counted batch looked like, so that a repeat is told from a fork.

@@ -66,6 +66,7 @@ async def test_hello_then_a_batch_then_a_sync(plane: Doors) -> None:
         "sync_interval_ms": 1000,
         "max_batch_events": 5000,
         "max_batch_bytes": 1024 * 1024,
+        "losses_stored": [],
     }
     counted = {"status": "OK", "next_batch_no": 2, "reason": None, "accepted": 1, "duplicates": 0, "dead_letters": 0}
     assert answer(await send(plane, "batch", batch(1, EVENT))) == counted

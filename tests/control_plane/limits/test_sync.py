@@ -9,9 +9,11 @@ import pytest
 from shop import BASE, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion, SyncStatus, sync
+from sidemeter_control.limits.sync import Seen, SyncAnswer, SyncQuestion, sync
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
+from sidemeter_control.metering.identity import SyncStatus, next_nonce
 from sidemeter_control.metering.ingest import Hello, Ingest
+from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec
 from sidemeter_control.store import agents
 
@@ -37,7 +39,11 @@ async def hello(shop: Shop, hello_id: str = "h1") -> int:
 
 async def ask(shop: Shop, *subjects: str, epoch: int = 1, backlog: int = 0, nonce: bytes | None = None) -> SyncAnswer:
     question = SyncQuestion("agent-1", epoch, subjects, backlog, nonce, us("2026-11-20") if backlog else None)
-    return await sync(shop.database, question, shop.clock.now_us(), 1000)
+    return await put(shop, question)
+
+
+async def put(shop: Shop, question: SyncQuestion) -> SyncAnswer:
+    return await sync(shop.database, Rollbacks(shop.clock), question, shop.clock.now_us(), 1000)
 
 
 async def test_an_agent_learns_the_limits_of_each_subject_it_asks_for(shop: Shop) -> None:
@@ -132,3 +138,39 @@ async def test_what_waits_with_the_agent_is_noted(shop: Shop) -> None:
 async def test_too_many_subjects_are_refused(shop: Shop) -> None:
     with pytest.raises(InvalidInput, match="subjects: must be at most 1000"):
         await ask(shop, *map(str, range(1001)))
+
+
+async def nonce_of(shop: Shop, nonce: bytes | None, sync_id: str, seen: Seen | None = None) -> SyncAnswer:
+    return await put(shop, SyncQuestion("agent-1", 1, (), 0, nonce, None, seen, sync_id))
+
+
+async def test_each_sync_brings_back_the_nonce_of_the_last_answer_or_the_one_before_if_that_was_lost(
+    shop: Shop,
+) -> None:
+    await hello(shop)
+    first = await nonce_of(shop, None, "s1")
+    assert (await nonce_of(shop, first.nonce, "s2")).status is SyncStatus.OK  # whose answer is lost
+    second = await nonce_of(shop, first.nonce, "s3")
+    assert second.status is SyncStatus.OK
+    assert (await nonce_of(shop, second.nonce, "s4")).status is SyncStatus.OK
+    assert len({first.nonce, second.nonce}) == 2
+
+
+async def test_the_second_of_two_processes_with_one_identity_is_fenced(shop: Shop) -> None:
+    await hello(shop)
+    both = await nonce_of(shop, None, "s1")
+    one = await nonce_of(shop, both.nonce, "one-1")
+    other = await nonce_of(shop, both.nonce, "other-1")
+    answers = [await nonce_of(shop, one.nonce, "one-2"), await nonce_of(shop, other.nonce, "other-2")]
+    assert [each.status for each in answers] == [SyncStatus.FENCED, SyncStatus.OK]
+
+
+async def test_an_agent_that_heard_more_than_the_database_remembers_makes_it_take_a_new_generation(shop: Shop) -> None:
+    await hello(shop)
+    answer = await nonce_of(shop, None, "s1")
+    later = next_nonce(answer.nonce, "s2")
+    noticed = await nonce_of(shop, later, "s3", Seen(answer.generation, answer.state_version))
+    assert noticed.status is SyncStatus.OK
+    assert noticed.generation != answer.generation
+    again = await nonce_of(shop, noticed.nonce, "s4", Seen(answer.generation, answer.state_version + 1))
+    assert again.generation == noticed.generation

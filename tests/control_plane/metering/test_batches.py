@@ -18,7 +18,7 @@ CASES = [
     ("the first", Cursor("a", 1), batch(1, NO_DIGEST), None, BatchStatus.OK),
     ("the next", Cursor("a", 1, 2, FIRST), batch(2, FIRST), None, BatchStatus.OK),
     ("no such epoch", None, batch(1, NO_DIGEST), None, BatchStatus.UNKNOWN_EPOCH),
-    ("a wrong digest", Cursor("a", 1), batch(1, NO_DIGEST, OTHER), None, BatchStatus.REFUSED),
+    ("a wrong digest", Cursor("a", 1), batch(1, NO_DIGEST, OTHER), None, BatchStatus.DAMAGED),
     ("one too far", Cursor("a", 1), batch(2, FIRST), None, BatchStatus.GAP),
     ("again", Cursor("a", 1, 2, FIRST), batch(1, NO_DIGEST), FIRST, BatchStatus.DUPLICATE),
     ("again, long after", Cursor("a", 1, 9, OTHER), batch(2, FIRST), SECOND, BatchStatus.DUPLICATE),
