@@ -11,13 +11,14 @@ T = TypeVar("T")
 
 
 class ManualClock:
-    """A clock that stands still until the test moves it. Fits the clocks of both programs."""
+    """A clock that stands still until the test moves it. Fits the clocks of both programs. `boots`: of the machine."""
 
     def __init__(self, start_us: int = 1_700_000_000_000_000) -> None:
         self._now_us = start_us
         self._monotonic_s = 1000.0
         self._numbers = itertools.count(1)
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self.boots = 1
 
     def now_us(self) -> int:
         return self._now_us
@@ -33,6 +34,9 @@ class ManualClock:
 
     def new_secret(self) -> str:
         return f"{next(self._numbers):043d}"
+
+    def boot_id(self) -> str:
+        return f"boot-{self.boots}"
 
     async def sleep(self, seconds: float) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

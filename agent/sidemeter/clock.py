@@ -6,9 +6,13 @@ Everything else takes a `Clock`, so that a test owns time, and a run can be repl
 import asyncio
 import secrets
 import time
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
 
 __all__ = ["Clock", "SystemClock", "wait_for"]
+
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -26,6 +30,10 @@ class Clock(Protocol):
         """`n_bytes` random bytes from a cryptographic source, as lower-case hexadecimal."""
         ...
 
+    def boot_id(self) -> str:
+        """What this run of the machine is called: another one after every start of it."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Return after `seconds` of monotonic time."""
         ...
@@ -38,6 +46,9 @@ class SystemClock:
     True
     """
 
+    def __init__(self) -> None:
+        self._boot_id: str | None = None
+
     def now_us(self) -> int:
         """See `Clock.now_us`."""
         return time.time_ns() // 1000
@@ -49,6 +60,15 @@ class SystemClock:
     def token_hex(self, n_bytes: int) -> str:
         """See `Clock.token_hex`."""
         return secrets.token_hex(n_bytes)
+
+    def boot_id(self) -> str:
+        """See `Clock.boot_id`. Where the kernel does not tell, each process takes itself for another run."""
+        if self._boot_id is None:
+            try:
+                self._boot_id = _BOOT_ID.read_text().strip()
+            except OSError:
+                self._boot_id = self.token_hex(16)
+        return self._boot_id
 
     async def sleep(self, seconds: float) -> None:
         """See `Clock.sleep`."""
