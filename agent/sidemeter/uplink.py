@@ -1,6 +1,7 @@
 """HTTP: the only module that knows httpx, and the three messages that the agent sends to the control plane."""
 
 import gzip
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,10 +219,17 @@ class Uplink:
         return _decoded(await self._post("/agent/v1/sync", encode(sync)), SyncAnswer)
 
     async def _post(self, path: str, body: bytes) -> Answer:
-        headers = self._headers
+        """The answer to this request: it names the request by what was asked. One from a cache, or of a connection that
+        lost count, would settle events that nobody has. A control plane without that header is believed.
+        """
+        name = hashlib.blake2b(body, digest_size=8).hexdigest()
+        headers = self._headers | {"Sidemeter-Request": name}
         if self._compress and len(body) > COMPRESS_FROM_BYTES:
             body, headers = gzip.compress(body, 1, mtime=0), headers | {"Content-Encoding": "gzip"}
-        return await self._link.request("POST", path, body=body, headers=headers)
+        answer = await self._link.request("POST", path, body=body, headers=headers)
+        if answer.headers.get("sidemeter-request", name) != name:
+            raise Unreachable("the answer that came was to another request")
+        return answer
 
 
 def _decoded(answer: Answer, shape: type[T]) -> T:

@@ -29,6 +29,7 @@ class ControlPlaneDouble:
     """`events` is every event counted, by (source, id). `faults` are used up by hello and batch, one for each request:
 
     "lose" takes the message and hangs up before the answer; a number is an HTTP status; a map replaces the answer.
+    While `answers_again`, every request gets the last answer once more.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,9 @@ class ControlPlaneDouble:
         self.held = asyncio.Event()
         self.held.set()
         self.counted = True
+        self.names_requests = True
+        self.answers_again = False
+        self._answered = b""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -181,8 +185,11 @@ class ControlPlaneDouble:
         answer = fault if isinstance(fault, dict) else self.answer(path, message)
         if fault == "lose":
             return False
-        packed = msgpack.packb(answer)
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
+        if not self.answers_again:
+            packed = msgpack.packb(answer)
+            names = f"Sidemeter-Request: {headers['sidemeter-request']}\r\n" if self.names_requests else ""
+            self._answered = f"HTTP/1.1 200 OK\r\n{names}Content-Length: {len(packed)}\r\n\r\n".encode() + packed
+        writer.write(self._answered)
         return True
 
 

@@ -72,6 +72,26 @@ async def test_what_an_answer_says_beyond_its_form_is_ignored(double: ControlPla
     assert (await uplink.hello(HELLO)).epoch == 1
 
 
+async def test_an_answer_to_another_request_is_no_answer_to_this_one(
+    double: ControlPlaneDouble, uplink: Uplink
+) -> None:
+    """As a cache gives it, or a pool of connections that lost count: taken for its own, it would settle what nobody has."""
+    await uplink.hello(HELLO)
+    await uplink.batch(message(10))
+    double.answers_again = True
+    with pytest.raises(Unreachable, match="another request"):
+        await uplink.batch(message(20))
+    double.answers_again = False
+    assert (await uplink.batch(message(10))).status == "DUPLICATE"
+
+
+async def test_a_control_plane_that_does_not_say_what_it_answers_is_believed(
+    double: ControlPlaneDouble, uplink: Uplink
+) -> None:
+    double.names_requests = False
+    assert (await uplink.hello(HELLO)).epoch == 1
+
+
 @pytest.mark.parametrize("size", [10, 5000])
 async def test_a_body_arrives_whole_whether_compressed_or_not(
     double: ControlPlaneDouble, uplink: Uplink, size: int

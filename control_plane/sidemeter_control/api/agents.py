@@ -166,7 +166,10 @@ def _route(gate: Gate, path: str, message: type[T], verb: Callable[[T], Awaitabl
         if request.headers.get("content-type") != "application/msgpack":
             raise Refused(415, "unsupported_media_type", "send application/msgpack")
         body = await read_body(request, max_bytes=MAX_BATCH_BYTES + _SLACK_BYTES, max_decoded_bytes=MAX_DECODED_BYTES)
-        return _encoded(await verb(_read(decode, body)))
+        reply = _encoded(await verb(_read(decode, body)))
+        if name := request.headers.get("sidemeter-request"):
+            reply.headers["sidemeter-request"] = name  # so that nothing between can pass it off as another's answer
+        return reply
 
     return Route(path, door, methods=["POST"])
 

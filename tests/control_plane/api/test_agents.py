@@ -76,6 +76,12 @@ async def test_hello_then_a_batch_then_a_sync(plane: Doors) -> None:
     assert (sync["status"], sync["counted_batch_no"], sync["subjects"]) == ("OK", 1, {"acme": []})
 
 
+async def test_an_answer_says_which_request_it_answers_if_that_had_a_name(plane: Doors) -> None:
+    named = await send(plane, "hello", HELLO, **{"Sidemeter-Request": "0123456789abcdef"})
+    assert named.headers["sidemeter-request"] == "0123456789abcdef"
+    assert "sidemeter-request" not in (await send(plane, "hello", HELLO)).headers
+
+
 async def test_a_batch_may_be_zipped(plane: Doors) -> None:
     await send(plane, "hello", HELLO)
     body = gzip.compress(msgspec.msgpack.encode(batch(1, EVENT)))
