@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import httpx
 from fakes import eventually
@@ -16,7 +16,7 @@ from processes import AgentProcess, ControlPlane
 from .oracle import EVENT_TYPE, Event, Oracle, Tally
 from .zygote import forked
 
-__all__ = ["QUICK", "Deployment", "deliver", "deployed", "sell", "traffic"]
+__all__ = ["QUICK", "Deployment", "Door", "at_work", "deliver", "deployed", "sell", "traffic"]
 
 QUICK: Final = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.2", "SIDEMETER_DRAIN_S": "1"}
 """Settings that let a round end soon; none of them changes what is promised."""
@@ -28,6 +28,13 @@ ARRIVES_WITHIN_S: Final = 5.0
 USAGE: Final = """query($meter: ID!) {
   usage(meter: $meter, from: "2025-12-31T00:00:00Z", to: "2026-01-02T00:00:00Z") { value events }
 }"""
+
+
+class Door(Protocol):
+    """Where events are sent to: an agent, or what stands before one."""
+
+    @property
+    def http(self) -> httpx.AsyncClient: ...
 
 
 class Deployment:
@@ -116,11 +123,14 @@ async def sell(plane: ControlPlane) -> None:
     )
 
 
-async def deliver(oracle: Oracle, agent: AgentProcess, events: Sequence[Event], timeout_s: float = 5.0) -> bool:
+async def deliver(oracle: Oracle, agent: Door, events: Sequence[Event], timeout_s: float = 5.0) -> bool:
     """One request, and what its answer means; whether the events were acknowledged."""
     try:
         answer = await agent.http.post("/v1/events", json=events, timeout=timeout_s)
     except httpx.HTTPError:
+        oracle.left_open(events)
+        return False
+    if "x-fault" in answer.headers:  # no agent said so
         oracle.left_open(events)
         return False
     if answer.status_code == 202:
@@ -134,9 +144,33 @@ async def deliver(oracle: Oracle, agent: AgentProcess, events: Sequence[Event], 
     return False
 
 
-async def traffic(oracle: Oracle, agent: AgentProcess, rng: random.Random, pause_s: float = 0.002) -> None:
+async def traffic(
+    oracle: Oracle,
+    agent: Door,
+    rng: random.Random,
+    pause_s: float = 0.002,
+    *,
+    own_ids: bool | None = None,
+    timeout_s: float = 5.0,
+) -> None:
     """A caller that sends until it is cancelled: fresh events, and now and then those it has no answer for."""
     while True:
         again = oracle.to_repeat(20) if rng.random() < 0.2 else []
-        acknowledged = await deliver(oracle, agent, again or oracle.issue(rng.choice((1, 1, 2, 10, 60))))
+        events = again or oracle.issue(rng.choice((1, 1, 2, 10, 60)), own_ids=own_ids)
+        acknowledged = await deliver(oracle, agent, events, timeout_s)
         await asyncio.sleep(pause_s if acknowledged else 0.02)
+
+
+@asynccontextmanager
+async def at_work(callers: Sequence[Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run `callers` inside the block, and end them with it; what one of them raises fails the block."""
+    tasks = [asyncio.create_task(caller) for caller in callers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
