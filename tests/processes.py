@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 START_WITHIN_S = 60.0
 STOP_WITHIN_S = 60.0
 ADMIN_KEY = "smk_admin_of_the_tests"
-URL = re.compile(r"http://127\.0\.0\.1:(\d+)")
+URL = re.compile(r"http://[\d.]+:(\d+)")
 
 
 def without_settings(**environ: str) -> dict[str, str]:
@@ -125,7 +125,8 @@ class Program:
 class ControlPlane(Program):
     """`sidemeter-control serve` on SQLite in `directory`; restarted, it keeps its port."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+        self.host = host
         self.port = 0
         self.database = directory / "control.db"
         super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY)
@@ -133,11 +134,11 @@ class ControlPlane(Program):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     async def start(self) -> None:
         """Serve, and answer requests when this returns."""
-        serve = ["serve", "--database", f"sqlite:///{self.database}", "--listen", f"127.0.0.1:{self.port}"]
+        serve = ["serve", "--database", f"sqlite:///{self.database}", "--listen", f"{self.host}:{self.port}"]
         self.arguments = [sys.executable, "-m", "sidemeter_control.cli", *serve]
         self.spawn()
         self.port = int((await self.says(URL))[1])

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import httpx
 from fakes import eventually
-from processes import AgentProcess, ControlPlane
+from processes import AgentProcess, ControlPlane, Process
 
 from .oracle import EVENT_TYPE, Event, Oracle, Tally
 from .zygote import forked
@@ -28,6 +28,10 @@ ARRIVES_WITHIN_S: Final = 5.0
 USAGE: Final = """query($meter: ID!) {
   usage(meter: $meter, from: "2025-12-31T00:00:00Z", to: "2026-01-02T00:00:00Z") { value events }
 }"""
+
+
+Launch = Callable[[list[str], dict[str, str], Path], Process]
+"""Makes the process of a program from its arguments, environment and log."""
 
 
 class Door(Protocol):
@@ -88,11 +92,16 @@ async def deployed(
     *,
     agents: int = 1,
     through: Callable[[str], str] | None = None,
+    host: str = "127.0.0.1",
+    launch: Callable[[int], Launch] = lambda n: forked,
     **environ: str,
 ) -> AsyncIterator[Deployment]:
-    """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own."""
+    """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own.
+
+    `launch` makes the process of agent `n`; `environ` is for the agents.
+    """
     async with AsyncExitStack() as stack:
-        plane = stack.enter_context(ControlPlane(directory))
+        plane = stack.enter_context(ControlPlane(directory, host))
         plane.launch = forked
         await stack.enter_async_context(plane.http)
         await plane.start()
@@ -103,7 +112,7 @@ async def deployed(
             agent = stack.enter_context(
                 AgentProcess(directory / f"agent-{n}", url, await plane.new_key("AGENT"), **(QUICK | environ))
             )
-            agent.launch = forked
+            agent.launch = launch(n)
             await stack.enter_async_context(agent.http)
             await agent.start()
             running.append(agent)

@@ -22,7 +22,7 @@ from .oracle import Tally
 
 __all__ = ["KINDS", "Plan", "Report", "soak"]
 
-KINDS: Final = ("keys", "kills", "network", "repeats")
+KINDS: Final = ("keys", "kills", "namespaces", "network", "repeats")
 """The modules with a round."""
 
 ROUND_WITHIN_S: Final = 300.0
