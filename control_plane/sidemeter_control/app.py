@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from sidemeter_control.api.agents import agent_routes
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.backups import backup_routes
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
 from sidemeter_control.api.health import health_routes
@@ -44,6 +45,7 @@ async def build(
         routes=[
             *agent_routes(database, gate, ingest, clock, sync_interval_ms=settings.sync_interval_ms),
             *event_routes(gate, ingest, clock),
+            *backup_routes(database, gate, clock),
             *graphql_routes(database, gate, ingest, clock),
             *health_routes(database, gate, ingest, clock),
             *pages.routes(),

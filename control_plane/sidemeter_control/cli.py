@@ -1,14 +1,16 @@
 """The command `sidemeter-control`: run the control plane, and look after its database and keys."""
 
 import asyncio
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -79,6 +81,83 @@ def migrate(**options: str | None) -> None:
     """Make the database, or bring it to this version's schema; `serve` does so too."""
     _with_database(_settings(options), _nothing_more)
     click.echo("the database is up to date")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--url", metavar="URL", help="Ask the control plane that runs there, with the ADMIN key in SIDEMETER_ADMIN_KEY."
+)
+@click.option("--replace", is_flag=True, help="Take the place of FILE if it is there.")
+@_settings_options("database")
+def backup(file: Path, url: str | None, replace: bool, **options: str | None) -> None:
+    """Write all that the control plane holds to FILE, checked and durable when this ends.
+
+    With --url from one that runs and goes on counting; without, from the database of one that is stopped.
+    """
+    from sidemeter_control import backups  # noqa: PLC0415
+
+    settings = _settings(options)
+    with _reported() as report:
+        if url is None:
+            contents = asyncio.run(backups.take(settings.database, file, report, replace=replace))
+        elif settings.admin_key is None:
+            _fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: a backup holds everything", WRONG_USE)
+        else:
+            contents = backups.fetch(url.rstrip("/"), settings.admin_key, file, report, replace=replace)
+    click.echo(f"{file}: {_shown(contents)}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@_settings_options("database")
+def restore(file: Path, **options: str | None) -> None:
+    """Make the backup FILE the database of a control plane that is stopped. What is there is moved aside, not deleted."""
+    from sidemeter_control import backups  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+
+    settings = _settings(options)
+    with _reported() as report:
+        restored = backups.restore(settings.database, file, SystemClock(), report)
+    click.echo(f"{settings.database} holds {file}: {_shown(restored.contents)}")
+    if restored.aside is not None:
+        click.echo(f"what was there before is {restored.aside}")
+    click.echo(
+        f"start the control plane: agents see the new generation {restored.generation}, and send again what it is missing"
+        " as far as they keep it (keep_sent_s and keep_sent_bytes; a day, if nothing else is set)"
+    )
+    click.echo("definitions and keys are as they were when the backup was made: make and revoke again what was since")
+
+
+@contextlib.contextmanager
+def _reported() -> Iterator[Callable[[str, int, int], None]]:
+    """What takes the steps of a long command and shows them on stderr; at the end of a failed one, its error."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    console = Console(stderr=True)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def report(step: str, done: int, total: int) -> None:
+                if step not in tasks:
+                    tasks[step] = progress.add_task(step, total=total)
+                progress.update(tasks[step], completed=done, total=total)
+
+            yield report
+    except (ControlError, OSError) as exc:
+        _fail(str(exc), FAILED)
+
+
+def _shown(contents: Any) -> str:
+    latest = "no event yet"
+    if contents.received_at_us is not None:
+        latest = (
+            f"the last of {datetime.fromtimestamp(contents.received_at_us / 1e6, UTC).isoformat(timespec='seconds')}"
+        )
+    return f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
 
 
 @main.group()

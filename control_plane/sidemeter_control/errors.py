@@ -7,7 +7,8 @@
     ├── Conflict                 it exists already, or its state forbids the change   CONFLICT
     ├── Unauthenticated          no key, or one that is unknown, expired, revoked     UNAUTHENTICATED
     ├── Forbidden                the key lacks the scope                              FORBIDDEN
-    └── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
+    ├── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
+    └── DatabaseUnfit            the operator must put a sound file in its place      DATABASE_UNFIT
 
 Refusals that belong to an answer (a rejected event of an array, a batch status) are values, not exceptions.
 """
@@ -15,6 +16,7 @@ Refusals that belong to an answer (a rejected event of an array, a batch status)
 __all__ = [
     "Conflict",
     "ControlError",
+    "DatabaseUnfit",
     "Forbidden",
     "InvalidInput",
     "NotFound",
@@ -88,3 +90,18 @@ class StoreUnavailable(ControlError):
     """The database gave no answer. Nothing is known of the call's effect; repeat it."""
 
     code = "STORE_UNAVAILABLE"
+
+
+class DatabaseUnfit(ControlError):
+    """A database file that cannot be used as it is: damaged, of something else, or of a newer version.
+
+    >>> str(DatabaseUnfit("control.db", "is no database"))
+    'control.db: is no database'
+    """
+
+    code = "DATABASE_UNFIT"
+
+    def __init__(self, path: object, rule: str) -> None:
+        super().__init__(f"{path}: {rule}")
+        self.path = path
+        self.rule = rule

@@ -5,7 +5,7 @@ pool of one, readers may only query, and a lock file keeps every other process o
 """
 
 import asyncio
-import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,24 +13,25 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
+from sidemeter_control.store import files
+from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
 
 __all__ = ["MAX_WAIT_S", "READERS", "Database", "savepoint", "sqlite_path"]
+
+_log = logging.getLogger(__name__)
 
 # Readers share one interpreter; more of them only queue for it.
 READERS = 4
 # How long a transaction waits for its turn before the caller hears "try again".
 MAX_WAIT_S = 30
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 # FULL: only then does a commit survive a power cut in WAL mode (P1). The cache is 64 MiB; 4,000 pages are 16 MiB of log
 # between checkpoints, so that a batch of 5,000 events does not pay for one each time.
 _WRITER = (
@@ -53,6 +54,7 @@ class Database:
     """
 
     def __init__(self, path: Path, lock: int) -> None:
+        self._path = path
         self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, connections=1)
         self._reader = _engine(path, "BEGIN", _READER, connections=READERS)
         self._snapshots = _sync_engine(path)
@@ -64,10 +66,17 @@ class Database:
     async def open(cls, url: str) -> Self:
         """Open the database at `url`, making its file (0600) and directory where they are missing.
 
-        SettingsError when the URL is not one, StoreUnavailable when another process has the database open.
+        SettingsError when the URL is not one, StoreUnavailable when another process has the database open or the
+        directory cannot be written, DatabaseUnfit when there is something else than a sound database of this version.
         """
         path = sqlite_path(url)
-        database = cls(path, _lock(path))
+        lock = files.lock(path)
+        try:
+            _prepare(path)
+        except BaseException:
+            os.close(lock)
+            raise
+        database = cls(path, lock)
         try:
             async with database.write():
                 return database  # the writer comes first: it alone recovers the log that a crash left
@@ -78,7 +87,7 @@ class Database:
     async def migrate(self) -> None:
         """Bring the schema to the newest version, in one transaction."""
         async with self.write() as conn:
-            await conn.run_sync(_upgrade)
+            await conn.run_sync(upgrade)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -116,6 +125,30 @@ class Database:
             finally:
                 self._turns.release()
 
+    async def copy_to(self, target: Path, report: files.Report) -> None:
+        """Copy all that is committed now into the new file `target`; reading and writing go on. See `files.copy`."""
+        cancelled = False
+
+        def reported(step: str, done: int, total: int) -> None:
+            if cancelled:
+                raise asyncio.CancelledError
+            report(step, done, total)
+
+        copying = asyncio.get_running_loop().run_in_executor(None, files.copy, self._path, target, reported)
+        try:
+            await asyncio.wait([copying])
+        except asyncio.CancelledError:
+            cancelled = True
+            await asyncio.wait([copying])
+            copying.exception()
+            raise
+        copying.result()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     async def close(self) -> None:
         """Close every connection, readers first: the last one out checkpoints, and that is the writer's part."""
         self._threads.shutdown()
@@ -148,20 +181,16 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
-def _lock(path: Path) -> int:
-    """Make the directory and the file, and hold the lock beside it."""
+def _prepare(path: Path) -> None:
+    """End a restore that was cut short, make the file where there is none, and see that it is fit to be opened."""
+    aside = files.finish(path)
+    if aside is not None:
+        _log.warning("a restore is ended now; the database that was there before is %s", aside)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror}") from exc
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(lock)
-        raise StoreUnavailable(f"{path}: another process has the database open") from exc
-    return lock
+        raise StoreUnavailable(f"{path}: {exc.strerror}; the control plane must be able to write it") from exc
+    files.check_at_start(path)
 
 
 def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, connections: int) -> AsyncEngine:
@@ -206,13 +235,6 @@ def _set_up(engine: Engine, pragmas: tuple[str, ...]) -> None:
     def _connected(connection: Any, _: object) -> None:
         for pragma in pragmas:
             connection.execute(pragma).close()
-
-
-def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:

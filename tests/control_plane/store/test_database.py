@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.errors import SettingsError, StoreUnavailable
+from sidemeter_control.errors import DatabaseUnfit, SettingsError, StoreUnavailable
 from sidemeter_control.store.database import Database, sqlite_path
 from sidemeter_control.store.tables import metadata
 
@@ -161,7 +161,7 @@ async def test_a_second_process_is_kept_out_until_the_first_has_closed(tmp_path:
 async def test_a_file_that_is_no_database_is_refused_and_can_be_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     path.write_bytes(b"not a database " * 100)
-    with pytest.raises(StoreUnavailable, match="not a database"):
+    with pytest.raises(DatabaseUnfit, match="is no database"):
         await Database.open(f"sqlite:///{path}")
     path.unlink()
     await (await Database.open(f"sqlite:///{path}")).close()
