@@ -32,6 +32,9 @@ OpenBuffer = Callable[[Path, Clock], Awaitable[Buffer]]
 OpenLink = Callable[[Settings], Link | None]
 
 _AFTER_A_FAULT_S: Final = 1.0
+_TEND_EVERY_S: Final = 1.0
+"""How soon a disk that has room again, or a directory that went away, is noticed when nothing is recorded."""
+
 _LAST_COMMIT_S: Final = 5.0
 """What a stop gives the disk at least, however short `drain_s` is: what is in memory is lost with the process."""
 
@@ -234,6 +237,7 @@ class _Parts:
             await parts.refresher.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
+        parts.run(parts.tend_once)
         if parts.forwarder is not None:
             parts.run(parts.forwarder.forward_once)
             parts.run(parts.refresher.sync_once)
@@ -241,6 +245,11 @@ class _Parts:
 
     def run(self, once: Callable[[], Awaitable[None]]) -> None:
         self._loops.append(asyncio.create_task(self._loop(once), name=once.__qualname__))
+
+    async def tend_once(self) -> None:
+        """Wait, then look after the disk."""
+        await self._clock.sleep(_TEND_EVERY_S)
+        await self.buffer.tend()
 
     async def _loop(self, once: Callable[[], Awaitable[None]]) -> None:
         """The one loop. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
@@ -300,6 +309,8 @@ class _Parts:
             backlog_events=buffer.unsent_events,
             oldest_backlog_us=buffer.oldest_us or 0,
             buffer_bytes=buffer.size_bytes,
+            ballast_bytes=buffer.ballast_bytes,
+            disk_refusing=buffer.disk_refusing,
             set_aside_events=buffer.refused_events,
             open_losses=buffer.open_losses,
             lost_events=buffer.lost_events,

@@ -9,7 +9,7 @@ import msgspec
 
 from sidemeter.batches import Batch, Row
 from sidemeter.clock import Clock
-from sidemeter.database import PAGE_BYTES, WAL_PAGES, Connect, Database
+from sidemeter.database import PAGE_BYTES, Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.limits import Limit, Subjects
@@ -23,10 +23,6 @@ CallerId = tuple[int, str, str]
 
 StoredLimit = tuple[Limit, int, int]
 """A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
-
-RESERVE_BYTES: Final = WAL_PAGES * PAGE_BYTES + (8 << 20)
-"""Free space of the disk that recording leaves alone. Forwarding and deleting write too, and when the disk is full to the
-last byte they stop: what they need is at most the log once more, in the log or in the file, and some for the limits."""
 
 HELD_S: Final = 600.0
 HELD_BYTES: Final = 64 << 20
@@ -116,6 +112,20 @@ class Buffer:
         return self._database.size_bytes
 
     @property
+    def disk_refusing(self) -> bool:
+        """Whether the disk is too full to record what does not fit into the file as it is."""
+        return self._database.refusing is not None
+
+    @property
+    def ballast_bytes(self) -> int:
+        """What is set aside of the disk for everything but recording."""
+        return self._volume.ballast_bytes if self._volume.has_ballast else 0
+
+    async def tend(self) -> None:
+        """What has to be looked at now and then: whether a full disk has room again."""
+        await self._database.tend()
+
+    @property
     def lifetime_s(self) -> float:
         """How long this buffer's agents have run, all together: the age of rows, by no wall clock."""
         return self._lifetime_s + self._clock.monotonic_s() - self._started_s
@@ -125,13 +135,13 @@ class Buffer:
     async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
         """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
 
-        Raises StorageRefused when the disk takes none of them, also while less than `RESERVE_BYTES` of it are free. A
-        commit that fails is neither: the file is opened anew, and what is found in it is the answer.
+        Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened anew,
+        and what is found in it is the answer.
         """
+        size = sum(len(body) for _, body in rows) + sum(len(source) + len(name) for _, source, name in caller_ids)
 
         async def work(conn: aiosqlite.Connection) -> set[int]:
-            if self._volume.free_bytes() < RESERVE_BYTES:
-                await self._fit(conn, rows, caller_ids)
+            await self._admit(conn, size)
             known = await self._claim(conn, caller_ids) if caller_ids else set()
             fresh = [row for row in rows if row[0] not in known] if known else rows
             await conn.executemany("INSERT INTO events VALUES (?, ?)", fresh)
@@ -148,16 +158,21 @@ class Buffer:
             sizes = [len(body) for seq, body in rows if seq not in known]
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
 
-        return await self._database.transact(work, then, found)
+        return await self._database.transact(work, then, found, recording=True)
 
-    async def _fit(self, conn: aiosqlite.Connection, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> None:
-        """Refuse rows for which the file, which never shrinks, has no room of its own from rows that went."""
-        ((free_pages,),) = await conn.execute_fetchall("PRAGMA freelist_count")
-        size = sum(len(body) for _, body in rows) + sum(len(source) + len(name) for _, source, name in caller_ids)
-        if free_pages * PAGE_BYTES < 2 * size + 16 * PAGE_BYTES:
-            raise StorageRefused(
-                f"the disk is full: less than {RESERVE_BYTES >> 20} MiB are free at {self._volume.directory}"
-            )
+    async def _admit(self, conn: aiosqlite.Connection, size: int) -> None:
+        """Refuse rows that a full disk has no room for, and those that would fill it so far that nothing else works.
+
+        The file never shrinks: what went out of it left room in it. A transaction takes its room twice, in the log and
+        in the file, so one that the ballast could not carry over must find that room.
+        """
+        directory, most = self._volume.directory, self._volume.ballast_bytes // 8
+        if self._database.refusing is not None:
+            ((free_pages,),) = await conn.execute_fetchall("PRAGMA freelist_count")
+            if size > most or free_pages * PAGE_BYTES < 2 * size + 16 * PAGE_BYTES:
+                raise StorageRefused(f"the disk of {directory} is full: {self._database.refusing}")
+        elif size > most and self._volume.free_bytes() < 3 * size:
+            raise StorageRefused(f"the disk of {directory} is too full for {size >> 20} MiB at once")
 
     @staticmethod
     async def _claim(conn: aiosqlite.Connection, caller_ids: Sequence[CallerId]) -> set[int]:

@@ -1,6 +1,8 @@
 """One SQLite file that one process writes: its connection, and transactions that end one way or the other."""
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,9 +12,11 @@ import aiosqlite
 
 from sidemeter.clock import Clock
 from sidemeter.errors import StorageRefused
-from sidemeter.volume import Volume
+from sidemeter.volume import Volume, is_full
 
 __all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Work"]
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -29,6 +33,12 @@ WAL_PAGES: Final = 4096
 """Pages in the write-ahead log before a commit also moves them into the file, and waits for that. SQLite's own
 1,000 are reached 20 times a second by arrays of events, and each makes the callers wait 3 to 20 ms."""
 
+SHORT_WAL_PAGES: Final = 256
+"""As many while the disk is full: the room that the ballast left has to do for long."""
+
+_NOT_KEPT: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
+"""Errors of a commit before its last page was written: only what comes after that leaves in doubt whether it is kept."""
+
 
 class Database:
     """The file `buffer.sqlite3` of a volume, locked and open from `open` to `close`. `opened` prepares it each time
@@ -36,6 +46,9 @@ class Database:
 
     Every transaction runs in a task of its own: a caller that is cancelled can neither stop it half-way nor leave it
     open, and whoever comes next waits for its end.
+
+    `refusing` says why the disk has no room to record more. Then the ballast is gone, for all other transactions, until
+    `tend` finds room for it.
     """
 
     def __init__(self, volume: Volume, clock: Clock, connect: Connect, opened: Work[None]) -> None:
@@ -46,6 +59,7 @@ class Database:
         self._opened = opened
         self._turn = asyncio.Lock()
         self._closing = False
+        self.refusing: str | None = None
 
     async def open(self) -> None:
         """Lock the directory, made if it is missing, and open the file.
@@ -57,12 +71,28 @@ class Database:
         except OSError as exc:
             raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
         try:
-            await self._open()
+            await self._open_on_any_disk()
+            await self.tend()
         except BaseException as exc:
             self._volume.release()
             if isinstance(exc, sqlite3.Error | OSError):
                 raise _refused(exc) from exc
             raise
+
+    async def tend(self) -> None:
+        """Take the ballast, unless it is there: with it, recording begins again."""
+        async with self._turn:
+            try:
+                await self._volume.take_ballast()
+            except OSError as exc:
+                self._refuse(exc)
+                await self._shorten_log()
+                return
+            if self.refusing is not None:
+                self.refusing = None
+                log.warning("the disk of %s has room again: events are recorded", self._volume.directory)
+                with contextlib.suppress(sqlite3.Error):  # it only saves time
+                    await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close the file and release the directory."""
@@ -80,34 +110,90 @@ class Database:
         return sum(file.stat().st_size for file in files if file.exists())
 
     async def transact(
-        self, work: Work[T], then: Callable[[T], None] | None = None, found: Work[T | None] | None = None
+        self,
+        work: Work[T],
+        then: Callable[[T], None] | None = None,
+        found: Work[T | None] | None = None,
+        *,
+        recording: bool = False,
     ) -> T:
         """Run `work` and commit; then `then`, before anyone else's turn. Raises StorageRefused: nothing was kept.
 
         A commit that fails is neither kept nor lost: the file is opened anew, and what `found` finds of the
-        transaction is the result (P15); None means nothing.
+        transaction is the result (P15); None means nothing. What finds the disk full is tried once more with the room
+        of the ballast, unless it is `recording`.
         """
-        return await asyncio.shield(asyncio.create_task(self._transact(work, then, found)))
+        return await asyncio.shield(asyncio.create_task(self._transact(work, then, found, recording)))
 
-    async def _transact(self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None) -> T:
+    async def _transact(
+        self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None, recording: bool
+    ) -> T:
         async with self._turn:
+            had_ballast = self._volume.has_ballast
             try:
-                result = await work(self._conn)
-            except BaseException as exc:
+                return await self._attempt(work, then, found)
+            except StorageRefused:
+                if recording or not had_ballast or self._volume.has_ballast:
+                    raise
+            return await self._attempt(work, then, found)
+
+    async def _attempt(self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None) -> T:
+        try:
+            result = await work(self._conn)
+        except BaseException as exc:
+            await self._roll_back()
+            if isinstance(exc, sqlite3.Error):
+                raise await self._refusal(exc) from exc
+            raise
+        try:
+            await self._conn.commit()
+        except sqlite3.Error as exc:
+            if _name(exc) in _NOT_KEPT:
                 await self._roll_back()
-                if isinstance(exc, sqlite3.Error):
-                    raise _refused(exc) from exc
-                raise
-            try:
-                await self._conn.commit()
-            except sqlite3.Error as exc:
-                outcome = await self._look(found)
-                if outcome is None:
-                    raise _refused(exc) from exc
-                return outcome
-            if then:
-                then(result)
-            return result
+                raise await self._refusal(exc) from exc
+            refusal = await self._refusal(exc)
+            outcome = await self._look(found)
+            if outcome is None:
+                raise refusal from exc
+            return outcome
+        if then:
+            then(result)
+        return result
+
+    async def _refusal(self, exc: sqlite3.Error) -> StorageRefused:
+        """What to tell of an error of the disk. If the disk is full, the ballast goes to make room for the rest."""
+        said = await self._volume.probe()
+        if _name(exc) == "SQLITE_FULL" or (said is not None and is_full(said)):
+            self._refuse(said or exc)
+            await self._drop_ballast()
+            await self._shorten_log()
+        return _refused(exc, said)
+
+    def _refuse(self, exc: Exception) -> None:
+        if self.refusing is None:
+            log.warning("the disk of %s is full, no events are recorded: %s", self._volume.directory, exc)
+        self.refusing = str(exc)
+
+    async def _drop_ballast(self) -> None:
+        try:
+            await self._volume.drop_ballast()
+        except OSError as exc:
+            log.warning("the ballast cannot be removed: %s", exc)
+
+    @property
+    def _wal_pages(self) -> int:
+        pages = self._volume.ballast_bytes * 2 // 3 // PAGE_BYTES
+        return min(WAL_PAGES, pages) if self.refusing is None else SHORT_WAL_PAGES
+
+    async def _shorten_log(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # whoever needs the room will see that it is not there
+            await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
+            await self._empty_log()
+
+    async def _empty_log(self) -> None:
+        ((busy, _, _),) = await self._conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy:
+            raise sqlite3.OperationalError("the write-ahead log is in use")
 
     async def _roll_back(self) -> None:
         try:
@@ -117,15 +203,37 @@ class Database:
 
     async def _look(self, found: Work[T | None] | None) -> T | None:
         """Open the file anew and look, as often as it takes: until then nobody knows, so nobody is answered."""
+        told = False
         while True:
             try:
-                await self._conn.close()
-                await self._open()
-                return await found(self._conn) if found else None
+                return await self._look_once(found)
             except (sqlite3.Error, OSError) as exc:
                 if self._closing:
                     raise _refused(exc) from exc
+                if not told:
+                    log.warning("whether the last events are kept is not known until the file opens: %s", exc)
+                    told = True
                 await self._clock.sleep(_LOOK_AGAIN_S)
+
+    async def _look_once(self, found: Work[T | None] | None) -> T | None:
+        await self._conn.close()
+        await self._open_on_any_disk()
+        outcome = await found(self._conn) if found else None
+        if outcome is not None:
+            await self._empty_log()  # a sync that failed may leave in memory what a second one then passes over
+        return outcome
+
+    async def _open_on_any_disk(self) -> None:
+        """Open the file, on a full disk with the room of the ballast."""
+        try:
+            await self._open()
+        except sqlite3.Error as exc:
+            said = await self._volume.probe()
+            if said is None or not is_full(said):
+                raise
+            self._refuse(exc)
+            await self._drop_ballast()
+            await self._open()
 
     async def _open(self) -> None:
         self._conn = conn = self._connect(self.path)
@@ -133,14 +241,21 @@ class Database:
             await conn
             await conn.execute("PRAGMA journal_mode = WAL")
             await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
-            await conn.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+            await conn.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp can be full as well
+            await conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
             await self._opened(conn)
             await self._volume.sync()
+            if self.refusing is not None:
+                await self._shorten_log()
         except BaseException:
             await conn.close()
             raise
 
 
-def _refused(exc: Exception) -> StorageRefused:
-    name = getattr(exc, "sqlite_errorname", type(exc).__name__)
-    return StorageRefused(f"the buffer takes nothing now: {exc} ({name})")
+def _name(exc: Exception) -> str:
+    return getattr(exc, "sqlite_errorname", type(exc).__name__)
+
+
+def _refused(exc: Exception, said: OSError | None = None) -> StorageRefused:
+    why = f"; a write to the directory says: {said}" if said else ""
+    return StorageRefused(f"the buffer takes nothing now: {exc} ({_name(exc)}){why}")

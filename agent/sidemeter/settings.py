@@ -161,7 +161,8 @@ class Settings:
     )
     data_dir: Path = _setting(  # noqa: RUF009 -- it makes a field
         _path,
-        "Directory of the buffer; one agent at a time, one local disk, the last 24 MiB of which recording leaves free.",
+        "Directory of the buffer; one agent at a time, one local disk of 8 MiB or more. 24 MiB, of a small disk a quarter,"
+        " are set aside in it: on a full disk, what was recorded is forwarded with that room.",
         Path("sidemeter-data"),
     )
     control_plane: str | None = _setting(

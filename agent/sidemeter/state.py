@@ -29,6 +29,8 @@ class AgentState:
     backlog_events: int = _gauge("Events on disk that the control plane has not yet counted.")
     oldest_backlog_us: int = _gauge("When the oldest of them happened, microseconds since 1970; 0 when there is none.")
     buffer_bytes: int = _gauge("Size of the buffer on disk.")
+    ballast_bytes: int = _gauge("Room set aside on the disk for everything but recording; 0 while a full disk uses it.")
+    disk_refusing: bool = _gauge("1 while the disk is too full to record.")
     set_aside_events: int = _gauge("Events that the control plane can never take, kept apart with the reason.")
     open_losses: int = _gauge("Losses declared here that the control plane has not stored yet.")
     recorded_events: int = _counter("Events made durable since the start.")

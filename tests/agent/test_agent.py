@@ -54,6 +54,7 @@ async def test_what_is_on_disk_is_forwarded_while_it_is_full(tmp_path: Path, dou
             await agent.record("call", "acme", {"text": "x" * 9000})
         await eventually(lambda: agent.status().backlog_events == 0)
         await buffer._database._conn.execute("PRAGMA max_page_count = 100000")
+        await eventually(lambda: not agent.status().disk_refusing)
         await agent.record("call", "acme", {"text": "x" * 9000})
         await counted(double, 2)
 

@@ -351,6 +351,7 @@ async def test_a_full_disk_is_told_and_taken_up_again_without_a_restart(tmp_path
         assert (answer.status_code, answer.json()["code"]) == (507, "storage_refused")
         assert "database or disk is full" in answer.json()["detail"]
         await disk.execute("PRAGMA max_page_count = 100000")
+        await eventually(lambda: not agent.status().disk_refusing)
         assert (await served.unix.post("/v1/events", json=large)).json() == ACCEPTED
         await agent.flush()
         assert (agent.status().recorded_events, agent.status().refused_events) == (3, 1)

@@ -13,13 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidemeter.batches import Batch, Row, seal
-from sidemeter.buffer import HELD_BYTES, HELD_S, RESERVE_BYTES, Buffer
+from sidemeter.buffer import HELD_BYTES, HELD_S, Buffer
 from sidemeter.database import PAGE_BYTES, WAL_PAGES
 from sidemeter.errors import DirectoryInUse, StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
 from sidemeter.losses import Loss
-from sidemeter.volume import Volume
 
 
 def row(seq: int, time_us: int = 5) -> Row:
@@ -108,38 +107,10 @@ async def test_a_full_disk_refuses_the_group_and_the_next_one_goes_in(buffer: Bu
     with pytest.raises(StorageRefused, match="full"):
         await buffer.append([(seq, bytes(4000)) for seq in range(1, 100)], [(1, "chat", "a")])
     await buffer._database._conn.execute("PRAGMA max_page_count = 100000")
+    await buffer.tend()
     assert await stored(buffer) == []
     assert await buffer.append([row(1)], [(1, "chat", "a")]) == set()
     assert buffer.waiting_events == 1
-
-
-class SmallVolume(Volume):
-    """A real directory on a disk that has as much left as the test says."""
-
-    free = RESERVE_BYTES
-
-    def free_bytes(self) -> int:
-        return self.free
-
-
-async def test_the_last_of_the_disk_is_left_to_forwarding(tmp_path: Path) -> None:
-    volume = SmallVolume(tmp_path)
-    buffer = await Buffer.open(tmp_path, ManualClock(), volume=volume)
-    large = [(seq, encode(Event(f"e{seq}", "chat", "call", "acme", 5, "x" * 50_000))) for seq in range(1, 31)]
-    await buffer.append(large, [])
-    volume.free -= 1
-    with pytest.raises(StorageRefused, match="the disk is full: less than 24 MiB"):
-        await buffer.append([row(31)], [])
-    await buffer.settle(await sealed(buffer, events=20))
-    await buffer.settle(await sealed(buffer))
-    await buffer.purge(keep_s=0, keep_bytes=0)
-    await buffer.append([row(31)], [])  # into the room of what went
-    with pytest.raises(StorageRefused):
-        await buffer.append([(seq + 100, body) for seq, body in large], [])
-    volume.free += 1
-    await buffer.append([(seq + 100, body) for seq, body in large], [])
-    assert buffer.waiting_events == 31
-    await buffer.close()
 
 
 async def test_a_read_only_file_refuses_and_recovers_without_a_restart(buffer: Buffer) -> None:

@@ -1,0 +1,167 @@
+"""A disk that is small, or full to the last byte: recording is refused, everything else goes on, no restart is needed."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+
+import disks
+import pytest
+from fakes import ManualClock
+
+from sidemeter.batches import Row, seal
+from sidemeter.buffer import Buffer
+from sidemeter.errors import StorageRefused
+from sidemeter.events import Event, encode
+from sidemeter.limits import Limit
+
+MIB = 1 << 20
+FILE_SYSTEMS = [disks.tmpfs, disks.ext4]
+
+
+def rows(first_seq: int, count: int, size: int) -> list[Row]:
+    return [
+        (seq, encode(Event(f"e{seq}", "chat", "call", "acme", 5, "x" * size)))
+        for seq in range(first_seq, first_seq + count)
+    ]
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Buffer]:
+    buffer = await Buffer.open(directory, ManualClock())
+    try:
+        yield buffer
+    finally:
+        await buffer.close()
+
+
+async def record(buffer: Buffer, count: int, size: int = 2000) -> None:
+    await buffer.append(rows(buffer.next_seq, count, size), [])
+    buffer.next_seq += count
+
+
+async def record_until_refused(buffer: Buffer, count: int = 100, size: int = 2000) -> str:
+    """Record such groups until the disk takes no more, also not when it was looked at again; what is said then."""
+    said = ""
+    while not buffer.disk_refusing:
+        try:
+            while True:
+                await record(buffer, count, size)
+        except StorageRefused as exc:
+            said = str(exc)
+        if "at once" in said:
+            count = 1
+        await buffer.tend()
+    return said
+
+
+async def forward_everything(buffer: Buffer) -> int:
+    """What the forwarder does with the buffer, with a control plane that counts everything; how many events."""
+    events = 0
+    while buffer.unsent_events:
+        previous, _ = await buffer.last_batch()
+        taken = await buffer.rows(buffer.sealed_seq, 1 << 62, 5000)
+        batch = seal(taken, previous, 1, max_events=5000, max_bytes=MIB)
+        await buffer.seal(batch)
+        await buffer.settle(batch)
+        await buffer.keep_limits(
+            {"acme": ["tokens"]}, [(Limit("acme/tokens", "acme", "tokens", "METERED", "HARD", 1), 7, batch.last_seq)]
+        )
+        while await buffer.purge(keep_s=0, keep_bytes=0):
+            pass
+        events += batch.events
+    return events
+
+
+@pytest.fixture(params=FILE_SYSTEMS, ids=["tmpfs", "ext4"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    make: Callable[[Path, int], AbstractContextManager[Path]] = request.param
+    with make(tmp_path / "disk", 64 * MIB) as mounted:
+        yield mounted
+
+
+async def test_recording_uses_the_disk_up_to_the_ballast_and_then_says_that_it_is_full(disk: Path) -> None:
+    async with opened(disk / "data") as buffer:
+        free_bytes = buffer._volume.free_bytes()
+        assert "No space left on device" in await record_until_refused(buffer)
+        assert buffer.unsent_bytes > 0.6 * free_bytes  # the log of the last of it had its room as well
+        assert (buffer.disk_refusing, buffer.ballast_bytes) == (True, 0)
+        with pytest.raises(StorageRefused, match=r"is full: .* MiB are free, .* MiB are needed"):
+            await record(buffer, 1, 10)
+
+
+async def test_a_full_disk_forwards_everything_and_records_again_into_the_room_of_what_went(disk: Path) -> None:
+    async with opened(disk / "data") as buffer:
+        disks.fill(disk / "filler", 20 * MIB)
+        await record_until_refused(buffer)
+        recorded = buffer.unsent_events
+        disks.fill(disk / "more", buffer._volume.ballast_bytes // 2)
+        assert await forward_everything(buffer) == recorded
+        assert buffer.disk_refusing
+        await record(buffer, 100)
+        assert await forward_everything(buffer) == 100
+
+
+async def test_recording_goes_on_without_a_restart_once_there_is_room(disk: Path) -> None:
+    async with opened(disk / "data") as buffer:
+        disks.fill(disk / "filler", MIB)
+        await record_until_refused(buffer)
+        before = buffer.unsent_events
+        (disk / "filler").unlink()
+        await buffer.tend()
+        assert (buffer.disk_refusing, buffer.ballast_bytes) == (False, buffer._volume.ballast_bytes)
+        await record(buffer, 1000)
+        assert buffer.unsent_events == before + 1000
+
+
+@pytest.mark.parametrize("disk_mib", [10, 40, 120])
+@pytest.mark.parametrize(("count", "size"), [(50, 10), (1000, 200), (1, 60_000), (8, 60_000), (50, 60_000)])
+async def test_whatever_is_recorded_last_the_ballast_is_enough_to_forward_it(
+    tmp_path: Path, disk_mib: int, count: int, size: int
+) -> None:
+    with disks.tmpfs(tmp_path / "disk", disk_mib * MIB) as disk:
+        async with opened(disk / "data") as buffer:
+            disks.fill(disk / "filler", 4 * MIB)
+            await record_until_refused(buffer, count, size)
+            recorded = buffer.unsent_events
+            disks.fill(disk / "more", buffer._volume.ballast_bytes * 3 // 4)
+            assert await forward_everything(buffer) == recorded
+
+
+async def test_a_group_larger_than_what_is_left_is_refused_and_a_smaller_one_is_not(tmp_path: Path) -> None:
+    with disks.tmpfs(tmp_path / "disk", 40 * MIB) as disk:
+        async with opened(disk / "data") as buffer:
+            disks.fill(disk / "filler", 5 * MIB)
+            with pytest.raises(StorageRefused, match="too full for 2 MiB at once"):
+                await record(buffer, 40, 60_000)
+            assert not buffer.disk_refusing
+            await record(buffer, 20, 60_000)
+
+
+async def test_a_disk_without_the_room_for_any_ballast_is_refused_at_the_start(tmp_path: Path) -> None:
+    refused = pytest.raises(StorageRefused, match=r"has 7.0 MiB; an agent needs one of 8 MiB")
+    with disks.tmpfs(tmp_path / "disk", 7 * MIB) as disk, refused:
+        await Buffer.open(disk / "data", ManualClock())
+
+
+@pytest.mark.parametrize(("disk_mib", "ballast_mib"), [(8, 2), (40, 10), (200, 24)])
+async def test_the_ballast_takes_a_quarter_of_a_small_disk(tmp_path: Path, disk_mib: int, ballast_mib: int) -> None:
+    with disks.tmpfs(tmp_path / "disk", disk_mib * MIB) as disk:
+        async with opened(disk / "data") as buffer:
+            assert (buffer.ballast_bytes, buffer.disk_refusing) == (ballast_mib * MIB, False)
+            assert (disk / "data" / "ballast").stat().st_blocks * 512 == ballast_mib * MIB
+
+
+async def test_an_agent_that_starts_on_a_full_disk_forwards_what_it_has(disk: Path) -> None:
+    async with opened(disk / "data") as buffer:
+        await record(buffer, 1000)
+    disks.fill(disk / "filler")
+    async with opened(disk / "data") as buffer:
+        assert await forward_everything(buffer) == 1000
+    disks.fill(disk / "filler", MIB)
+    async with opened(disk / "data") as buffer:
+        assert (buffer.disk_refusing, buffer.ballast_bytes) == (True, 0)
+        with pytest.raises(StorageRefused, match="is full"):
+            await record(buffer, 1000)
+        (disk / "filler").unlink()
+        await buffer.tend()
+        await record(buffer, 1000)
