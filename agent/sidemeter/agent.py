@@ -18,6 +18,7 @@ from sidemeter.errors import AgentStopped, ControlPlaneError, StorageRefused
 from sidemeter.events import Event, Receipt
 from sidemeter.forward import Forwarder
 from sidemeter.limits import Decision, Limits, QuotaView
+from sidemeter.presence import Presence
 from sidemeter.record import Recorder
 from sidemeter.refresh import Refresher
 from sidemeter.settings import Settings
@@ -202,20 +203,25 @@ class _Parts:
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
         self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
+        self.presence = Presence(
+            buffer,
+            uplink,
+            settings,
+            clock,
+            version=_version(),
+            changed=self._send_anew,
+            forget=self.limits.forget_all,
+        )
         self.refresher = Refresher(
             buffer,
             uplink,
             settings,
             clock,
+            presence=self.presence,
             limits=self.limits,
             pending_rows=self.recorder.pending_rows,
-            left=self._nudge,
-            version=_version(),
         )
-        self.forwarder: Forwarder | None = None
-        if uplink is not None:
-            join, leave = self.refresher.join, self.refresher.leave
-            self.forwarder = Forwarder(buffer, uplink, settings, clock, join=join, leave=leave)
+        self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence) if uplink else None
         self.enforcer = Enforcer(
             self.limits,
             settings,
@@ -234,6 +240,7 @@ class _Parts:
             if link is not None:
                 opened.push_async_callback(link.close)
             parts = cls(buffer, link, settings, clock)
+            await parts.presence.restore()
             await parts.refresher.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
@@ -299,12 +306,16 @@ class _Parts:
         if self.forwarder is not None:
             self.forwarder.nudge()
 
+    def _send_anew(self) -> None:
+        if self.forwarder is not None:
+            self.forwarder.restart()
+
     def state(self) -> AgentState:
         buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
         return AgentState(
             ready=not recorder.stopped,
             connected=forwarder is not None and forwarder.connected,
-            epoch=self.refresher.epoch or 0,
+            epoch=self.presence.epoch or 0,
             pending_events=recorder.pending,
             backlog_events=buffer.unsent_events,
             oldest_backlog_us=buffer.oldest_us or 0,
@@ -322,6 +333,9 @@ class _Parts:
             sent_batches=forwarder.sent_batches if forwarder else 0,
             failed_sends=forwarder.failed_sends if forwarder else 0,
             dead_letters=forwarder.dead_letters if forwarder else 0,
+            paced_seconds=forwarder.paced_s if forwarder else 0.0,
+            resends=self.presence.resends,
+            new_names=self.presence.new_names,
             checks=enforcer.checks,
             denials=enforcer.denials,
         )

@@ -1,4 +1,4 @@
-"""Batches: how many rows one takes, the digest that chains it to the one before, and what its answer means. Pure."""
+"""Batches: how many rows one takes, the digest that chains it to the one before, and what the answers mean. Pure."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,21 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["Batch", "BatchAnswer", "Row", "Step", "digest_of", "encode_events", "next_step", "seal"]
+__all__ = [
+    "Batch",
+    "BatchAnswer",
+    "Row",
+    "Step",
+    "SyncStatus",
+    "after_hello",
+    "after_sync",
+    "digest_of",
+    "encode_events",
+    "letter_of",
+    "next_step",
+    "seal",
+    "sealed_as_letter",
+]
 
 Row = tuple[int, bytes]
 """A row of the buffer: its number and the wire form of its event."""
@@ -34,29 +48,44 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class BatchAnswer(msgspec.Struct, frozen=True):
-    """What the control plane said of a batch."""
+    """What the control plane said of a batch. DAMAGED: it did not arrive as it was sealed; LATER: it was not looked at.
 
-    status: Literal["OK", "DUPLICATE", "GAP", "FORK", "UNKNOWN_EPOCH", "REFUSED"]
+    `wait_ms` is how long to wait before the next batch, or before the same one again.
+    """
+
+    status: Literal["OK", "DUPLICATE", "GAP", "FORK", "UNKNOWN_EPOCH", "DAMAGED", "REFUSED", "LATER"]
     next_batch_no: int
     reason: str | None = None
     accepted: int = 0
     duplicates: int = 0
     dead_letters: int = 0
+    wait_ms: int = 0
+
+
+SyncStatus = Literal["OK", "FENCED", "UNKNOWN_EPOCH"]
 
 
 class Step(Enum):
     """What an answer asks the agent to do."""
 
+    GO_ON = auto()
+    """Nothing: all is as it was."""
+    AGAIN = auto()
+    """Send the same again, once the wait is over."""
     SETTLE = auto()
     """It is counted: keep the rows only as long as the keep rule says."""
     RESEND = auto()
-    """The control plane lacks earlier batches: send again from `next_batch_no`, or start over if they are gone."""
+    """The control plane lacks batches that were counted: send again from there on, or start over if they are gone."""
     START_OVER = auto()
-    """It follows another history of this epoch, or none: take a new epoch and seal anew what is not settled."""
+    """It knows nothing of this epoch: take a new one, and send again everything that is kept."""
+    NEW_NAME = auto()
+    """Another process lives under this agent's name: take a new one, and seal anew what is not settled."""
     SPLIT = auto()
     """It cannot be taken as a whole and was not stored: seal its rows anew, half as many at a time."""
+    LETTER = auto()
+    """Its only event is refused: send that as a letter, which the control plane keeps without reading it."""
     SET_ASIDE = auto()
-    """Its only event can never be taken: keep it apart, with the reason, and go on."""
+    """Not even the letter gets through: keep the event apart, with the reason, and go on."""
 
 
 def seal(rows: Sequence[Row], previous: Batch | None, epoch: int, *, max_events: int, max_bytes: int) -> Batch:
@@ -99,19 +128,62 @@ def encode_events(bodies: Sequence[bytes]) -> bytes:
     return header + b"".join(bodies)
 
 
+def letter_of(body: bytes, reason: str) -> bytes:
+    """The events of a batch that carries one event unread: its bytes as a binary, and why they were refused.
+
+    >>> letter_of(b"\\x90", "odd").hex()
+    '9192c40190a36f6464'
+    """
+    return encode_events([msgspec.msgpack.encode((body, reason))])
+
+
+def sealed_as_letter(batch: Batch, letter: bytes) -> Batch:
+    """The batch that takes the place of a refused one of one event, and carries it as `letter_of` made it."""
+    return msgspec.structs.replace(batch, digest=digest_of(batch.prev_digest, letter))
+
+
 def digest_of(prev_digest: bytes, events: bytes) -> bytes:
     """SHA-256 over the previous batch's digest and this one's encoded events."""
     return hashlib.sha256(prev_digest + events).digest()
 
 
-def next_step(batch: Batch, answer: BatchAnswer) -> Step:
-    """What to do after `answer` to `batch`."""
+def next_step(batch: Batch, answer: BatchAnswer, *, as_letter: bool = False) -> Step:
+    """What to do after `answer` to `batch`, which carried its event `as_letter` or its events as they are."""
     match answer.status:
         case "OK" | "DUPLICATE":
             return Step.SETTLE
+        case "LATER" | "DAMAGED":
+            return Step.AGAIN
         case "GAP":
             return Step.RESEND if answer.next_batch_no < batch.batch_no else Step.START_OVER
+        case "FORK":
+            return Step.NEW_NAME
         case "REFUSED":
-            return Step.SPLIT if batch.events > 1 else Step.SET_ASIDE
+            alone = Step.SET_ASIDE if as_letter else Step.LETTER
+            return Step.SPLIT if batch.events > 1 else alone
         case _:
             return Step.START_OVER
+
+
+def after_hello(epoch: int | None, answered_epoch: int, next_batch_no: int, *, settled: int, sealed: int) -> Step:
+    """What to do after a hello that was said in `epoch`, of which batches are `settled` and `sealed` up to those numbers.
+
+    >>> after_hello(3, 3, next_batch_no=5, settled=6, sealed=7)
+    <Step.RESEND: 4>
+    """
+    if epoch is not None and epoch != answered_epoch:
+        return Step.START_OVER
+    if next_batch_no > sealed + 1:
+        return Step.NEW_NAME
+    return Step.RESEND if next_batch_no <= settled else Step.GO_ON
+
+
+def after_sync(status: SyncStatus, counted_batch_no: int, *, settled: int) -> Step:
+    """What to do after a sync, before which the epoch's batches were `settled` up to that number."""
+    match status:
+        case "FENCED":
+            return Step.NEW_NAME
+        case "UNKNOWN_EPOCH":
+            return Step.START_OVER
+        case _:
+            return Step.RESEND if counted_batch_no < settled else Step.GO_ON

@@ -16,7 +16,7 @@ from sidemeter.limits import Limit, Subjects
 from sidemeter.losses import Loss
 from sidemeter.volume import Volume
 
-__all__ = ["Buffer", "CallerId", "Identity", "StoredLimit"]
+__all__ = ["Buffer", "CallerId", "Identity", "Standing", "StoredLimit"]
 
 CallerId = tuple[int, str, str]
 """The row number, source and id of an event whose id came from its caller."""
@@ -51,11 +51,26 @@ _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest
 
 
 class Identity(NamedTuple):
-    """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`."""
+    """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`.
+
+    `last_epoch` is this epoch, or else the last one that this buffer's batches were numbered in. `generation` is the
+    copy of the control plane's database that was heard of last, `nonce` what the next sync brings.
+    """
 
     agent_id: str
     hello_id: str
     epoch: int | None
+    last_epoch: int | None
+    generation: str | None
+    nonce: bytes | None
+
+
+class Standing(NamedTuple):
+    """What a sync in `epoch` was answered, to be kept with the limits that it brought."""
+
+    epoch: int
+    generation: str
+    nonce: bytes | None
 
 
 class Buffer:
@@ -217,8 +232,7 @@ class Buffer:
         """Keep a batch, before it is sent for the first time."""
 
         async def work(conn: aiosqlite.Connection) -> None:
-            values = msgspec.structs.astuple(batch)
-            await conn.execute(f"INSERT INTO batches ({_BATCH}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 -- a constant
+            await _add_batch(conn, batch)
 
         def then(_: None) -> None:
             self.sealed_seq = batch.last_seq
@@ -267,6 +281,21 @@ class Buffer:
 
         await self._database.transact(work)
 
+    async def seal_letter(self, letter: Batch, reason: str) -> None:
+        """Put in the place of a refused batch, and of what was built on it, one that carries its event as a letter."""
+
+        async def work(conn: aiosqlite.Connection) -> None:
+            await conn.execute("DELETE FROM batches WHERE last_seq >= ? AND epoch = ?", (letter.last_seq, letter.epoch))
+            await _add_batch(conn, letter)
+            await _put(conn, letter=reason)
+            await self._count(conn)
+
+        await self._database.transact(work)
+
+    async def letter_reason(self) -> str:
+        """Why the event of the last letter was refused."""
+        return str((await self._database.transact(_meta)).get("letter", ""))
+
     async def set_aside(self, batch: Batch, reason: str) -> None:
         """Keep the only event of a batch apart, for ever, with the reason why it can never be taken."""
 
@@ -279,36 +308,73 @@ class Buffer:
 
         await self._database.transact(work)
 
-    async def start_over(self, hello_id: str, *, everything: bool) -> Identity:
-        """Give up the epoch: dissolve every unsettled batch (with `everything`, the settled ones that are kept too)."""
+    # Identity
+
+    async def identity(self, agent_id: str, hello_id: str, boot_id: str) -> Identity:
+        """Who this agent is; a new directory becomes `agent_id`, with `hello_id` to be sent.
+
+        In another run of the machine, or with another file under the name of this one, the buffer may be a copy whose
+        original lives: then the epoch is given up, so that no two ever number batches in one.
+        """
+        found = {"boot_id": boot_id, "file": self._volume.file_id(self._database.path)}
 
         async def work(conn: aiosqlite.Connection) -> Identity:
-            await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))
-            await conn.execute("REPLACE INTO meta VALUES ('hello_id', ?)", (hello_id,))
-            await conn.execute("DELETE FROM meta WHERE key = 'epoch'")
-            await self._count(conn)
-            return await _identity(conn)
+            meta = await _meta(conn)
+            if "agent_id" not in meta:
+                await _put(conn, agent_id=agent_id, hello_id=hello_id)
+            elif any(meta.get(name) != value for name, value in found.items()):
+                await self._give_up(conn, hello_id, everything=False)
+            await _put(conn, **found)
+            return _identity(await _meta(conn))
 
         return await self._database.transact(work)
 
-    async def identity(self, agent_id: str, hello_id: str) -> Identity:
-        """Who this agent is; a new directory becomes `agent_id`, with `hello_id` to be sent."""
+    async def set_epoch(self, epoch: int, generation: str) -> Identity:
+        """Keep the epoch that the control plane answered to the hello.
+
+        What stands numbered in this or a later one was so by another database: it is sent again.
+        """
 
         async def work(conn: aiosqlite.Connection) -> Identity:
-            sql = "INSERT OR IGNORE INTO meta VALUES (?, ?)"
-            await conn.executemany(sql, [("agent_id", agent_id), ("hello_id", hello_id)])
-            return await _identity(conn)
+            if (await _meta(conn)).get("epoch") != epoch:
+                await conn.execute("DELETE FROM batches WHERE epoch >= ?", (epoch,))
+                await self._count(conn)
+            await _put(conn, epoch=epoch, last_epoch=epoch, generation=generation)
+            return _identity(await _meta(conn))
 
         return await self._database.transact(work)
 
-    async def set_epoch(self, epoch: int) -> Identity:
-        """Keep the epoch that the control plane answered to the hello."""
+    async def start_over(self, hello_id: str, *, everything: bool, agent_id: str | None = None) -> Identity:
+        """Give up the epoch: dissolve every unsettled batch (with `everything`, the settled ones that are kept too).
+
+        With an `agent_id`, become another agent.
+        """
 
         async def work(conn: aiosqlite.Connection) -> Identity:
-            await conn.execute("REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
-            return await _identity(conn)
+            await self._give_up(conn, hello_id, everything=everything)
+            await conn.execute("DELETE FROM meta WHERE key = 'generation'")
+            if agent_id is not None:
+                await _put(conn, agent_id=agent_id)
+            return _identity(await _meta(conn))
 
         return await self._database.transact(work)
+
+    async def batch_nos(self, epoch: int) -> tuple[int, int]:
+        """The last batch of that epoch that the control plane counted, and the last one that is sealed; 0: none."""
+
+        async def work(conn: aiosqlite.Connection) -> tuple[int, int]:
+            last = "SELECT coalesce(max(batch_no), 0) FROM batches WHERE epoch = ?"
+            sql = f"SELECT ({last} AND settled_at_s IS NOT NULL), ({last})"
+            ((settled, sealed),) = await conn.execute_fetchall(sql, (epoch, epoch))
+            return settled, sealed
+
+        return await self._database.transact(work)
+
+    async def _give_up(self, conn: aiosqlite.Connection, hello_id: str, *, everything: bool) -> None:
+        await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))
+        await conn.execute("DELETE FROM meta WHERE key IN ('epoch', 'nonce')")
+        await _put(conn, hello_id=hello_id)
+        await self._count(conn)
 
     async def purge(self, *, keep_s: float, keep_bytes: int) -> bool:
         """Delete the oldest settled batch if the keep rule lets it go; whether it did. The last batch always stays.
@@ -392,17 +458,28 @@ class Buffer:
 
         return await self._database.transact(work)
 
-    async def keep_limits(self, subjects: Subjects, limits: Iterable[StoredLimit]) -> None:
-        """Keep what was learned, for a restart without the control plane."""
+    async def keep_limits(
+        self, subjects: Subjects, limits: Iterable[StoredLimit], standing: Standing | None = None
+    ) -> Identity | None:
+        """Keep what was learned, for a restart without the control plane; and `standing`, while its epoch lasts.
 
-        async def work(conn: aiosqlite.Connection) -> None:
+        Returns who this agent is then; None while it is nobody yet.
+        """
+
+        async def work(conn: aiosqlite.Connection) -> Identity | None:
             encode = msgspec.msgpack.encode
             asked = [(subject, encode(ids)) for subject, ids in subjects.items()]
             learned = [(limit.id, encode(limit), as_of_us, seq) for limit, as_of_us, seq in limits]
             await conn.executemany("REPLACE INTO subjects VALUES (?, ?)", asked)
             await conn.executemany("REPLACE INTO limits VALUES (?, ?, ?, ?)", learned)
+            meta = await _meta(conn)
+            if standing is not None and meta.get("epoch") == standing.epoch:
+                kept = {"generation": standing.generation, "nonce": standing.nonce}
+                await _put(conn, **kept)
+                meta |= kept
+            return _identity(meta) if "agent_id" in meta else None
 
-        await self._database.transact(work)
+        return await self._database.transact(work)
 
     async def kept_limits(self) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
         """Everything that `keep_limits` kept."""
@@ -470,6 +547,11 @@ async def _batch(conn: aiosqlite.Connection, which: str, *values: object) -> Bat
     return None
 
 
+async def _add_batch(conn: aiosqlite.Connection, batch: Batch) -> None:
+    values = msgspec.structs.astuple(batch)
+    await conn.execute(f"INSERT INTO batches ({_BATCH}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)  # noqa: S608 -- a constant
+
+
 async def _oldest_us(conn: aiosqlite.Connection) -> int | None:
     rows = await conn.execute_fetchall(
         "SELECT body FROM events WHERE seq >= coalesce("
@@ -479,6 +561,21 @@ async def _oldest_us(conn: aiosqlite.Connection) -> int | None:
     return next((decode(body).time_us for (body,) in rows), None)
 
 
-async def _identity(conn: aiosqlite.Connection) -> Identity:
-    meta: dict[str, Any] = {key: value for key, value in await conn.execute_fetchall("SELECT key, value FROM meta")}  # noqa: C416 -- rows are not pairs to a type checker
-    return Identity(meta["agent_id"], meta["hello_id"], meta.get("epoch"))
+async def _meta(conn: aiosqlite.Connection) -> dict[str, Any]:
+    return {key: value for key, value in await conn.execute_fetchall("SELECT key, value FROM meta")}  # noqa: C416 -- rows are not pairs to a type checker
+
+
+async def _put(conn: aiosqlite.Connection, **values: object) -> None:
+    given = [(key, value) for key, value in values.items() if value is not None]
+    await conn.executemany("REPLACE INTO meta VALUES (?, ?)", given)
+
+
+def _identity(meta: dict[str, Any]) -> Identity:
+    return Identity(
+        meta["agent_id"],
+        meta["hello_id"],
+        meta.get("epoch"),
+        meta.get("last_epoch", meta.get("epoch")),
+        meta.get("generation"),
+        meta.get("nonce"),
+    )

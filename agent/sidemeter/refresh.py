@@ -1,4 +1,4 @@
-"""Refreshing: say hello, and learn the limits of the subjects that are active here."""
+"""Refreshing: learn the limits of the subjects that are active here, and what the control plane has counted."""
 
 import asyncio
 import logging
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 from sidemeter.backoff import retrying
-from sidemeter.batches import Row
-from sidemeter.buffer import Buffer, Identity
+from sidemeter.batches import Row, Step, after_sync
+from sidemeter.buffer import Buffer, Standing
 from sidemeter.clock import Clock, wait_for
 from sidemeter.errors import ControlPlaneError, StorageRefused, Unreachable
 from sidemeter.events import Event, decode
 from sidemeter.limits import Limits, Missed
+from sidemeter.presence import Presence
 from sidemeter.settings import Settings
-from sidemeter.uplink import Hello, Seen, Sync, Uplink
+from sidemeter.uplink import Seen, Sync, SyncAnswer, Uplink
 
 __all__ = ["MAX_SUBJECTS_PER_SYNC", "Refresher"]
 
@@ -28,7 +29,7 @@ PendingRows = Callable[[], tuple[int, list[Row]]]
 
 
 class Refresher:
-    """Keeps the agent's epoch and its limits up to date. `left` is called when an epoch was given up."""
+    """Keeps the agent's limits up to date."""
 
     def __init__(
         self,
@@ -37,68 +38,28 @@ class Refresher:
         settings: Settings,
         clock: Clock,
         *,
+        presence: Presence,
         limits: Limits,
         pending_rows: PendingRows,
-        left: Callable[[], None],
-        version: str,
     ) -> None:
         self._buffer = buffer
         self._uplink = uplink
+        self._presence = presence
         self._limits = limits
         self._pending_rows = pending_rows
         self._settings = settings
         self._clock = clock
-        self._left = left
-        self._version = version
-        self._boot_id = clock.token_hex(16)
-        self._joining = asyncio.Lock()
-        self._identity: Identity | None = None
-        self._previous_epoch: int | None = None
         self._syncing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._interval_s = 0.0
         self._sync_seq = 0
-        self._seen: Seen | None = None
-
-    @property
-    def epoch(self) -> int | None:
-        """The agent's epoch; None before the first contact."""
-        return self._identity.epoch if self._identity else None
+        self._state_version = 0
 
     async def restore(self) -> None:
         """Go on from the last known limits, with own usage counted anew from the buffer's rows."""
-        self._identity = await self._buffer.identity(self._clock.token_hex(16), self._clock.token_hex(16))
         subjects, limits = await self._buffer.kept_limits()
         await self._recount(self._limits.learn(subjects, limits))
         self._limits.publish(subjects)
-
-    async def join(self) -> Identity:
-        """Who this agent is, with an epoch. Says hello if there is none yet; raises ControlPlaneError without answer."""
-        async with self._joining:
-            identity = self._identity
-            if identity is None or self._uplink is None:
-                raise Unreachable("there is no control plane")
-            if identity.epoch is None:
-                hello = Hello(
-                    agent_id=identity.agent_id,
-                    hello_id=identity.hello_id,
-                    boot_id=self._boot_id,
-                    previous_epoch=self._previous_epoch,
-                    service=self._settings.service,
-                    version=self._version,
-                )
-                answer = await self._uplink.hello(hello)
-                identity = self._identity = await self._buffer.set_epoch(answer.epoch)
-            return identity
-
-    async def leave(self, everything: bool) -> None:
-        """Give up the epoch. With `everything`, all that is kept is sent again, so no total known holds it for sure."""
-        async with self._joining:
-            self._previous_epoch = self.epoch
-            self._identity = await self._buffer.start_over(self._clock.token_hex(16), everything=everything)
-            if everything:
-                self._limits.forget_all()
-        self._left()
 
     def hurry(self) -> None:
         """A subject turned up whose limits are not known: sync now."""
@@ -135,35 +96,45 @@ class Refresher:
         await asyncio.shield(self._syncing)
 
     async def _sync_now(self, first: str | None) -> None:
-        identity = await self.join()
-        if self._uplink is None or identity.epoch is None:
+        joined = await self._presence.join()
+        if self._uplink is None:
             raise Unreachable("there is no control plane")
+        settled, _ = await self._buffer.batch_nos(joined.epoch)
         self._sync_seq += 1
         answer = await self._uplink.sync(
             Sync(
-                agent_id=identity.agent_id,
-                epoch=identity.epoch,
+                agent_id=joined.agent_id,
+                epoch=joined.epoch,
                 sync_seq=self._sync_seq,
-                nonce=None,
-                seen=self._seen,
+                nonce=joined.nonce,
+                seen=Seen(joined.generation, self._state_version) if joined.generation else None,
                 subjects=tuple(self._limits.to_ask(MAX_SUBJECTS_PER_SYNC, first)),
                 leases=(),
                 backlog=self._buffer.unsent_events,
                 oldest_pending_us=self._buffer.oldest_us,
+                sync_id=self._clock.token_hex(8),
             )
         )
-        if answer.status == "UNKNOWN_EPOCH":
-            if self._identity is identity:
-                await self.leave(True)
-            raise Unreachable("the control plane does not know this epoch")
-        self._seen = Seen(answer.generation, answer.state_version)
+        step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
+        if step is Step.GO_ON:
+            await self._learn(answer, joined.epoch)
+            return
+        if step is Step.RESEND:
+            await self._presence.resend(joined, answer.counted_batch_no + 1)
+        else:
+            await self._presence.leave(joined, step)
+        raise Unreachable(f"the control plane knows this agent differently: {answer.status}")
+
+    async def _learn(self, answer: SyncAnswer, epoch: int) -> None:
+        self._state_version = answer.state_version
         self._interval_s = max(self._settings.sync_interval_s, answer.next_sync_ms / 1000)
-        counted_seq = await self._buffer.counted_seq(identity.epoch, answer.counted_batch_no)
+        counted_seq = await self._buffer.counted_seq(epoch, answer.counted_batch_no)
         learned = [(limit, answer.as_of_us, counted_seq) for limit in answer.limits]
         await self._recount(self._limits.learn(answer.subjects, learned))
         self._limits.publish(answer.subjects)
         try:
-            await self._buffer.keep_limits(answer.subjects, learned)
+            standing = Standing(epoch, answer.generation, answer.nonce)
+            await self._presence.keep(answer.subjects, learned, standing)
         except StorageRefused as exc:
             log.warning("limits are known, but not kept for a restart: %s", exc)
 

@@ -44,5 +44,8 @@ class AgentState:
     lost_events: int = _counter(
         "Events that the disk lost after they were acknowledged, as far as their number is known."
     )
+    paced_seconds: float = _counter("Time that batches waited because the control plane said so.")
+    resends: int = _counter("Times that the control plane lacked what it had counted, and got it again.")
+    new_names: int = _counter("Times that another process lived under this agent's name, so that it took a new one.")
     checks: int = _counter("Decisions made.")
     denials: int = _counter("Decisions that said no.")

@@ -11,15 +11,31 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import msgspec
 
-from sidemeter.batches import Batch, BatchAnswer
+from sidemeter.batches import Batch, BatchAnswer, SyncStatus
 from sidemeter.errors import Unacceptable, Unreachable
 from sidemeter.limits import Limit
+from sidemeter.losses import Loss
 
-__all__ = ["Answer", "BatchMessage", "Hello", "HelloAnswer", "Link", "Seen", "Sync", "SyncAnswer", "Uplink", "encode"]
+__all__ = [
+    "MAX_LOSSES",
+    "Answer",
+    "BatchMessage",
+    "Hello",
+    "HelloAnswer",
+    "Link",
+    "Seen",
+    "Sync",
+    "SyncAnswer",
+    "Uplink",
+    "encode",
+]
 
 PROTOCOL: Final = "1"
+MAX_LOSSES: Final = 100
+"""In one hello; the control plane takes ten times as many, and more than one loss in an agent's life is rare."""
 COMPRESS_FROM_BYTES: Final = 1024
 MAX_RETRY_AFTER_S: Final = 3600.0
+"""A longer wait is no answer of a control plane that is well; after it, asking costs nobody anything."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -35,8 +51,16 @@ class Answer:
     @property
     def retry_after_s(self) -> float | None:
         """What `Retry-After` asks for, in seconds, if it says so in seconds."""
-        text = self.headers.get("retry-after", "")
-        return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
+        return self._seconds("retry-after", 1)
+
+    @property
+    def wait_s(self) -> float | None:
+        """What `Sidemeter-Wait-Ms` asks for, in seconds: only a control plane that spreads its agents sets it."""
+        return self._seconds("sidemeter-wait-ms", 1000)
+
+    def _seconds(self, header: str, parts: int) -> float | None:
+        text = self.headers.get(header, "")
+        return min(float(text) / parts, MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else None
 
 
 class Link:
@@ -97,8 +121,12 @@ def _proxy_for(url: httpx.URL) -> str | None:
     return None if proxy_bypass(url.host) else getproxies().get(url.scheme)
 
 
-class Hello(msgspec.Struct, frozen=True):
-    """An agent presents itself. The same `hello_id` gets the same epoch, however often it is sent."""
+class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An agent presents itself. The same `hello_id` gets the same epoch, however often it is sent.
+
+    `previous_epoch` is the last one it had, `generation` the copy of the database that it heard of last; `losses` are
+    those that the control plane has not stored.
+    """
 
     agent_id: str
     hello_id: str
@@ -106,10 +134,15 @@ class Hello(msgspec.Struct, frozen=True):
     previous_epoch: int | None
     service: str
     version: str
+    generation: str | None = None
+    losses: tuple[Loss, ...] = ()
 
 
 class HelloAnswer(msgspec.Struct, frozen=True):
-    """The epoch that the agent numbers its batches in, and the bounds the control plane announces."""
+    """The epoch that the agent numbers its batches in, the bounds the control plane announces, the losses it stored.
+
+    `rate_events_per_s` is what it takes from all agents together.
+    """
 
     status: Literal["OK"]
     epoch: int
@@ -118,6 +151,8 @@ class HelloAnswer(msgspec.Struct, frozen=True):
     sync_interval_ms: int
     max_batch_events: int
     max_batch_bytes: int
+    losses_stored: tuple[str, ...] = ()
+    rate_events_per_s: int | None = None
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -127,8 +162,11 @@ class Seen(msgspec.Struct, frozen=True):
     state_version: int
 
 
-class Sync(msgspec.Struct, frozen=True):
-    """A question for the limits of some subjects. Leases have their place here; there are none yet."""
+class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A question for the limits of some subjects. Leases have their place here; there are none yet.
+
+    `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random.
+    """
 
     agent_id: str
     epoch: int
@@ -139,12 +177,13 @@ class Sync(msgspec.Struct, frozen=True):
     leases: tuple[()]
     backlog: int
     oldest_pending_us: int | None
+    sync_id: str | None = None
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):
     """Each subject's limits, and up to which batch of this agent's epoch their totals count."""
 
-    status: Literal["OK", "FENCED", "UNKNOWN_EPOCH"]
+    status: SyncStatus
     generation: str
     state_version: int
     as_of_us: int
@@ -152,10 +191,14 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     next_sync_ms: int
     subjects: dict[str, tuple[str, ...]]
     limits: tuple[Limit, ...]
+    nonce: bytes | None = None
 
 
-class BatchMessage(msgspec.Struct, frozen=True):
-    """A sealed batch under way; `backlog` counts the events that wait behind it."""
+class BatchMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A sealed batch under way; `backlog` counts the events that wait behind it.
+
+    `generation` is the copy of the control plane's database that the agent heard of last.
+    """
 
     agent_id: str
     epoch: int
@@ -165,10 +208,18 @@ class BatchMessage(msgspec.Struct, frozen=True):
     backlog: int
     oldest_pending_us: int | None
     events: msgspec.Raw
+    generation: str | None = None
 
     @classmethod
     def of(
-        cls, agent_id: str, batch: Batch, events: bytes, *, backlog: int, oldest_pending_us: int | None
+        cls,
+        agent_id: str,
+        batch: Batch,
+        events: bytes,
+        *,
+        backlog: int,
+        oldest_pending_us: int | None,
+        generation: str | None = None,
     ) -> "BatchMessage":
         """The message that carries `batch`, whose encoded events go in as they are."""
         return cls(
@@ -180,6 +231,7 @@ class BatchMessage(msgspec.Struct, frozen=True):
             backlog=backlog,
             oldest_pending_us=oldest_pending_us,
             events=msgspec.Raw(events),
+            generation=generation,
         )
 
 
@@ -194,36 +246,49 @@ class Uplink:
     "never like this".
     """
 
-    def __init__(self, link: Link, *, api_key: str, compress: bool) -> None:
+    def __init__(self, link: Link, *, api_key: str, compress: bool, protocol: str = PROTOCOL) -> None:
         self._link = link
         self._compress = compress
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Content-Type": "application/msgpack",
-            "Sidemeter-Protocol": PROTOCOL,
+            "Sidemeter-Protocol": protocol,
         }
 
     async def hello(self, hello: Hello) -> HelloAnswer:
         """Present the agent; get its epoch."""
         return _decoded(await self._post("/agent/v1/hello", encode(hello)), HelloAnswer)
 
-    async def batch(self, message: BatchMessage) -> BatchAnswer:
-        """Send a sealed batch. One too large for the door is `REFUSED` like any other."""
-        answer = await self._post("/agent/v1/batch", encode(message))
+    async def batch(self, message: BatchMessage, events: int) -> BatchAnswer:
+        """Send a sealed batch of so many events. What the door says to it as a whole is a `BatchAnswer` as well.
+
+        The headers say what comes, so that the door can send it away unread while there is no place for it.
+        """
+        waiting = {
+            "Sidemeter-Agent": message.agent_id,
+            "Sidemeter-Events": str(events),
+            "Sidemeter-Waiting": str(events + message.backlog),
+        }
+        answer = await self._post("/agent/v1/batch", encode(message), waiting)
         if answer.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return BatchAnswer("REFUSED", message.batch_no, "too large for the control plane")
-        return _decoded(answer, BatchAnswer)
+        if answer.status in {429, 503} and answer.wait_s is not None:
+            return BatchAnswer("LATER", message.batch_no, wait_ms=round(answer.wait_s * 1000))
+        decoded = _decoded(answer, BatchAnswer)
+        if decoded.status == "DAMAGED":
+            raise Unreachable(f"batch {message.batch_no} did not arrive as it was sealed")
+        return decoded
 
     async def sync(self, sync: Sync) -> SyncAnswer:
         """Ask for limits."""
         return _decoded(await self._post("/agent/v1/sync", encode(sync)), SyncAnswer)
 
-    async def _post(self, path: str, body: bytes) -> Answer:
+    async def _post(self, path: str, body: bytes, also: Mapping[str, str] | None = None) -> Answer:
         """The answer to this request: it names the request by what was asked. One from a cache, or of a connection that
         lost count, would settle events that nobody has. A control plane without that header is believed.
         """
         name = hashlib.blake2b(body, digest_size=8).hexdigest()
-        headers = self._headers | {"Sidemeter-Request": name}
+        headers = self._headers | {"Sidemeter-Request": name} | dict(also or {})
         if self._compress and len(body) > COMPRESS_FROM_BYTES:
             body, headers = gzip.compress(body, 1, mtime=0), headers | {"Content-Encoding": "gzip"}
         answer = await self._link.request("POST", path, body=body, headers=headers)

@@ -68,6 +68,11 @@ class Volume:
         disk = os.statvfs(self.directory)
         return disk.f_blocks * disk.f_frsize or _UNBOUNDED
 
+    def file_id(self, path: Path) -> str:
+        """Which file it is: another one after the directory was copied, the same one after it was renamed."""
+        found = path.stat()
+        return f"{found.st_dev}:{found.st_ino}"
+
     def free_bytes(self) -> int:
         """What is free on the disk for whoever runs the agent."""
         disk = os.statvfs(self.directory)

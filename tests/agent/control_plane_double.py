@@ -30,6 +30,8 @@ class ControlPlaneDouble:
 
     "lose" takes the message and hangs up before the answer; a number is an HTTP status; a map replaces the answer.
     While `answers_again`, every request gets the last answer once more.
+    `letters` are events that came unread, after `refuses` said so of them; `losses` what was declared, by agent and id.
+    While `counts` is false, no sync is answered: what is sent is stored, and no total that is known holds it.
     """
 
     def __init__(self) -> None:
@@ -41,14 +43,20 @@ class ControlPlaneDouble:
         self.headers: dict[str, str] = {}
         self.subjects: dict[str, list[str]] = {}
         self.limits: dict[str, Message] = {}
+        self.letters: list[tuple[bytes, str]] = []
+        self.losses: dict[tuple[str, str], Message] = {}
+        self.stores_losses = True
+        self.knows_previous_epochs = True
+        self.wait_ms = 0
+        self.max_batch_events = 5000
         self.refuses: Callable[[list[Any]], bool] = lambda event: False
         self.retry_after_s: int | None = None
         self.held = asyncio.Event()
         self.held.set()
-        self.counted = True
         self.names_requests = True
         self.answers_again = False
         self._answered = b""
+        self.counts = True
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -95,19 +103,22 @@ class ControlPlaneDouble:
 
     def _hello(self, message: Message) -> Message:
         agent_id = message["agent_id"]
+        previous = message.get("previous_epoch") or 0 if self.knows_previous_epochs else 0
         mine = [number for (agent, number) in self.epochs if agent == agent_id]
         known = [number for number in mine if self.epochs[agent_id, number].hello_id == message["hello_id"]]
-        number = known[0] if known else max(mine, default=0) + 1
+        number = known[0] if known else max([*mine, previous]) + 1
         epoch = self.epochs.setdefault((agent_id, number), Epoch(message["hello_id"]))
+        declared = message.get("losses", []) if self.stores_losses else []
+        self.losses.update({(agent_id, loss["id"]): loss for loss in declared})
         return {
             "status": "OK",
             "epoch": number,
             "next_batch_no": epoch.next_batch_no,
             "generation": "g1",
             "sync_interval_ms": 10,
-            "max_batch_events": 5000,
+            "max_batch_events": self.max_batch_events,
             "max_batch_bytes": 1 << 20,
-        }
+        } | ({"losses_stored": [loss["id"] for loss in declared]} if self.stores_losses else {})
 
     def _batch(self, message: Message) -> Message:
         epoch = self.epochs.get((message["agent_id"], message["epoch"]))
@@ -116,10 +127,13 @@ class ControlPlaneDouble:
         status = self._judge(epoch, message)
         if status == "OK":
             for event in message["events"]:
-                self.events.setdefault((event[1], event[0]), event)
+                if isinstance(event[0], bytes):
+                    self.letters.append((event[0], event[1]))
+                else:
+                    self.events.setdefault((event[1], event[0]), event)
             epoch.next_batch_no += 1
             epoch.digests.append(message["digest"])
-        return _verdict(status, epoch.next_batch_no)
+        return _verdict(status, epoch.next_batch_no) | {"wait_ms": self.wait_ms}
 
     def _judge(self, epoch: Epoch, message: Message) -> str:
         number = message["batch_no"]
@@ -137,7 +151,7 @@ class ControlPlaneDouble:
     def _sync(self, message: Message) -> Message:
         epoch = self.epochs.get((message["agent_id"], message["epoch"]))
         used = Counter[str]()
-        for event in self.events.values() if self.counted else ():
+        for event in self.events.values():
             used[event[3]] += json.loads(event[5] or "{}").get("tokens", 0)
         subjects = {subject: self.subjects.get(subject, []) for subject in message["subjects"]}
         limits = [self.limits[each] for ids in subjects.values() for each in ids]
@@ -147,7 +161,7 @@ class ControlPlaneDouble:
             "generation": "g1",
             "state_version": 1,
             "as_of_us": 1,
-            "counted_batch_no": epoch.next_batch_no - 1 if epoch and self.counted else 0,
+            "counted_batch_no": epoch.next_batch_no - 1 if epoch else 0,
             "next_sync_ms": 10,
             "grants": [],
             "recalls": [],
@@ -177,7 +191,8 @@ class ControlPlaneDouble:
         message = msgpack.unpackb(body)
         self.requests.append((path, message))
         self.bodies.append(body)
-        fault = self.faults.popleft() if self.faults and not path.endswith("sync") else None
+        is_sync = path.endswith("sync")
+        fault = self.faults.popleft() if self.faults and not is_sync else 503 if is_sync and not self.counts else None
         if isinstance(fault, int):
             retry = f"Retry-After: {self.retry_after_s}\r\n" if self.retry_after_s is not None else ""
             writer.write(f"HTTP/1.1 {fault} Fault\r\n{retry}Content-Length: 0\r\n\r\n".encode())

@@ -61,10 +61,12 @@ def test_a_new_epoch_starts_its_own_chain() -> None:
         ("DUPLICATE", 9, 2, Step.SETTLE),
         ("GAP", 3, 2, Step.RESEND),
         ("GAP", 7, 2, Step.START_OVER),
-        ("FORK", 6, 2, Step.START_OVER),
+        ("FORK", 6, 2, Step.NEW_NAME),
         ("UNKNOWN_EPOCH", 1, 2, Step.START_OVER),
         ("REFUSED", 5, 2, Step.SPLIT),
-        ("REFUSED", 5, 1, Step.SET_ASIDE),
+        ("REFUSED", 5, 1, Step.LETTER),
+        ("DAMAGED", 5, 2, Step.AGAIN),
+        ("LATER", 5, 2, Step.AGAIN),
     ],
 )
 def test_an_answer_asks_for_one_step(status: str, next_batch_no: int, events: int, step: Step) -> None:

@@ -204,12 +204,12 @@ async def test_a_batch_is_kept_as_it_was_sealed(buffer: Buffer) -> None:
 async def test_starting_over_lets_go_of_the_epoch_and_of_its_batches(
     buffer: Buffer, everything: bool, waiting: int
 ) -> None:
-    await buffer.identity("agent", "hello-1")
-    await buffer.set_epoch(1)
+    await buffer.identity("agent", "hello-1", "boot")
+    await buffer.set_epoch(1, "g1")
     await buffer.append([row(1), row(2), row(3)], [])
     await buffer.settle(await sealed(buffer, events=1))
     await sealed(buffer, events=1)
-    assert await buffer.start_over("hello-2", everything=everything) == ("agent", "hello-2", None)
+    assert await buffer.start_over("hello-2", everything=everything) == ("agent", "hello-2", None, 1, None, None)
     assert buffer.waiting_events == buffer.unsent_events == waiting
 
 
@@ -341,7 +341,7 @@ async def test_the_figures_always_equal_what_a_fresh_look_finds(tmp_path_factory
             case "unseal" if batch and unsettled:
                 await buffer.unseal(batch)
             case "over" | "all over":
-                await buffer.identity("agent", "hello")
+                await buffer.identity("agent", "hello", "boot")
                 await buffer.start_over("again", everything=step == "all over")
             case "purge":
                 await buffer.purge(keep_s=0, keep_bytes=0)

@@ -37,8 +37,9 @@ async def test_concurrent_callers_never_exceed_a_hard_limit_together(
     tmp_path: Path, double: ControlPlaneDouble, counting: bool
 ) -> None:
     double.meter("acme", "tokens", "100")
-    double.counted = counting
     async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        double.counts = counting
 
         async def caller(number: int) -> int:
             spent = 0

@@ -51,9 +51,10 @@ async def test_limits_and_own_usage_survive_a_restart_without_the_control_plane(
 ) -> None:
     double.meter("acme", "tokens", "10")
     async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        double.counts = False
         await agent.consume("call", "acme", {"tokens": 4})
         await eventually(lambda: agent.status().backlog_events == 0)
-        double.counted = False
     await double.stop()
     for used in (4, 6):
         async with Agent(settings(tmp_path, double, first_check_wait_s=0.01, drain_s=0.0)) as agent:
@@ -66,9 +67,9 @@ async def test_own_usage_survives_a_restart_although_what_was_sent_is_not_kept(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:
     double.meter("acme", "tokens", "10")
-    double.counted = False
     async with Agent(settings(tmp_path, double, keep_sent_s=0.0, keep_sent_bytes=0)) as agent:
         assert await agent.learn("acme")
+        double.counts = False
         for number in range(1, 4):
             await agent.record("call", "acme", {"tokens": 2})
             await eventually(lambda number=number: agent.status().sent_batches == number)

@@ -56,14 +56,14 @@ async def test_what_is_no_answer_says_later_or_never(
 ) -> None:
     double.faults.append(fault)
     with pytest.raises(error):
-        await uplink.batch(message())
+        await uplink.batch(message(), 1)
 
 
 async def test_a_batch_too_large_for_the_door_is_refused_like_any_other(
     double: ControlPlaneDouble, uplink: Uplink
 ) -> None:
     double.faults.append(413)
-    answer = await uplink.batch(message())
+    answer = await uplink.batch(message(), 1)
     assert (answer.status, answer.next_batch_no) == ("REFUSED", 1)
 
 
@@ -77,12 +77,12 @@ async def test_an_answer_to_another_request_is_no_answer_to_this_one(
 ) -> None:
     """As a cache gives it, or a pool of connections that lost count: taken for its own, it would settle what nobody has."""
     await uplink.hello(HELLO)
-    await uplink.batch(message(10))
+    await uplink.batch(message(10), 1)
     double.answers_again = True
     with pytest.raises(Unreachable, match="another request"):
-        await uplink.batch(message(20))
+        await uplink.batch(message(20), 1)
     double.answers_again = False
-    assert (await uplink.batch(message(10))).status == "DUPLICATE"
+    assert (await uplink.batch(message(10), 1)).status == "DUPLICATE"
 
 
 async def test_a_control_plane_that_does_not_say_what_it_answers_is_believed(
@@ -97,7 +97,7 @@ async def test_a_body_arrives_whole_whether_compressed_or_not(
     double: ControlPlaneDouble, uplink: Uplink, size: int
 ) -> None:
     await uplink.hello(HELLO)
-    assert (await uplink.batch(message(size))).status == "OK"
+    assert (await uplink.batch(message(size), 1)).status == "OK"
     assert double.messages("batch")[0]["events"] == [["1", "chat", "call", "acme", 0, "x" * size]]
     assert ("content-encoding" in double.headers) == (size == 5000)
 

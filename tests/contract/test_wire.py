@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidemeter.batches import BatchAnswer, encode_events, seal
+from sidemeter.batches import BatchAnswer, encode_events, letter_of, seal, sealed_as_letter
 from sidemeter.events import Event
 from sidemeter.events import encode as encode_event
+from sidemeter.losses import Loss
 from sidemeter.uplink import BatchMessage, Hello, HelloAnswer, Seen, Sync, SyncAnswer, encode
 
 WIRE = Path(__file__).parent / "wire"
@@ -23,22 +24,43 @@ EVENTS = [
 ]
 BODIES = [encode_event(event) for event in EVENTS]
 BATCH = seal([(4, BODIES[0]), (5, BODIES[1]), (7, BODIES[2])], None, 3, max_events=5000, max_bytes=1 << 20)
+LETTER = letter_of(BODIES[2], "the data cannot be read")
+LOSSES = (
+    Loss("l1", 7, 9, 2, "a page of the buffer could not be read", 1_767_225_600_000_003),
+    Loss("l2", 12, None, None, "the buffer is gone", 1_767_225_600_000_004),
+)
 
 REQUESTS = {
     "hello": Hello("a" * 32, "b" * 32, "c" * 32, None, "chat", "0.1.0"),
     "hello_again": Hello("a" * 32, "d" * 32, "c" * 32, 2, "chat", "0.1.0"),
+    "hello_losses": Hello("a" * 32, "b" * 32, "c" * 32, 2, "chat", "0.2.0", "g1", LOSSES),
     "batch": BatchMessage.of(
         "a" * 32, BATCH, encode_events(BODIES), backlog=12, oldest_pending_us=1_767_225_600_000_001
     ),
+    "batch_generation": BatchMessage.of(
+        "a" * 32, BATCH, encode_events(BODIES), backlog=0, oldest_pending_us=None, generation="g1"
+    ),
+    "batch_letter": BatchMessage.of(
+        "a" * 32,
+        sealed_as_letter(seal([(7, BODIES[2])], None, 3, max_events=1, max_bytes=1), LETTER),
+        LETTER,
+        backlog=0,
+        oldest_pending_us=None,
+    ),
     "sync": Sync("a" * 32, 3, 1, None, None, ("acme", "café"), (), 0, None),
     "sync_seen": Sync("a" * 32, 3, 2, None, Seen("g1", 41), ("acme",), (), 12, 1_767_225_600_000_001),
+    "sync_nonce": Sync("a" * 32, 3, 3, bytes(range(24)), Seen("g1", 41), ("acme",), (), 12, None, "0123456789abcdef"),
 }
 
 ANSWERS: dict[str, type[msgspec.Struct]] = {
     "hello_answer": HelloAnswer,
+    "hello_answer_losses": HelloAnswer,
     "batch_answer": BatchAnswer,
     "batch_answer_gap": BatchAnswer,
+    "batch_answer_damaged": BatchAnswer,
+    "batch_answer_wait": BatchAnswer,
     "sync_answer": SyncAnswer,
+    "sync_answer_nonce": SyncAnswer,
 }
 
 
@@ -53,7 +75,16 @@ def test_the_agent_reads_what_is_recorded(name: str) -> None:
     read = msgspec.msgpack.decode(recorded, type=ANSWERS[name])
     everything = msgspec.msgpack.decode(recorded)
     assert msgspec.convert(everything, ANSWERS[name]) == read
-    assert {field.name for field in msgspec.structs.fields(read)} <= everything.keys()
+    assert {field.name for field in msgspec.structs.fields(read) if field.required} <= everything.keys()
+
+
+def test_an_answer_from_before_a_field_was_there_says_nothing_about_it() -> None:
+    hello = msgspec.msgpack.decode((WIRE / "hello_answer.msgpack").read_bytes(), type=HelloAnswer)
+    assert (hello.losses_stored, hello.rate_events_per_s) == ((), None)
+    batch = msgspec.msgpack.decode((WIRE / "batch_answer.msgpack").read_bytes(), type=BatchAnswer)
+    assert batch.wait_ms == 0
+    sync = msgspec.msgpack.decode((WIRE / "sync_answer.msgpack").read_bytes(), type=SyncAnswer)
+    assert sync.nonce is None
 
 
 def test_the_batch_carries_its_rows_unchanged() -> None:

@@ -82,7 +82,10 @@ Data: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An element of an array that is no event: its place, its bytes, and the rule that it breaks."""
+    """An element of an array that is no event: its place, its bytes, and the rule that it breaks.
+
+    Of a letter, the bytes are those that its agent put into it: an event that was refused whenever it came as one.
+    """
 
     index: int
     raw: bytes
@@ -102,6 +105,7 @@ _NO_DATA: Data = MappingProxyType({})
 _parse = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal).decode
 _decode = msgspec.msgpack.Decoder(Event).decode
 _decode_all = msgspec.msgpack.Decoder(list[Event]).decode
+_decode_letter = msgspec.msgpack.Decoder(tuple[bytes, str]).decode
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _BAD_BYTES = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -132,11 +136,19 @@ def _read_each(raw: bytes) -> Arrived:
         except BadEvent as exc:
             arrived.unreadable.append(Unreadable(index, bytes(element), exc))
         except _BAD_BYTES as exc:
-            arrived.unreadable.append(Unreadable(index, bytes(element), _explained(exc)))
+            arrived.unreadable.append(_letter(index, element) or Unreadable(index, bytes(element), _explained(exc)))
         else:
             arrived.events.append(event)
             arrived.data.append(data)
     return arrived
+
+
+def _letter(index: int, element: msgspec.Raw) -> Unreadable | None:
+    try:
+        raw, reason = _decode_letter(element)
+    except _BAD_BYTES:
+        return None
+    return Unreadable(index, raw, BadEvent("event", f"was refused when it came to be counted: {reason}", "refused"))
 
 
 def _explained(exc: Exception) -> BadEvent:

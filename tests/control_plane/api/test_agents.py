@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from planes import Doors, open_doors
 
-from sidemeter_control.api.agents import MAX_BATCH_BYTES, MAX_DECODED_BYTES
+from sidemeter_control.api.agents import MAX_BATCH_BYTES, MAX_DECODED_BYTES, MAX_LOSSES
+from sidemeter_control.store import dead_letters, losses
 from sidemeter_control.store.keys import Scope
 
 HELLO = {"agent_id": "a", "hello_id": "h", "boot_id": "b", "previous_epoch": None, "service": "chat", "version": "1"}
@@ -130,7 +131,11 @@ async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: D
     assert answer(await send(plane, "hello", HELLO))["epoch"] == 1
 
 
-@pytest.mark.parametrize("name", ["hello", "hello_again", "batch", "sync", "sync_seen"])
+RECORDED = ["hello", "hello_again", "hello_losses", "batch", "batch_generation", "batch_letter"]
+RECORDED += ["sync", "sync_seen", "sync_nonce"]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 async def test_every_recorded_message_of_an_agent_is_understood(plane: Doors, name: str) -> None:
     reply = answer(await send(plane, name.split("_", maxsplit=1)[0], (WIRE / f"{name}.msgpack").read_bytes()))
     assert reply["status"] == ("OK" if name.startswith("hello") else "UNKNOWN_EPOCH")
@@ -142,3 +147,37 @@ async def test_the_recorded_batch_is_counted_whole(plane: Doors) -> None:
         await send(plane, "hello", HELLO | {"agent_id": message["agent_id"], "hello_id": str(number)})
     reply = answer(await send(plane, "batch", (WIRE / "batch.msgpack").read_bytes()))
     assert (reply["status"], reply["accepted"], reply["dead_letters"]) == ("OK", len(message["events"]), 0)
+
+
+async def test_the_recorded_losses_are_stored_however_often_they_come(plane: Doors) -> None:
+    for _ in range(2):
+        reply = answer(await send(plane, "hello", (WIRE / "hello_losses.msgpack").read_bytes()))
+        assert reply["losses_stored"] == ["l1", "l2"]
+    async with plane.database.read() as conn:
+        found = await losses.page(conn, 10)
+    assert [(each.id, each.epoch, each.first_row, each.last_row, each.events) for each in found] == [
+        ("l2", 3, 12, None, None),
+        ("l1", 3, 7, 9, 2),
+    ]
+
+
+async def test_the_recorded_letter_becomes_a_dead_letter_with_the_bytes_of_its_event(plane: Doors) -> None:
+    message = msgspec.msgpack.decode((WIRE / "batch_letter.msgpack").read_bytes())
+    ((raw, reason),) = message["events"]
+    for number in range(message["epoch"]):
+        await send(plane, "hello", HELLO | {"agent_id": message["agent_id"], "hello_id": str(number)})
+    reply = answer(await send(plane, "batch", (WIRE / "batch_letter.msgpack").read_bytes()))
+    assert (reply["status"], reply["accepted"], reply["dead_letters"]) == ("OK", 0, 1)
+    async with plane.database.read() as conn:
+        (letter,) = await dead_letters.page(conn, 10)
+    assert (letter.code, letter.raw) == ("refused", raw)
+    assert reason in letter.reason
+
+
+async def test_too_many_losses_in_one_hello_are_refused_and_none_is_stored(plane: Doors) -> None:
+    loss = {"id": "l", "first_seq": 1, "last_seq": 2, "events": 1, "reason": "gone", "noticed_at_us": 5}
+    for count, status in ((MAX_LOSSES, 200), (MAX_LOSSES + 1, 400)):
+        declared = [loss | {"id": f"{count}-{number}"} for number in range(count)]
+        assert (await send(plane, "hello", HELLO | {"losses": declared})).status_code == status
+    async with plane.database.read() as conn:
+        assert (await losses.known(conn)).declarations == MAX_LOSSES
