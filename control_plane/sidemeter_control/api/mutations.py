@@ -5,7 +5,14 @@ import strawberry
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
-from sidemeter_control.api.event_types import EventInput, IngestResult, read_events
+from sidemeter_control.api.event_types import (
+    EventInput,
+    IngestResult,
+    Rejection,
+    ReplayResult,
+    letter_number,
+    read_events,
+)
 from sidemeter_control.api.meter_types import Meter, MeterInput
 from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, PlanInput, SubscribeInput
 from sidemeter_control.api.pricing_types import Feature, Plan
@@ -103,6 +110,21 @@ class Mutation:
         # A dead letter is an accepted event, too: kept, and not counted yet.
         accepted = recorded.accepted + recorded.dead_letters
         return IngestResult(accepted=accepted, duplicates=recorded.duplicates, rejected=bad)
+
+    @strawberry.mutation
+    async def replay_dead_letters(self, info: Info, ids: list[strawberry.ID]) -> ReplayResult:
+        """Count dead letters anew under the rules of now, in one transaction; each leaves the list when it is counted.
+
+        Those that still cannot be counted stay, with the reason of now.
+        """
+        context = info.context
+        refused = await context.changed(context.ingest.replay([letter_number(each) for each in ids], context.key.id))
+        return ReplayResult(
+            replayed=len(ids) - len(refused),
+            failed=[
+                Rejection(index=place, code=why.code, message=why.reason) for place, why in sorted(refused.items())
+            ],
+        )
 
     @strawberry.mutation
     async def create_api_key(self, info: Info, input: ApiKeyInput) -> ApiKeySecret:

@@ -125,10 +125,14 @@ class Query:
         self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
     ) -> Connection[DeadLetter]:
         """What could not be counted, newest first."""
-        size, start = page_size(first), numbers(after, 1)
-        before = start[0] if start else None
-        found = await info.context.ask(lambda conn: dead_letters.page(conn, size + 1, before=before))
-        return connection(found, size, DeadLetter.of, lambda letter: letter.id)
+        return await _letters(info, first, after, replayed=False)
+
+    @strawberry.field
+    async def replayed_dead_letters(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> Connection[DeadLetter]:
+        """What could not be counted and was later, by replayDeadLetters: when, and who asked for it. Newest first."""
+        return await _letters(info, first, after, replayed=True)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:
@@ -142,3 +146,10 @@ class Query:
         if quantity is None:
             raise InvalidInput("usage.quantity", "must be given: the charge prices a meter")
         return Price.of(cost.preview(currency, charge.spec(), quantity, usage.previous_quantity))
+
+
+async def _letters(info: Info, first: int | None, after: str | None, *, replayed: bool) -> Connection[DeadLetter]:
+    size, start = page_size(first), numbers(after, 1)
+    before = start[0] if start else None
+    found = await info.context.ask(lambda conn: dead_letters.page(conn, size + 1, before=before, replayed=replayed))
+    return connection(found, size, DeadLetter.of, lambda letter: letter.id)

@@ -31,6 +31,7 @@ __all__ = [
     "parse_data",
     "parse_time",
     "read_array",
+    "read_event",
 ]
 
 MAX_ID = 256  # and the source
@@ -131,12 +132,9 @@ def _read_each(raw: bytes) -> Arrived:
     arrived = Arrived([], [], [])
     for index, element in enumerate(elements):
         try:
-            event = _decode(element)
-            data = check(event)
+            event, data = read_event(element)
         except BadEvent as exc:
-            arrived.unreadable.append(Unreadable(index, bytes(element), exc))
-        except _BAD_BYTES as exc:
-            arrived.unreadable.append(_letter(index, element) or Unreadable(index, bytes(element), _explained(exc)))
+            arrived.unreadable.append(_letter(index, element) or Unreadable(index, bytes(element), exc))
         else:
             arrived.events.append(event)
             arrived.data.append(data)
@@ -149,6 +147,17 @@ def _letter(index: int, element: msgspec.Raw) -> Unreadable | None:
     except _BAD_BYTES:
         return None
     return Unreadable(index, raw, BadEvent("event", f"was refused when it came to be counted: {reason}", "refused"))
+
+
+def read_event(raw: bytes | msgspec.Raw) -> tuple[Event, Data]:
+    """One event in MessagePack, and its data; BadEvent names the rule that it breaks."""
+    try:
+        event = _decode(raw)
+        return event, check(event)
+    except _BAD_BYTES as exc:
+        if isinstance(exc, BadEvent):
+            raise
+        raise _explained(exc) from exc
 
 
 def _explained(exc: Exception) -> BadEvent:

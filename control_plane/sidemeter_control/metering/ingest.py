@@ -13,8 +13,9 @@ from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
 from sidemeter_control.metering.identity import decide_hello, was_rolled_back
 from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.replay import replay
 from sidemeter_control.metering.rollbacks import Rollbacks
-from sidemeter_control.metering.storing import Rules, store
+from sidemeter_control.metering.storing import Refusal, Rules, store
 from sidemeter_control.store import agents, dead_letters, losses, meters, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
@@ -109,7 +110,7 @@ class Ingest:
         self._reader = reader
         self._readers: tuple[int, Readers] = (0, {})
         self.rollbacks = Rollbacks(clock)
-        self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0)
+        self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0, replayed=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
 
     async def hello(self, hello: Hello) -> Begun:
@@ -182,6 +183,13 @@ class Ingest:
             )
         self._noted(recorded)
         return recorded
+
+    async def replay(self, ids: Sequence[int], by: str) -> dict[int, Refusal]:
+        """Count dead letters anew, in one transaction; see `replay.replay`. `by`: the id of the key that asks."""
+        async with self._database.write() as conn:
+            refused = await replay(conn, await self._rules(conn, self._clock.now_us()), ids, by)
+        self.events["replayed"] += len(ids) - len(refused)
+        return refused
 
     def _noted(self, recorded: Recorded) -> None:
         self.events["accepted"] += recorded.accepted

@@ -11,7 +11,7 @@ from sidemeter_control.metering.rollups import EMPTY, merge
 from sidemeter_control.store import dead_letters, rollups
 from sidemeter_control.store.dead_letters import DeadLetter
 
-__all__ = ["add_to_totals"]
+__all__ = ["add_to_totals", "fold_in"]
 
 
 async def add_to_totals(
@@ -24,11 +24,19 @@ async def add_to_totals(
     batch: Batch | None = None,
 ) -> None:
     """Count events that these meters have not counted yet. `data` is theirs where it is parsed, `batch` brought them."""
+    missed = await fold_in(conn, counting, new, data)
+    await dead_letters.add(conn, [_letter(each, now_us, batch) for each in missed])
+
+
+async def fold_in(
+    conn: AsyncConnection, counting: Readers, new: Sequence[Event], data: Sequence[Data] | None = None
+) -> list[Missed]:
+    """Add what the events come to for these meters; answers which of them which meter cannot count."""
     counted = count(counting, new, data)
     added = with_days(counted.hours)
     known = await rollups.get(conn, added)
     await rollups.put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})
-    await dead_letters.add(conn, [_letter(missed, now_us, batch) for missed in counted.missed])
+    return counted.missed
 
 
 def _letter(missed: Missed, now_us: int, batch: Batch | None) -> DeadLetter:

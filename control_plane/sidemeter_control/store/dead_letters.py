@@ -1,15 +1,16 @@
 """Dead letters: accepted events that could not be counted, with their bytes and the reason (P7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.store.tables import dead_letters
 
-__all__ = ["DeadLetter", "StoredDeadLetter", "add", "page"]
+__all__ = ["DeadLetter", "StoredDeadLetter", "add", "get", "leave", "page", "say_why", "waiting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,25 +48,67 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDeadLetter(DeadLetter):
-    """A dead letter with its number; later ones have higher numbers."""
+    """A dead letter with its number; later ones have higher numbers.
+
+    `replayed_at_us`, `replayed_by`: when it was counted after all, and the id of the key that asked for it.
+    """
 
     id: int
+    replayed_at_us: int | None = None
+    replayed_by: str | None = None
 
 
-_COLUMNS = [column for column in dead_letters.c if column.name != "id"]
+_COLUMNS = [column for column in dead_letters.c if column.name not in {"id", "replayed_at_us", "replayed_by"}]
 
 
 async def add(conn: AsyncConnection, letters: Sequence[DeadLetter]) -> None:
-    """Keep them for good."""
+    """Keep them."""
     if letters:
         await conn.execute(
             insert(dead_letters), [{column.name: getattr(each, column.name) for column in _COLUMNS} for each in letters]
         )
 
 
-async def page(conn: AsyncConnection, limit: int, *, before: int | None = None) -> list[StoredDeadLetter]:
-    """At most `limit` dead letters, newest first; `before`: those with a lower number."""
-    wanted = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+async def page(
+    conn: AsyncConnection, limit: int, *, before: int | None = None, replayed: bool = False
+) -> list[StoredDeadLetter]:
+    """At most `limit` letters that wait, or that were replayed, newest first; `before`: those with a lower number."""
+    at = dead_letters.c.replayed_at_us
+    wanted = select(dead_letters).where(at.is_not(None) if replayed else at.is_(None))
     if before is not None:
         wanted = wanted.where(dead_letters.c.id < before)
+    return await _found(conn, wanted.order_by(dead_letters.c.id.desc()).limit(limit))
+
+
+async def get(conn: AsyncConnection, ids: Sequence[int]) -> list[StoredDeadLetter]:
+    """Those of the letters that there are, replayed or not."""
+    return await _found(conn, select(dead_letters).where(dead_letters.c.id.in_(ids)))
+
+
+async def waiting(conn: AsyncConnection) -> int:
+    """How many wait to be replayed."""
+    counted = select(func.count()).select_from(dead_letters).where(dead_letters.c.replayed_at_us.is_(None))
+    return (await conn.execute(counted)).scalar_one()
+
+
+async def leave(conn: AsyncConnection, ids: Sequence[int], now_us: int, by: str) -> None:
+    """Write that those letters are counted now."""
+    await conn.execute(
+        update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replayed_at_us=now_us, replayed_by=by)
+    )
+
+
+async def say_why(conn: AsyncConnection, reasons: Mapping[int, tuple[str, str]]) -> None:
+    """Write why letters that wait still cannot be counted: code and reason."""
+    if reasons:
+        why = update(dead_letters).where(
+            dead_letters.c.id == bindparam("letter"), dead_letters.c.replayed_at_us.is_(None)
+        )
+        await conn.execute(
+            why.values(code=bindparam("new_code"), reason=bindparam("new_reason")),
+            [{"letter": id_, "new_code": code, "new_reason": reason} for id_, (code, reason) in reasons.items()],
+        )
+
+
+async def _found(conn: AsyncConnection, wanted: Select[Any]) -> list[StoredDeadLetter]:
     return [StoredDeadLetter(**row) for row in (await conn.execute(wanted)).mappings()]

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -220,6 +221,15 @@ dead_letters = Table(
     Column("agent_id", Text),
     Column("epoch", BigInteger),
     Column("batch_no", BigInteger),
+    Column("replayed_at_us", BigInteger),
+    Column("replayed_by", Text),
+)
+# Those that wait are few beside those that were counted after all.
+Index(
+    "ix_dead_letters_waiting",
+    dead_letters.c.id,
+    sqlite_where=text("replayed_at_us IS NULL"),
+    postgresql_where=text("replayed_at_us IS NULL"),
 )
 
 meters = Table(

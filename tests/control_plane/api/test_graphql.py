@@ -34,6 +34,7 @@ CALLS = {
     "usage": (f'{{ usage(meter: "k", {FROM_TO}) {{ value }} }}', Scope.READ),
     "events": ("{ events { edges { cursor } } }", Scope.READ),
     "deadLetters": ("{ deadLetters { edges { cursor } } }", Scope.READ),
+    "replayedDeadLetters": ("{ replayedDeadLetters { edges { cursor } } }", Scope.READ),
     "agents": ("{ agents { id } }", Scope.READ),
     "pricePreview": (
         f'{{ pricePreview(currency: "EUR", charge: {CHARGE}, usage: {{}}) {{ total {{ amount }} }} }}',
@@ -49,6 +50,7 @@ CALLS = {
     "upsertCustomer": ('mutation { upsertCustomer(input: {key: "k"}) { key } }', Scope.WRITE),
     "subscribe": ('mutation { subscribe(input: {customer: "k", plan: "k"}) { id } }', Scope.WRITE),
     "ingest": ("mutation { ingest(events: []) { accepted } }", Scope.WRITE),
+    "replayDeadLetters": ('mutation { replayDeadLetters(ids: ["1"]) { replayed } }', Scope.WRITE),
     "createApiKey": ('mutation { createApiKey(input: {name: "n", scopes: [READ]}) { id } }', Scope.ADMIN),
     "revokeApiKey": ('mutation { revokeApiKey(id: "k") }', Scope.ADMIN),
 }

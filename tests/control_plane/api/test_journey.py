@@ -215,6 +215,27 @@ async def test_what_a_meter_cannot_count_becomes_a_dead_letter_with_its_reason(s
     assert all('"llm.completion"' in each["raw"] for each in letters)
 
 
+async def test_a_dead_letter_whose_time_has_come_is_replayed_and_leaves_the_list_with_a_trace(sold: Plane) -> None:
+    await ingest(sold, completion("future", 7) | {"time": "2023-11-15T00:00:00Z"}, completion("1", "many"))
+    listed = "{ node { id meter replayedAt replayedBy } }"
+    page = await sold.ask(f"{{ deadLetters {{ edges {listed} }} }}")
+    ids = [edge["node"]["id"] for edge in page["deadLetters"]["edges"] if edge["node"]["meter"] is None]
+    ids += [edge["node"]["id"] for edge in page["deadLetters"]["edges"] if edge["node"]["meter"]]
+    sold.clock.advance(86_400)
+    mutation = "mutation($ids: [ID!]!) { replayDeadLetters(ids: $ids) { replayed failed { index code message } } }"
+    result = (await sold.ask(mutation, ids=[*ids, "no such letter"]))["replayDeadLetters"]
+    assert result["replayed"] == 1
+    assert [(each["index"], each["code"]) for each in result["failed"]] == [(1, "value_not_a_number"), (2, "not_found")]
+    page = await sold.ask(f"{{ deadLetters {{ edges {listed} }} replayedDeadLetters {{ edges {listed} }} }}")
+    assert [edge["node"]["id"] for edge in page["deadLetters"]["edges"]] == ids[1:]
+    (replayed,) = (edge["node"] for edge in page["replayedDeadLetters"]["edges"])
+    assert (replayed["id"], replayed["replayedAt"]) == (ids[0], "2023-11-15T22:13:20Z")
+    assert replayed["replayedBy"].startswith("key_")
+    figures = (await sold.http.get("/metrics")).text
+    assert "sidemeter_dead_letters 1.0" in figures
+    assert 'sidemeter_events_total{outcome="replayed"} 1.0' in figures
+
+
 async def test_entitlements_of_every_kind_are_shown(sold: Plane) -> None:
     answer = await sold.ask("""{ customer(key: "acme") {
       quotas { feature { key meter { key } } kind allowed value limit }
