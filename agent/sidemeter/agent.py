@@ -276,9 +276,9 @@ class _Parts:
         try:
             await self._finish(others)
         finally:
+            await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
             commits.cancel()
             await asyncio.wait([commits])
-            self.recorder.fail(AgentStopped("the agent stopped before the disk took this"))
             if self._link is not None:
                 await self._link.close()
             await self.buffer.close()

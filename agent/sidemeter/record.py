@@ -69,6 +69,7 @@ class Recorder:
         self._committing = _Group()
         self._gathering: deque[_Group] = deque([_Group()])
         self._pending_bytes = 0
+        self._turn = asyncio.Lock()
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -136,6 +137,15 @@ class Recorder:
         """Wait for a group, commit it, answer its callers. One that the disk refuses is tried again, less those."""
         await self._work.wait()
         await self._gather()
+        async with self._turn:
+            await self._commit()
+
+    async def give_up(self, error: NotRecorded) -> None:
+        """Let go of what no commit has taken. One under way is waited for: its callers are told what becomes of it."""
+        async with self._turn:
+            self.fail(error)
+
+    async def _commit(self) -> None:
         group = self._committing = self._gathering.popleft()
         if not self._gathering:
             self._gathering.append(_Group())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ManualClock
+from fakes import ManualClock, eventually
 
 from sidemeter.buffer import Buffer
 from sidemeter.errors import AgentStopped, BufferFull, StorageRefused
@@ -214,3 +214,25 @@ async def test_flushing_ends_the_window(tmp_path: Path) -> None:
         await b.recorder.flush()
         await commit
         assert b.recorder.pending == 0
+
+
+async def test_a_caller_whose_commit_is_under_way_at_the_stop_is_told_what_becomes_of_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        under_way = asyncio.create_task(b.recorder.record(event("a")))
+        await asyncio.sleep(0)
+        hanging = b.buffer._database._turn
+        await hanging.acquire()
+        loop = asyncio.create_task(b.recorder.commit_once())
+        await eventually(lambda: hanging._waiters)
+        too_late = asyncio.create_task(b.recorder.record(event("b")))
+        stop = asyncio.create_task(b.recorder.give_up(AgentStopped("stopped")))
+        await asyncio.sleep(0)
+        assert not stop.done()
+        assert not under_way.done()
+        hanging.release()
+        await stop
+        loop.cancel()
+        assert not (await under_way).duplicate
+        with pytest.raises(AgentStopped):
+            await too_late
+        assert (await b.ids(), b.recorder.pending) == (["a"], 0)
