@@ -10,6 +10,7 @@ import httpx
 
 from sidemeter.agent import Agent
 from sidemeter.api import AgentVerbs, Api
+from sidemeter.connections import Bounds
 from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
 
@@ -27,7 +28,7 @@ class Sidecar:
 
 @contextlib.asynccontextmanager
 async def open_doors(
-    verbs: AgentVerbs, settings: Settings, directory: Path, arrives_within_s: float = 30.0
+    verbs: AgentVerbs, settings: Settings, directory: Path, bounds: Bounds | None = None
 ) -> AsyncIterator[Sidecar]:
     """Serve `verbs` on a socket in `directory` and on a free port."""
     api = Api(verbs, settings)
@@ -35,7 +36,7 @@ async def open_doors(
         url = doors.names[1]
         transport = httpx.AsyncHTTPTransport(uds=str(directory / "agent.sock"))
         async with (
-            serving(api, doors.sockets, drain_s=2, arrives_within_s=arrives_within_s),
+            serving(api, doors.sockets, drain_s=2, bounds=bounds),
             httpx.AsyncClient(transport=transport, base_url="http://agent") as unix,
             httpx.AsyncClient(base_url=url) as tcp,
         ):
@@ -43,8 +44,8 @@ async def open_doors(
 
 
 @contextlib.asynccontextmanager
-async def sidecar(directory: Path, arrives_within_s: float = 30.0, **settings: Any) -> AsyncIterator[Sidecar]:
+async def sidecar(directory: Path, bounds: Bounds | None = None, **settings: Any) -> AsyncIterator[Sidecar]:
     """A real agent with its buffer in `directory`, served."""
     given = Settings(service="chat", data_dir=directory / "data", **settings)
-    async with Agent(given) as agent, open_doors(agent, given, directory, arrives_within_s) as served:
+    async with Agent(given) as agent, open_doors(agent, given, directory, bounds) as served:
         yield served

@@ -7,7 +7,6 @@ sockets and the signals are ours, and it only speaks HTTP.
 import asyncio
 import contextlib
 import errno
-import functools
 import gc
 import math
 import os
@@ -17,26 +16,16 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from sidemeter.agent import Agent
-from sidemeter.answers import Problem, encode
 from sidemeter.api import Api
+from sidemeter.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter.settings import Settings, host_and_port
 
-__all__ = ["ARRIVES_WITHIN_S", "MAX_HEAD_BYTES", "Doors", "run", "serve", "serving"]
-
-BACKLOG = 1024
-KEEP_ALIVE_S = 75
-
-ARRIVES_WITHIN_S = 30.0
-"""From the first byte of a request to its last: the callers are on this host, and the largest body takes them a second."""
-
-MAX_HEAD_BYTES = 64 * 1024
-"""Request line and headers that arrive in pieces; the parser itself would gather them without end."""
+__all__ = ["Doors", "run", "serve", "serving"]
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the thread that commits waits for the interpreter while requests are parsed; Python's 5 ms are most of a p99."""
@@ -128,109 +117,6 @@ def _bind_tcp(listen: str) -> socket.socket:
     return door
 
 
-class _OneWrite:
-    """A transport that sends the head and the body of an answer, written one after the other, in one system call.
-
-    uvicorn writes them apart and the event loop sends each at once, which takes a fifth of the time of a small request.
-    """
-
-    __slots__ = ("_flush_later", "_parts", "_transport", "is_closing")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self.is_closing = transport.is_closing
-        self._parts: list[bytes] = []
-        self._flush_later = asyncio.get_running_loop().call_soon
-
-    def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._flush_later(self._flush)
-        self._parts.append(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        if self._parts and not self.is_closing():
-            self._transport.write(b"".join(self._parts))
-            self._parts.clear()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds on how much of a request's head comes and how long all of it takes."""
-
-    def __init__(self, *arguments: Any, arrives_within_s: float, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._arrives_within_s = arrives_within_s
-        self._late: asyncio.TimerHandle | None = None
-        self._late_scope: object = None
-        self._head_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection."""
-        super().connection_made(_OneWrite(transport))  # type: ignore[arg-type]
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Let the connection go."""
-        self._arrived()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Read on. A request that is whole with these bytes, as nearly all are, costs nothing more."""
-        super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
-            self._arriving(len(data))
-        elif self._late is not None:
-            self._arrived()
-
-    def _arriving(self, size: int) -> None:
-        if self.transport.is_closing():
-            return
-        if self._late is None or self._late_scope is not self.scope:
-            self._arrived()
-            self._late = self.loop.call_later(self._arrives_within_s, self._refuse_late)
-            self._late_scope = self.scope
-        if not self._head_is_whole():
-            self._head_bytes += size
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, "head_too_large", f"request line and headers must be at most {MAX_HEAD_BYTES} bytes")
-
-    def _arrived(self) -> None:
-        self._head_bytes = 0
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
-
-    def _head_is_whole(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # there is none before the first head
-        return cycle is not None and cycle.scope is self.scope
-
-    def _refuse_late(self) -> None:
-        if self._head_is_whole() and self.cycle.response_complete:
-            self.transport.close()  # answered before its body was there, and nothing came since
-        else:
-            self._refuse(408, "too_slow", f"a request must arrive within {self._arrives_within_s:g} s")
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP."""
-        self._refuse(400, "malformed", msg)
-
-    def _refuse(self, status: int, code: str, detail: str) -> None:
-        """Answer what never becomes a request, and hang up."""
-        self._arrived()
-        body = encode(Problem.of(status, code, detail))
-        self.transport.write(
-            b"HTTP/1.1 %d Refused\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%b" % (status, len(body), body)
-        )
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers, that says when it takes requests."""
 
@@ -250,12 +136,12 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Api, sockets: list[socket.socket], *, drain_s: float, arrives_within_s: float = ARRIVES_WITHIN_S
+    app: Api, sockets: list[socket.socket], *, drain_s: float, bounds: Bounds | None = None
 ) -> AsyncIterator[None]:
     """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
     config = uvicorn.Config(
         app,
-        http=functools.partial(_Protocol, arrives_within_s=arrives_within_s),  # type: ignore[arg-type]
+        http=connection(bounds or Bounds(accepted())),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -13,13 +13,11 @@ from starlette.types import ASGIApp
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import build
 from sidemeter_control.clock import Clock, SystemClock
+from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store.database import Database
 
 __all__ = ["run", "serve"]
-
-BACKLOG = 1024
-KEEP_ALIVE_S = 75
 
 
 class _Server(uvicorn.Server):
@@ -39,7 +37,9 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-async def serve(settings: Settings, announce: Callable[[str], None], clock: Clock | None = None) -> None:
+async def serve(
+    settings: Settings, announce: Callable[[str], None], clock: Clock | None = None, bounds: Bounds | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT, then answer what was asked and return.
 
     `announce` gets the admin key where one was made, and one line once requests are taken. Raises StoreUnavailable for a
@@ -59,7 +59,8 @@ async def serve(settings: Settings, announce: Callable[[str], None], clock: Cloc
             if secret is not None:
                 announce(f"admin key, shown only now: {secret}")
             server = _Server(
-                _config(await build(database, gate, settings, clock), settings), lambda: announce(_ready(door))
+                _config(await build(database, gate, settings, clock), settings, bounds or Bounds(accepted())),
+                lambda: announce(_ready(door)),
             )
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
             gc.collect()
@@ -106,10 +107,10 @@ def _ready(door: socket.socket) -> str:
     return f"sidemeter-control ready: http://{f'[{host}]' if ':' in host else host}:{port}/graphql"
 
 
-def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=connection(bounds),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from doors import sidecar
 
-from sidemeter.server import MAX_HEAD_BYTES, Doors
+from sidemeter.connections import MAX_HEAD_BYTES, Bounds
+from sidemeter.server import Doors
 
 HEAD = b"POST /v1/events HTTP/1.1\r\nHost: agent\r\nContent-Type: application/json\r\n"
 BODY = b'{"type":"call","subject":"acme"}'
@@ -124,7 +125,7 @@ async def connected(path: Path) -> AsyncIterator[Wire]:
 @pytest.fixture
 async def hasty(tmp_path: Path) -> AsyncIterator[Path]:
     """The socket of an agent that gives a request little time to arrive."""
-    async with sidecar(tmp_path, arrives_within_s=0.2) as served:
+    async with sidecar(tmp_path, Bounds(100, arrives_within_s=0.2)) as served:
         yield served.socket
 
 

@@ -1,0 +1,165 @@
+"""Connections to the control plane: how many, and how long each may take for what it sends and for what it gets."""
+
+import asyncio
+import functools
+import resource
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from sidemeter_control.api.problems import problem
+
+__all__ = [
+    "ARRIVES_WITHIN_S",
+    "BACKLOG",
+    "KEEP_ALIVE_S",
+    "MAX_CONNECTIONS",
+    "MAX_HEAD_BYTES",
+    "RESERVED_FILES",
+    "TAKEN_WITHIN_S",
+    "Bounds",
+    "accepted",
+    "connection",
+]
+
+BACKLOG: Final = 1024
+"""Connections that the kernel holds until they are accepted."""
+
+KEEP_ALIVE_S: Final = 75
+"""How long a connection may rest between two requests."""
+
+MAX_CONNECTIONS: Final = 1024
+"""Open at once: 500 agents with two each. Each takes a file descriptor and some 20 KiB."""
+
+RESERVED_FILES: Final = 64
+"""File descriptors that connections leave to the database and to backups."""
+
+ARRIVES_WITHIN_S: Final = 60.0
+"""From the beginning of a connection, or the first byte of a later request, to a request's last byte: 8 MiB over a link
+of a megabit a second take as long."""
+
+TAKEN_WITHIN_S: Final = 60.0
+"""How long a caller may take none of an answer that waits for it."""
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""Request line and headers that arrive in pieces; the parser itself would gather them without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a server allows: open connections, and seconds for a request to arrive and for an answer to be taken."""
+
+    connections: int
+    arrives_within_s: float = ARRIVES_WITHIN_S
+    taken_within_s: float = TAKEN_WITHIN_S
+
+
+def accepted() -> int:
+    """How many connections this process can have open: MAX_CONNECTIONS, or what its file descriptors allow.
+
+    Asks for as many descriptors as that takes. Without any left, the database could not be read.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(MAX_CONNECTIONS, max(soft - RESERVED_FILES, soft // 2))
+
+
+def connection(bounds: Bounds) -> Any:
+    """What uvicorn makes a connection with."""
+    return functools.partial(_Connection, bounds=bounds)
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds on connections, on how much of a head comes, and on how long everything takes."""
+
+    def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._bounds = bounds
+        self._late: asyncio.TimerHandle | None = None
+        self._late_scope: object = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, or refuse one too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._bounds.connections:
+            self._refuse(503, "busy", f"{self._bounds.connections} connections are open", b"retry-after: 1\r\n")
+        else:
+            self._late = self.loop.call_later(self._bounds.arrives_within_s, self._refuse_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the connection go."""
+        self._arrived()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The caller does not take the answer as fast as it comes."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self._bounds.taken_within_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The caller has taken what was there."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on. A request that is whole with these bytes, as nearly all are, costs nothing more."""
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.more_body or cycle.scope is not self.scope:
+            self._arriving(len(data))
+        elif self._late is not None:
+            self._arrived()
+
+    def _arriving(self, size: int) -> None:
+        if self.transport.is_closing():
+            return
+        if self._late is None or self._late_scope is not self.scope:
+            self._arrived()
+            self._late = self.loop.call_later(self._bounds.arrives_within_s, self._refuse_late)
+            self._late_scope = self.scope
+        if not self._head_is_whole():
+            self._head_bytes += size
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "head_too_large", f"request line and headers must be at most {MAX_HEAD_BYTES} bytes")
+
+    def _arrived(self) -> None:
+        self._head_bytes = 0
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _head_is_whole(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # there is none before the first head
+        return cycle is not None and cycle.scope is self.scope
+
+    def _refuse_late(self) -> None:
+        if self._late_scope is None and not self._head_bytes:
+            self.transport.close()  # nothing ever came: an answer could be taken for that to a later request
+        elif self._head_is_whole() and self.cycle.response_complete:
+            self.transport.close()  # answered before its body was there, and nothing came since
+        else:
+            self._refuse(408, "too_slow", f"a request must arrive within {self._bounds.arrives_within_s:g} s")
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, "malformed", msg)
+
+    def _refuse(self, status: int, code: str, detail: str, headers: bytes = b"") -> None:
+        """Answer what never becomes a request, and hang up."""
+        self._arrived()
+        body = bytes(problem(status, code, detail).body)
+        self.transport.write(
+            b"HTTP/1.1 %d Refused\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n%b"
+            b"connection: close\r\n\r\n%b" % (status, len(body), headers, body)
+        )
+        self.transport.close()
