@@ -58,7 +58,7 @@ class ManualClock:
                 future.set_result(None)
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], within_s: float = 10.0) -> T:
+async def eventually(condition: Callable[[], T | Awaitable[T]], within_s: float = 10.0, every_s: float = 0.01) -> T:
     """The first true value of `condition` (plain or async), or an AssertionError after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while True:
@@ -68,4 +68,4 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], within_s: float 
         if value:
             return value
         assert time.monotonic() < deadline, f"still {value!r} after {within_s} s"
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(every_s)

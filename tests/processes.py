@@ -136,10 +136,14 @@ class ControlPlane(Program):
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    async def start(self) -> None:
-        """Serve, and answer requests when this returns."""
+    def spawn(self) -> None:
+        """Start the process on the port it had; returns at once."""
         serve = ["serve", "--database", f"sqlite:///{self.database}", "--listen", f"{self.host}:{self.port}"]
         self.arguments = [sys.executable, "-m", "sidemeter_control.cli", *serve]
+        super().spawn()
+
+    async def start(self) -> None:
+        """Serve, and answer requests when this returns."""
         self.spawn()
         self.port = int((await self.says(URL))[1])
         await eventually(self.ready, START_WITHIN_S)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["EVENT_TYPE", "SUBJECTS", "Event", "Oracle", "Tally"]
+__all__ = ["EVENT_TYPE", "SUBJECTS", "Event", "Oracle", "Tally", "Turn"]
 
 EVENT_TYPE: Final = "fault.call"
 SUBJECTS: Final = ("acme", "globex", "initech")
@@ -24,7 +24,10 @@ Event = dict[str, Any]
 
 @dataclass
 class Tally:
-    """What one or many rounds came to. `lost` and `doubled` must be 0, `wrong` empty."""
+    """What one or many rounds came to. `lost` and `doubled` must be 0, `wrong` empty.
+
+    A sweep adds how many there are of each system call at least (`calls`), and which were struck how (`swept`).
+    """
 
     rounds: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -35,10 +38,14 @@ class Tally:
     lost: int = 0
     doubled: int = 0
     wrong: list[str] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+    swept: dict[str, list[int]] = field(default_factory=dict)
 
     def __iadd__(self, other: "Tally") -> Self:
         self.faults.update(other.faults)
         self.wrong.extend(other.wrong)
+        self.calls |= {call: min(last, self.calls.get(call, last)) for call, last in other.calls.items()}
+        self.swept |= {blow: sorted({*ks, *self.swept.get(blow, ())}) for blow, ks in other.swept.items()}
         for name in ("rounds", "issued", "acknowledged", "stored", "declared", "lost", "doubled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
@@ -52,15 +59,24 @@ class Tally:
         assert not missing, f"did not happen: {missing}; what did: {dict(self.faults)}"
 
 
+class Turn(random.Random):
+    """The randomness of the `n`-th round of a kind; a kind that sweeps takes its `n`-th part."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.n = n
+
+
 class Oracle:
     """Issues events, and remembers them: those acknowledged, those clearly refused, those nobody answered for.
 
     An event with an id of its own may be sent again until it is acknowledged. One without is sent once: only the
-    agent could tell a repeat from a second event.
+    agent could tell a repeat from a second event. With `others`, the control plane holds what other oracles issued too.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, *, others: bool = False) -> None:
         self._rng = rng
+        self._others = others
         self._run = f"{rng.getrandbits(48):012x}"
         self.issued: dict[str, Event] = {}
         self.acknowledged: set[str] = set()
@@ -114,7 +130,7 @@ class Oracle:
 
     def verdict(self, database: Path) -> Tally:
         """What the control plane's database holds, against what was issued and promised."""
-        rows = _stored(database)
+        rows = [row for row in _stored(database) if not self._others or f'"{self._run}-' in row[4]]
         tags = Counter(json.loads(row[4] or "{}").get("tag") for row in rows)
         absent = self.acknowledged - tags.keys()
         declared = min(_declared(database), len(absent))

@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -18,11 +17,11 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from .oracle import Tally
+from .oracle import Tally, Turn
 
 __all__ = ["KINDS", "Plan", "Report", "soak"]
 
-KINDS: Final = ("keys", "kills", "namespaces", "network", "repeats")
+KINDS: Final = ("keys", "kills", "namespaces", "network", "power", "repeats", "sweep")
 """The modules with a round."""
 
 ROUND_WITHIN_S: Final = 300.0
@@ -94,6 +93,7 @@ class Report:
         for fault, count in sorted(self.total.faults.items()):
             faults.add_row(fault, f"{count:,}")
         console.print(rounds, faults)
+        self._print_sweep(console)
         total = self.total
         console.print(
             f"{sum(self.rounds.values()):,} rounds, {sum(total.faults.values()):,} faults: {total.issued:,} events issued,"
@@ -102,6 +102,19 @@ class Report:
         )
         for violation in self.violations:
             console.print(f"VIOLATION {violation}", style="bold red", markup=False)
+
+    def _print_sweep(self, console: Console) -> None:
+        """Which of how many calls were struck, in each way."""
+        table = Table("system call", "last", "how", "struck", title="Sweep")
+        for name, struck in sorted(self.total.swept.items()):
+            call, how = name.split(": ")
+            last = self.total.calls[call]
+            absent = sorted({*range(1, last + 1)}.difference(struck))
+            some = ", ".join(map(str, absent[:8])) + (", …" if len(absent) > 8 else "")
+            told = f"{len(struck)}, not {some}" if absent else f"1 to {last}"
+            table.add_row(call, str(last), how, told)
+        if table.rows:
+            console.print(table)
 
 
 def _again(kind: str, seed: int) -> str:
@@ -180,9 +193,7 @@ def _one(kind: str, seed: int, directory: Path) -> None:
 
     module = importlib.import_module(f".{kind}", "tests.faults")
     reason = module.skip_reason() if hasattr(module, "skip_reason") else None
-    outcome = (
-        {"skipped": reason} if reason else vars(asyncio.run(module.round(random.Random(seed), directory / "round")))
-    )
+    outcome = {"skipped": reason} if reason else vars(asyncio.run(module.round(Turn(seed), directory / "round")))
     (directory / "outcome.json").write_text(json.dumps(outcome))
 
 

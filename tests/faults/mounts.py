@@ -1,0 +1,117 @@
+"""Small file systems of our own, to cut off, fill and forbid: mounted inside a block, gone after it."""
+
+import errno
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Disk", "ext4", "fill", "missing_tool", "tmpfs"]
+
+_TOOLS: Final = ("mount", "umount", "mkfs.ext4", "losetup")
+_COMMAND_WITHIN_S: Final = 60.0
+
+_EXT4_IOC_SHUTDOWN: Final = (2 << 30) | (4 << 16) | (ord("X") << 8) | 125
+_NOLOGFLUSH: Final = 2
+"""Neither data nor journal is written any more, as when the power goes."""
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+def missing_tool() -> str | None:
+    """Why this cannot be done here."""
+    absent = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"{', '.join(absent)} is not installed"
+    if os.geteuid() != 0:
+        return "mount is for root only"
+    return None if Path("/dev/loop-control").exists() else "there are no loop devices"
+
+
+class Disk:
+    """A mounted file system. `root` is where it is mounted."""
+
+    def __init__(self, root: Path, *mount: str) -> None:
+        self.root = root
+        self._mount = mount
+
+    def mount(self) -> None:
+        """Mount it; a journal is replayed."""
+        _run("mount", *self._mount, str(self.root))
+
+    def cut(self) -> None:
+        """The power goes: from now on nothing reaches this ext4, and everything that was not synced is gone."""
+        directory = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.ioctl(directory, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
+        finally:
+            os.close(directory)
+
+    def restore(self) -> None:
+        """The power is back. Nothing may run on it."""
+        _run("umount", str(self.root))
+        self.mount()
+
+    def forbid(self) -> None:
+        """As after an error of this ext4: it is read-only until it is mounted again."""
+        device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(self.root)).strip()
+        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("1")
+
+
+@contextmanager
+def ext4(directory: Path, size_mib: int) -> Iterator[Disk]:
+    """An ext4 in the file `directory/image`, mounted on `directory/disk`, that turns read-only at an error."""
+    image, root = directory / "image", directory / "disk"
+    root.mkdir(parents=True)
+    with image.open("wb") as file:
+        file.truncate(size_mib << 20)
+    _run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", str(image))
+    yield from _mounted(Disk(root, "-o", "loop,errors=remount-ro", str(image)))
+
+
+@contextmanager
+def tmpfs(directory: Path, size_mib: int) -> Iterator[Disk]:
+    """A file system in memory, mounted on `directory/disk`."""
+    root = directory / "disk"
+    root.mkdir(parents=True)
+    yield from _mounted(Disk(root, "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs"))
+
+
+def _mounted(disk: Disk) -> Iterator[Disk]:
+    disk.mount()
+    try:
+        yield disk
+    finally:
+        # Lazily: what a failed test left running keeps its open files, and the loop device goes with the last of them.
+        _run("umount", "--lazy", str(disk.root))
+
+
+def fill(directory: Path, leave_bytes: int = 0) -> Path:
+    """Take all that is free on the file system of `directory`, but `leave_bytes`; the file that holds it."""
+    filler = directory / "not-ours"
+    with filler.open("ab", buffering=0) as file:
+        try:
+            while (size := min(_free(directory) - leave_bytes, _PIECE_BYTES)) > 0:
+                file.write(bytes(size))
+        except OSError as exc:
+            if exc.errno != errno.ENOSPC:
+                raise
+    return filler
+
+
+def _free(directory: Path) -> int:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_COMMAND_WITHIN_S, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout

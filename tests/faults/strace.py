@@ -1,0 +1,132 @@
+"""One system call of a running program, struck: counted, failed, delayed, or killed at. By strace."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from processes import Process
+
+__all__ = ["CALLS", "Blow", "Tracer", "missing_tool", "traced"]
+
+CALLS: Final = (
+    *("write", "writev", "sendto", "sendmsg", "pwrite64", "pwritev", "pwritev2"),
+    *("fsync", "fdatasync", "sync_file_range", "msync"),
+    *("rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "link", "linkat"),
+    *("ftruncate", "truncate", "fallocate"),
+)
+"""What changes a file or reaches another process."""
+
+WAKES: Final = "<anon_inode:[eventfd]>"
+"""What threads of one process write to, to wake each other: nothing outside of it can tell."""
+
+ATTACHED_WITHIN_S: Final = 30.0
+HELD_US: Final = 60_000_000
+_CALL: Final = re.compile(r"^(?:\[pid +(\d+)\] )?(\w+)\((.*)$")
+
+
+def missing_tool() -> str | None:
+    """Why this cannot be done here."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    return None if os.geteuid() == 0 else "strace attaches to a running program as root only"
+
+
+@dataclass(frozen=True)
+class Blow:
+    """The `at`-th of a `call` in one thread (of the first only with `first_thread`), and what is done to it.
+
+    `how`: "kill before", "kill after" (it has taken effect, nothing after it has), "delay", or the name of an error.
+    """
+
+    call: str
+    at: int
+    how: str
+    first_thread: bool = False
+    delay_s: float = 0.3
+
+    def injection(self) -> str:
+        """For strace's `-e inject=`."""
+        what = {
+            "kill before": "signal=SIGKILL",
+            "kill after": f"delay_exit={HELD_US}",
+            "delay": f"delay_enter={round(self.delay_s * 1e6)}",
+        }.get(self.how, f"error={self.how}")
+        return f"{self.call}:{what}:when={self.at}"
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.call} {self.at}{' of the first thread' if self.first_thread else ''}"
+
+
+class Tracer:
+    """What strace has seen: how many of each call in each thread, and the call that was struck."""
+
+    def __init__(self, program: Process, blow: Blow | None, strace: asyncio.subprocess.Process) -> None:
+        self._program = program
+        self._blow = blow
+        self._strace = strace
+        self._seen: Counter[tuple[int, str]] = Counter()
+        self._last: dict[tuple[int, str], int] = {}
+        self.struck: str | None = None
+        self.attached = asyncio.Event()
+
+    def counts(self, *, first_thread: bool) -> dict[str, int]:
+        """The number of the last of each call in one thread, of the first or of any other."""
+        most: dict[str, int] = {}
+        for (thread, call), count in self._last.items():
+            if (thread == self._program.pid) == first_thread:
+                most[call] = max(count, most.get(call, 0))
+        return most
+
+    async def read(self, output: asyncio.StreamReader) -> None:
+        """Follow strace until it ends."""
+        while line := (await output.readline()).decode(errors="replace").rstrip():
+            if "attached" in line:
+                self.attached.set()
+            elif found := _CALL.match(line):
+                self._saw(int(found[1] or self._program.pid), found[2], line)
+
+    def _saw(self, thread: int, call: str, line: str) -> None:
+        self._seen[thread, call] += 1
+        if WAKES not in line and "<" in line:
+            self._last[thread, call] = self._seen[thread, call]
+        if self._blow is None or self._blow.call != call:
+            return
+        killed = self._blow.how == "kill before" and line.endswith("= ?")
+        if killed or "(INJECTED)" in line or "(DELAYED)" in line:
+            self.struck = line
+            if self._blow.how == "kill after":
+                self._program.kill()
+                self._strace.kill()  # it sleeps, and would keep the dead from their parent for as long
+
+
+@asynccontextmanager
+async def traced(program: Process, blow: Blow | None) -> AsyncIterator[Tracer]:
+    """Follow a program that waits for its tracer (`Zygote.launch`), with or without a blow, until the block ends."""
+    options = ["-f"] if blow is None or not blow.first_thread else []
+    options += ["-e", f"inject={blow.injection()}"] if blow else []
+    calls = ",".join(CALLS) if blow is None else blow.call
+    strace = await asyncio.create_subprocess_exec(
+        *("strace", "-y", "-s", "40", "-e", f"trace={calls}", "-e", "signal=none", *options, "-p", str(program.pid)),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert strace.stderr is not None
+    tracer = Tracer(program, blow, strace)
+    reading = asyncio.create_task(tracer.read(strace.stderr))
+    try:
+        async with asyncio.timeout(ATTACHED_WITHIN_S):
+            await tracer.attached.wait()
+        yield tracer
+    finally:
+        if strace.returncode is None:
+            strace.send_signal(signal.SIGINT)  # it detaches and ends; a program that runs goes on
+        await strace.wait()
+        await reading
