@@ -2,13 +2,17 @@
 
 import asyncio
 import random
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from .mounts import ext4, missing_tool
+from fakes import eventually
+from processes import Program
+
+from .mounts import Disk, ext4, missing_tool, scatter
 from .oracle import Tally
-from .rig import Deployment, deliver_straight, deployed, traffic
+from .rig import Deployment, at_work, deliver_straight, deployed, traffic
 
 __all__ = ["CUTS", "round", "skip_reason"]
 
@@ -29,28 +33,45 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
             key = await it.plane.new_key("WRITE")
             await it.plane.stop()  # the keys are on the disk now, whatever else is not
             await it.plane.start()
-            on = {"agent": agent, "plane": it.plane}
-            callers = [asyncio.create_task(traffic(it.oracle, agent, rng)) for _ in range(CALLERS)]
-            callers.append(asyncio.create_task(_straight(it, key)))
-            for _ in range(CUTS):
-                await asyncio.sleep(rng.uniform(0.05, 0.5))
-                hit = rng.choice((["agent"], ["agent"], ["plane"], ["agent", "plane"]))
-                for name in hit:
-                    disks[name].cut()
-                await asyncio.sleep(rng.choice((0.0, rng.uniform(0.0, 0.1))))
-                for name in hit:
-                    on[name].kill()
-                    disks[name].restore()
-                for name in hit:
-                    await on[name].start()
-                it.oracle.faults[f"power cut {' and '.join(hit)}".replace("plane", "control plane")] += 1
-            for caller in callers:
-                caller.cancel()
-            await asyncio.wait(callers)
-            tally = await it.settle()
-            errors = [caller.exception() for caller in callers if not caller.cancelled()]
-            assert not errors, errors
-            return tally
+            on: dict[str, Program] = {"agent": agent, "plane": it.plane}
+            callers = [traffic(it.oracle, agent, rng) for _ in range(CALLERS)]
+            async with at_work([*callers, _straight(it, key)]):
+                for _ in range(CUTS):
+                    await asyncio.sleep(rng.uniform(0.05, 0.5))
+                    hit = rng.choice((["agent"], ["agent"], ["plane"], ["agent", "plane"]))
+                    await _cut([(on[name], disks[name]) for name in hit], rng)
+                    for name in hit:
+                        await on[name].start()
+                    it.oracle.faults[f"power cut {' and '.join(hit)}".replace("plane", "control plane")] += 1
+            return await it.settle()
+
+
+async def _cut(hit: list[tuple[Program, Disk]], rng: random.Random) -> None:
+    """Cut the power of some disks, with part of what was not synced on them; what runs there finds out, or dies at once."""
+    for program, _ in hit:
+        await _stop(program)
+    for _, disk in hit:
+        if rng.random() < 0.5:
+            scatter(disk, rng)
+        disk.cut()
+    if rng.random() < 0.5:
+        for program, _ in hit:
+            program.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(rng.uniform(0.0, 0.1))
+    for program, disk in hit:
+        program.kill()
+        disk.restore()
+
+
+async def _stop(program: Program) -> None:
+    """Stop a program between two system calls."""
+    tasks = Path("/proc", str(program.process.pid), "task")
+    program.process.send_signal(signal.SIGSTOP)
+    await eventually(lambda: all(_state(task) == "T" for task in tasks.iterdir()))
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def _straight(it: Deployment, key: str) -> None:

@@ -1,0 +1,216 @@
+"""A deployment to be broken: a control plane, agents beside it, and callers that keep sending to them."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Final, Protocol
+
+import httpx
+from fakes import eventually
+from processes import AgentProcess, ControlPlane, Process
+
+from .oracle import EVENT_TYPE, Event, Oracle, Tally
+from .zygote import forked
+
+__all__ = [
+    "QUICK",
+    "Deployment",
+    "Door",
+    "at_work",
+    "deliver",
+    "deliver_straight",
+    "deployed",
+    "has_drained",
+    "sell",
+    "traffic",
+]
+
+QUICK: Final = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.2", "SIDEMETER_DRAIN_S": "1"}
+"""Settings that let a round end soon; none of them changes what is promised."""
+
+SETTLES_WITHIN_S: Final = 120.0
+ARRIVES_WITHIN_S: Final = 5.0
+"""After every agent said that nothing waits with it. Longer where an agent has to notice first that it must send again."""
+
+USAGE: Final = """query($meter: ID!) {
+  usage(meter: $meter, from: "2025-12-31T00:00:00Z", to: "2026-01-02T00:00:00Z") { value events }
+}"""
+
+
+Launch = Callable[[list[str], dict[str, str], Path], Process]
+"""Makes the process of a program from its arguments, environment and log."""
+
+
+class Door(Protocol):
+    """Where events are sent to: an agent, or what stands before one."""
+
+    @property
+    def http(self) -> httpx.AsyncClient: ...
+
+
+class Deployment:
+    """Both programs, running, and the oracle that watches them."""
+
+    def __init__(self, plane: ControlPlane, agents: list[AgentProcess], oracle: Oracle, rng: random.Random) -> None:
+        self.plane = plane
+        self.agents = agents
+        self.oracle = oracle
+        self.rng = rng
+        self.arrives_within_s = ARRIVES_WITHIN_S
+
+    async def settle(self, within_s: float = SETTLES_WITHIN_S, *, prove_usage: bool = True) -> Tally:
+        """After the last fault: everything still open is sent again, all of it arrives, and the verdict is given.
+
+        A fresh event must get through each agent. Programs that do not run are started; nothing else is done by hand.
+        The usage cannot be proven while anyone else sends to the same control plane.
+        """
+        if not self.plane.running:
+            await self.plane.start()
+        for agent in self.agents:
+            if not agent.running:
+                await agent.start()
+        async with asyncio.timeout(within_s):
+            for agent in self.agents:
+                fresh = self.oracle.issue(1, own_ids=True)
+                await eventually(lambda agent=agent, fresh=fresh: deliver(self.oracle, agent, fresh), within_s)
+            while again := self.oracle.to_repeat(500):
+                await deliver(self.oracle, self.rng.choice(self.agents), again)
+        for agent in self.agents:
+            await eventually(lambda agent=agent: has_drained(agent), within_s)
+        with contextlib.suppress(AssertionError):  # then the verdict says what is lost
+            await eventually(lambda: self.oracle.missing(self.plane.database) == 0, self.arrives_within_s)
+        tally = self.oracle.verdict(self.plane.database)
+        if prove_usage:
+            await self.prove_usage(tally)
+        return tally
+
+    async def prove_usage(self, tally: Tally) -> None:
+        """What GraphQL answers must be the sum over the stored events."""
+        counted = (await self.plane.ask(USAGE, meter="calls"))["usage"]
+        summed = (await self.plane.ask(USAGE, meter="units"))["usage"]
+        events, units = self.oracle.totals(self.plane.database)
+        told = sum(row["events"] for row in counted), sum((Decimal(row["value"]) for row in summed), Decimal(0))
+        if told != (events, units):
+            tally.wrong.append(f"usage says {told}, the stored events add up to {(events, units)}")
+
+
+@asynccontextmanager
+async def deployed(
+    rng: random.Random,
+    directory: Path,
+    *,
+    agents: int = 1,
+    through: Callable[[str], str] | None = None,
+    host: str = "127.0.0.1",
+    launch: Callable[[int], Launch] = lambda n: forked,
+    database: Path | None = None,
+    data: Path | None = None,
+    **environ: str,
+) -> AsyncIterator[Deployment]:
+    """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own.
+
+    `launch` makes the process of agent `n`; `environ` is for the agents. `database` and `data` are where the control
+    plane's file and the agents' directories are, if they are not in `directory` too.
+    """
+    async with AsyncExitStack() as stack:
+        plane = stack.enter_context(ControlPlane(directory, host))
+        plane.launch = forked
+        plane.database = (database or directory) / plane.database.name
+        await stack.enter_async_context(plane.http)
+        await plane.start()
+        await sell(plane)
+        running = []
+        for n in range(agents):
+            url = through(plane.url) if through else plane.url
+            place, log = (data or directory) / f"agent-{n}", directory / f"agent-{n}.log"
+            key = await plane.new_key("AGENT")
+            agent = stack.enter_context(AgentProcess(place, url, key, log, **(QUICK | environ)))
+            agent.launch = launch(n)
+            await stack.enter_async_context(agent.http)
+            await agent.start()
+            running.append(agent)
+        yield Deployment(plane, running, Oracle(rng), rng)
+
+
+async def has_drained(agent: AgentProcess) -> bool:
+    figures = (await agent.http.get("/metrics")).text
+    return all(f"sidemeter_agent_{name} 0.0\n" in figures for name in ("pending_events", "backlog_events"))
+
+
+async def sell(plane: ControlPlane) -> None:
+    """The meters whose totals the verdict compares."""
+    await plane.make("createMeter", "MeterInput", key="calls", eventType=EVENT_TYPE, aggregation="COUNT")
+    await plane.make(
+        "createMeter", "MeterInput", key="units", eventType=EVENT_TYPE, aggregation="SUM", valueProperty="n"
+    )
+
+
+async def deliver(oracle: Oracle, agent: Door, events: Sequence[Event], timeout_s: float = 5.0) -> bool:
+    """One request, and what its answer means; whether the events were acknowledged."""
+    try:
+        answer = await agent.http.post("/v1/events", json=events, timeout=timeout_s)
+    except httpx.HTTPError:
+        oracle.left_open(events)
+        return False
+    if "x-fault" in answer.headers:  # no agent said so
+        oracle.left_open(events)
+        return False
+    if answer.status_code == 202:
+        body = answer.json()
+        assert (body["accepted"] + body["duplicates"], body["rejected"]) == (len(events), []), body
+        assert body["durability"] == "disk", body
+        oracle.answered(events)
+        return True
+    assert answer.status_code in {503, 507}, f"{answer.status_code}: {answer.text}"
+    oracle.turned_away(events)
+    return False
+
+
+async def deliver_straight(oracle: Oracle, plane: ControlPlane, key: str, events: Sequence[Event]) -> bool:
+    """One request to the control plane, of events with ids of their own: whatever is no yes may be sent again."""
+    oracle.left_open(events)
+    try:
+        headers = {"Authorization": f"Bearer {key}"}
+        answer = await plane.http.post(f"{plane.url}/v1/events", json=events, headers=headers, timeout=5.0)
+    except httpx.HTTPError:
+        return False
+    assert answer.status_code in {202, 500, 503}, f"{answer.status_code}: {answer.text}"
+    if answer.status_code == 202:
+        oracle.answered(events)
+    return answer.status_code == 202
+
+
+async def traffic(
+    oracle: Oracle,
+    agent: Door,
+    rng: random.Random,
+    pause_s: float = 0.002,
+    *,
+    own_ids: bool | None = None,
+    timeout_s: float = 5.0,
+) -> None:
+    """A caller that sends until it is cancelled: fresh events, and now and then those it has no answer for."""
+    while True:
+        again = oracle.to_repeat(20) if rng.random() < 0.2 else []
+        events = again or oracle.issue(rng.choice((1, 1, 2, 10, 60)), own_ids=own_ids)
+        acknowledged = await deliver(oracle, agent, events, timeout_s)
+        await asyncio.sleep(pause_s if acknowledged else 0.02)
+
+
+@asynccontextmanager
+async def at_work(callers: Sequence[Coroutine[None, None, None]]) -> AsyncIterator[None]:
+    """Run `callers` inside the block, and end them with it; what one of them raises fails the block."""
+    tasks = [asyncio.create_task(caller) for caller in callers]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
