@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["ext4", "fill", "mounted", "needs", "tmpfs"]
+__all__ = ["ext4", "fill", "mounted", "needs", "remount", "tmpfs"]
 
 MIB = 1 << 20
 
@@ -54,6 +54,11 @@ def ext4(directory: Path, size_bytes: int, *options: str) -> Iterator[Path]:
     subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", str(image)], check=True)
     with mounted(directory, "-t", "ext4", "-o", ",".join(["loop", *options]), str(image)) as disk:
         yield disk
+
+
+def remount(directory: Path, option: str) -> None:
+    """Change an option of a disk under whoever uses it, such as `ro` or `size=1000000`."""
+    subprocess.run(["mount", "-o", f"remount,{option}", str(directory)], check=True)
 
 
 def fill(file: Path, leave_bytes: int = 0) -> None:

@@ -78,16 +78,18 @@ class Database:
             raise
         database = cls(path, lock)
         try:
-            async with database.write():
-                return database  # the writer comes first: it alone recovers the log that a crash left
+            with _named(path):
+                async with database.write():
+                    return database  # the writer comes first: it alone recovers the log that a crash left
         except BaseException:
             await database.close()
             raise
 
     async def migrate(self) -> None:
         """Bring the schema to the newest version, in one transaction."""
-        async with self.write() as conn:
-            await conn.run_sync(upgrade)
+        with _named(self._path):
+            async with self.write() as conn:
+                await conn.run_sync(upgrade)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -249,6 +251,15 @@ async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """For an operator who starts it, what fails is a file; a caller is told no paths."""
+    try:
+        yield
+    except StoreUnavailable as exc:
+        raise StoreUnavailable(f"{path}: {exc}") from exc
 
 
 @contextmanager
