@@ -2,7 +2,7 @@
 
 import zlib
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sidemeter_control.api.problems import Refused
 
@@ -17,10 +17,13 @@ async def read_body(request: Request, *, max_bytes: int, max_decoded_bytes: int)
     if encoding not in {"identity", "gzip"}:
         raise Refused(415, "unsupported_encoding", "send it as it is, or with Content-Encoding: gzip")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise Refused(413, "too_large", f"a body has at most {max_bytes} bytes here")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise Refused(413, "too_large", f"a body has at most {max_bytes} bytes here")
+    except ClientDisconnect as exc:
+        raise Refused(400, "incomplete", "the caller hung up before the body was whole") from exc
     return _unzipped(bytes(body), max_decoded_bytes) if encoding == "gzip" else bytes(body)
 
 
