@@ -107,6 +107,7 @@ FAULTS: Final = {
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
     """Two agents, each in a namespace; every fault happens to one of them, in any order, two at a time."""
     async with behind_cables(rng, directory, agents=2) as (it, cables):
+        it.traces_are_wrong = True
         faults = rng.sample(sorted(FAULTS), len(FAULTS))
         lanes = [Lane(it, agent, cable, rng) for agent, cable in zip(it.agents, cables, strict=True)]
         async with at_work([traffic(it.oracle, agent, rng, 0.005) for agent in it.agents]):

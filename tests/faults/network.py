@@ -85,6 +85,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
     """Two agents at work until every fault has happened; then everything that was ever sent is sent once more."""
     async with network(rng, directory, agents=2) as net:
         it = net.it
+        it.traces_are_wrong = True
         through_proxies = [
             traffic(it.oracle, caller, rng, own_ids=True, timeout_s=PATIENCE_S) for caller in net.callers
         ]

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Self
 
-__all__ = ["EVENT_TYPE", "SUBJECTS", "Event", "Oracle", "Tally", "Turn"]
+from .letters import Letter, letters_of
+
+__all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn"]
 
 EVENT_TYPE: Final = "fault.call"
 SUBJECTS: Final = ("acme", "globex", "initech")
 WHEN: Final = "2026-01-01T00:00:00Z"
-WHEN_US: Final = 1_767_225_600_000_000
 
 Event = dict[str, Any]
 """An event as a caller sends it. Its `data.tag` is the oracle's own name for it, whatever id it has or gets."""
@@ -35,6 +37,7 @@ class Tally:
     acknowledged: int = 0
     stored: int = 0
     declared: int = 0
+    dead_letters: int = 0
     lost: int = 0
     doubled: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Tally:
         self.wrong.extend(other.wrong)
         self.calls |= {call: min(last, self.calls.get(call, last)) for call, last in other.calls.items()}
         self.swept |= {blow: sorted({*ks, *self.swept.get(blow, ())}) for blow, ks in other.swept.items()}
-        for name in ("rounds", "issued", "acknowledged", "stored", "declared", "lost", "doubled"):
+        for name in ("rounds", "issued", "acknowledged", "stored", "declared", "dead_letters", "lost", "doubled"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
@@ -85,16 +88,34 @@ class Oracle:
         self.destroyed = False
         """Whether the round destroys what only the disk held: without that, nothing may be declared lost."""
         self.faults: Counter[str] = Counter()
+        self.bad: dict[str, str] = {}
+        """The code under which an event may become a dead letter; every other is good, and must not."""
 
-    def issue(self, count: int, *, own_ids: bool | None = None, pad: int = 0) -> list[Event]:
-        """Fresh events, written down before anyone else sees them; `pad` characters make each of them larger."""
+    def issue(
+        self,
+        count: int,
+        *,
+        own_ids: bool | None = None,
+        pad: int = 0,
+        time: str | None = WHEN,
+        bad: str | None = None,
+        **data_too: object,
+    ) -> list[Event]:
+        """Fresh events, written down before anyone else sees them; `pad` characters make each of them larger.
+
+        Without a `time` they get the agent's. `bad` is the code of the dead letters that they may become.
+        """
         events = []
         for _ in range(count):
             tag = f"{self._run}-{len(self.issued)}"
             data: Event = {"tag": tag, "n": self._rng.randint(1, 999), "cost": f"{self._rng.randint(0, 999)}.10"}
             if pad:
                 data["pad"] = f"{self._rng.getrandbits(64):x}".ljust(pad, "x")
-            event = {"type": EVENT_TYPE, "subject": self._rng.choice(SUBJECTS), "time": WHEN, "data": data}
+            event: Event = {"type": EVENT_TYPE, "subject": self._rng.choice(SUBJECTS), "data": data | data_too}
+            if time is not None:
+                event["time"] = time
+            if bad is not None:
+                self.bad[tag] = bad
             if own_ids if own_ids is not None else self._rng.random() < 0.5:
                 event |= {"id": f"id-{tag}", "source": "oracle"}
             self.issued[tag] = event
@@ -123,18 +144,27 @@ class Oracle:
         """Some of the events that are to be sent again."""
         return list(self.unanswered.values())[:count]
 
+    def has_arrived(self, database: Path, event: Event) -> bool:
+        """Whether the control plane holds an event with an id of its own, counted or as a dead letter."""
+        stored = _read(database, "SELECT 1 FROM events WHERE source = ? AND id = ?", event["source"], event["id"])
+        return bool(stored) or tag_of(event) in self._dead(letters_of(database))
+
     def missing(self, database: Path) -> int:
         """How many acknowledged events the control plane does not hold, less those declared lost."""
         tags, declared = _stored_tags(database), _declared(database)
-        return max(len(self.acknowledged - tags) - declared, 0)
+        return max(len(self.acknowledged - tags - self._dead(letters_of(database))) - declared, 0)
 
     def verdict(self, database: Path) -> Tally:
         """What the control plane's database holds, against what was issued and promised."""
         rows = [row for row in _stored(database) if not self._others or f'"{self._run}-' in row[4]]
         tags = Counter(json.loads(row[4] or "{}").get("tag") for row in rows)
-        absent = self.acknowledged - tags.keys()
+        letters = [
+            letter for letter in letters_of(database) if not self._others or letter.data.get("tag") in self.issued
+        ]
+        absent = self.acknowledged - tags.keys() - self._dead(letters)
         declared = min(_declared(database), len(absent))
         wrong = [fault for row in rows if (fault := self._fault_of(row))]
+        wrong += [fault for letter in letters if (fault := self._fault_of_letter(letter))]
         if declared and not self.destroyed:
             wrong.append(f"{declared} events were declared lost, and nothing destroyed them")
         return Tally(
@@ -144,6 +174,7 @@ class Oracle:
             acknowledged=len(self.acknowledged),
             stored=len(rows),
             declared=declared,
+            dead_letters=len(letters),
             lost=len(absent) - declared,
             doubled=sum(count - 1 for count in tags.values()) + len(self.refused & tags.keys()),
             wrong=wrong,
@@ -154,12 +185,27 @@ class Oracle:
         issued = self.issued.get(json.loads(data or "{}").get("tag"))
         if issued is None:
             return f"stored and never issued: {row}"
-        if (kind, subject, time_us) != (issued["type"], issued["subject"], WHEN_US) or _exact(data) != _exact(
+        times = [_micros(issued["time"])] if "time" in issued else [time_us]
+        if (kind, subject, [time_us]) != (issued["type"], issued["subject"], times) or _exact(data) != _exact(
             json.dumps(issued["data"])
         ):
             return f"stored otherwise than issued: {row}, issued {issued}"
         if "id" in issued and (source, event_id) != (issued["source"], issued["id"]):
             return f"stored under another id: {row}, issued {issued}"
+        return None
+
+    def _dead(self, letters: Iterable[Letter]) -> set[str]:
+        return {letter.data["tag"] for letter in letters if letter.data.get("tag") in self.bad}
+
+    def _fault_of_letter(self, letter: Letter) -> str | None:
+        tag = letter.data.get("tag")
+        issued = self.issued.get(tag)
+        if issued is None:
+            return f"a dead letter of what was never issued: {letter}"
+        if self.bad.get(tag) != letter.code or not letter.reason:
+            return f"a dead letter of an event that is {self.bad.get(tag, 'good')}: {letter}"
+        if letter.data != issued["data"] or (letter.type, letter.subject) != (issued["type"], issued["subject"]):
+            return f"a dead letter that says otherwise than was issued: {letter}, issued {issued}"
         return None
 
     def totals(self, database: Path) -> tuple[int, Decimal]:
@@ -173,13 +219,17 @@ def tag_of(event: Event) -> str:
     return str(event["data"]["tag"])
 
 
+def _micros(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1_000_000)
+
+
 def _exact(data: str) -> Any:
     return json.loads(data, parse_float=Decimal, object_pairs_hook=tuple)
 
 
-def _read(database: Path, sql: str) -> list[tuple[Any, ...]]:
+def _read(database: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
-        return conn.execute(sql).fetchall()
+        return conn.execute(sql, values).fetchall()
 
 
 def _stored(database: Path) -> list[tuple[Any, ...]]:

@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 import httpx
 from fakes import eventually
-from processes import AgentProcess, ControlPlane, Process
+from processes import AgentProcess, ControlPlane, Process, Program
 
-from .oracle import EVENT_TYPE, Event, Oracle, Tally
+from .oracle import EVENT_TYPE, WHEN, Event, Oracle, Tally
 from .zygote import forked
 
 __all__ = [
@@ -37,7 +37,7 @@ ARRIVES_WITHIN_S: Final = 5.0
 """After every agent said that nothing waits with it. Longer where an agent has to notice first that it must send again."""
 
 USAGE: Final = """query($meter: ID!) {
-  usage(meter: $meter, from: "2025-12-31T00:00:00Z", to: "2026-01-02T00:00:00Z") { value events }
+  usage(meter: $meter, from: "0001-01-01T00:00:00Z", to: "9999-01-01T00:00:00Z") { value events }
 }"""
 
 
@@ -61,6 +61,8 @@ class Deployment:
         self.oracle = oracle
         self.rng = rng
         self.arrives_within_s = ARRIVES_WITHIN_S
+        self.traces_are_wrong = False
+        """Whether the trace of an error in a log is a violation too: where no disk fails, a mistake is behind it."""
 
     async def settle(self, within_s: float = SETTLES_WITHIN_S, *, prove_usage: bool = True) -> Tally:
         """After the last fault: everything still open is sent again, all of it arrives, and the verdict is given.
@@ -86,6 +88,8 @@ class Deployment:
         tally = self.oracle.verdict(self.plane.database)
         if prove_usage:
             await self.prove_usage(tally)
+        if self.traces_are_wrong:
+            tally.wrong += [trace for program in (self.plane, *self.agents) for trace in _traces(program)]
         return tally
 
     async def prove_usage(self, tally: Tally) -> None:
@@ -107,18 +111,19 @@ async def deployed(
     through: Callable[[str], str] | None = None,
     host: str = "127.0.0.1",
     launch: Callable[[int], Launch] = lambda n: forked,
+    launch_plane: Launch = forked,
     database: Path | None = None,
     data: Path | None = None,
     **environ: str,
 ) -> AsyncIterator[Deployment]:
     """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own.
 
-    `launch` makes the process of agent `n`; `environ` is for the agents. `database` and `data` are where the control
-    plane's file and the agents' directories are, if they are not in `directory` too.
+    `launch` makes the process of agent `n`, `launch_plane` the control plane's; `environ` is for the agents. `database`
+    and `data` are where the control plane's file and the agents' directories are, if they are not in `directory` too.
     """
     async with AsyncExitStack() as stack:
         plane = stack.enter_context(ControlPlane(directory, host))
-        plane.launch = forked
+        plane.launch = launch_plane
         plane.database = (database or directory) / plane.database.name
         await stack.enter_async_context(plane.http)
         await plane.start()
@@ -134,6 +139,10 @@ async def deployed(
             await agent.start()
             running.append(agent)
         yield Deployment(plane, running, Oracle(rng), rng)
+
+
+def _traces(program: Program) -> list[str]:
+    return [line for line in program.log.read_text().splitlines() if "Traceback (most recent call last)" in line]
 
 
 async def has_drained(agent: AgentProcess) -> bool:
@@ -192,11 +201,12 @@ async def traffic(
     *,
     own_ids: bool | None = None,
     timeout_s: float = 5.0,
+    time: str = WHEN,
 ) -> None:
     """A caller that sends until it is cancelled: fresh events, and now and then those it has no answer for."""
     while True:
         again = oracle.to_repeat(20) if rng.random() < 0.2 else []
-        events = again or oracle.issue(rng.choice((1, 1, 2, 10, 60)), own_ids=own_ids)
+        events = again or oracle.issue(rng.choice((1, 1, 2, 10, 60)), own_ids=own_ids, time=time)
         acknowledged = await deliver(oracle, agent, events, timeout_s)
         await asyncio.sleep(pause_s if acknowledged else 0.02)
 

@@ -64,9 +64,9 @@ class Forked:
 
 
 class Zygote:
-    """The process that forks; what it forked dies with it."""
+    """The process that forks; what it forked dies with it. `environ` is in place before its first instruction."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environ_too: str) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.exit_codes: dict[int, int] = {}
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COV_CORE_"))}
@@ -74,7 +74,7 @@ class Zygote:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.zygote", str(theirs.fileno())],
                 cwd=ROOT,
-                env=environ,
+                env=environ | environ_too,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )

@@ -1,0 +1,39 @@
+"""Dead letters as the control plane keeps them: whose bytes they are, and why."""
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+__all__ = ["Letter", "letters_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, and the event that its bytes are."""
+
+    code: str
+    reason: str
+    type: str
+    subject: str
+    data: dict[str, Any]
+
+
+def letters_of(database: Path) -> list[Letter]:
+    """Every dead letter in a control plane's database."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
+        rows = conn.execute("SELECT code, reason, raw FROM dead_letters").fetchall()
+    return [Letter(code, reason, *_event(raw)) for code, reason, raw in rows]
+
+
+def _event(raw: bytes) -> tuple[str, str, dict[str, Any]]:
+    """Type, subject and data of an event in either form: JSON, or the array that agents send."""
+    if raw[:1] == b"{":
+        event = json.loads(raw)
+        return event["type"], event["subject"], event.get("data") or {}
+    _, _, kind, subject, _, data = msgpack.unpackb(raw)
+    return kind, subject, json.loads(data or "{}")
