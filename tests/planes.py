@@ -116,11 +116,11 @@ class Doors:
 
 
 @asynccontextmanager
-async def open_doors(directory: Path) -> AsyncIterator[Doors]:
+async def open_doors(directory: Path, **settings: Any) -> AsyncIterator[Doors]:
     """A control plane that is asked without a key, unless a test gives one."""
     clock = ManualClock(NOW_US)
     async with open_database(directory) as database:
         gate = Gate(database, clock)
         secrets = {scope: (await gate.make(scope.value, frozenset({scope}), None))[1] for scope in Scope}
-        async with caller(await build(database, gate, Settings(), clock)) as http:
+        async with caller(await build(database, gate, Settings(**settings), clock)) as http:
             yield Doors(database, http, secrets)

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from sidemeter_control.api.agents import agent_routes
+from sidemeter_control.api.agents import AgentDoor
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.backups import backup_routes
 from sidemeter_control.api.events import event_routes
@@ -19,6 +19,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.pacing import Pacer
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
@@ -35,6 +36,8 @@ async def build(
     The caller closes the database after the last request.
     """
     ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
+    pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
+    agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)
 
     async def unexpected(request: Request, exc: Exception) -> Response:
         incident = clock.new_id("err")
@@ -43,11 +46,11 @@ async def build(
 
     return Starlette(
         routes=[
-            *agent_routes(database, gate, ingest, clock, sync_interval_ms=settings.sync_interval_ms),
+            *agents.routes(),
             *event_routes(gate, ingest, clock),
             *backup_routes(database, gate, clock),
             *graphql_routes(database, gate, ingest, clock),
-            *health_routes(database, gate, ingest, clock),
+            *health_routes(database, gate, ingest, agents, clock),
             *pages.routes(),
         ],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},

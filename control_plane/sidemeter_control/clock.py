@@ -14,6 +14,10 @@ class Clock(Protocol):
         """Wall clock, microseconds since 1970-01-01T00:00:00Z."""
         ...
 
+    def monotonic_s(self) -> float:
+        """A clock that never steps back; only differences mean something."""
+        ...
+
     def new_id(self, prefix: str) -> str:
         """A fresh identifier, `<prefix>_` and 128 random bits in hexadecimal."""
         ...
@@ -33,6 +37,10 @@ class SystemClock:
     def now_us(self) -> int:
         """See `Clock.now_us`."""
         return time.time_ns() // 1000
+
+    def monotonic_s(self) -> float:
+        """See `Clock.monotonic_s`."""
+        return time.monotonic()
 
     def new_id(self, prefix: str) -> str:
         """See `Clock.new_id`."""

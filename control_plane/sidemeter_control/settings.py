@@ -81,6 +81,16 @@ class Settings:
         _count(0, 31_536_000), "How far ahead of this clock an event's time may be before it is a dead letter.", 3600
     )
     sync_interval_ms: int = _setting(_count(50, 60_000), "How often agents ask for limits.", 1000)
+    rate_events_per_s: int = _setting(
+        _count(10, 10_000_000),
+        "Events a second that are taken from all agents together; lower, it leaves more of the machine to questions.",
+        100_000,
+    )
+    max_batches_at_once: int = _setting(
+        _count(1, 1000),
+        "Batches worked on at once, 9 MiB of memory each at most; further ones are sent away before they are read.",
+        16,
+    )
     drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
 
     @classmethod

@@ -1,20 +1,53 @@
-"""The agents that send events, and what of it could not be counted, as GraphQL shows them to an operator."""
+"""The agents that send events, what they lost and what could not be counted, as GraphQL shows it to an operator."""
 
 import base64
 from contextlib import suppress
+from decimal import Decimal
 from typing import Self
 
 import msgspec
 import strawberry
 
+from sidemeter_control.api.context import Info
 from sidemeter_control.api.scalars import Instant, instant
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.dead_letters import StoredDeadLetter
+from sidemeter_control.store.losses import StoredLossDeclaration
 
-__all__ = ["CONNECTED_WITHIN_US", "AgentStatus", "DeadLetter"]
+__all__ = ["AgentStatus", "DeadLetter", "LossDeclaration"]
 
-# Agents report every second; one that missed this much is not just slow.
-CONNECTED_WITHIN_US = 30_000_000
+
+@strawberry.type
+class LossDeclaration:
+    """Rows of an agent's buffer that are gone, as the agent declared it: events that were acknowledged and never counted.
+
+    Numbers are text, because rows may be more than an Int holds.
+    """
+
+    id: strawberry.ID
+    agent: strawberry.ID
+    epoch: int
+    first_row: Decimal
+    last_row: Decimal | None = strawberry.field(description="Null when the agent does not know how far it goes.")
+    events: Decimal | None = strawberry.field(description="How many events are lost; null when that is not known.")
+    reason: str
+    noticed_at: Instant = strawberry.field(description="By the agent's clock.")
+    received_at: Instant
+
+    @classmethod
+    def of(cls, declared: StoredLossDeclaration) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            id=strawberry.ID(declared.id),
+            agent=strawberry.ID(declared.agent_id),
+            epoch=declared.epoch,
+            first_row=Decimal(declared.first_row),
+            last_row=None if declared.last_row is None else Decimal(declared.last_row),
+            events=None if declared.events is None else Decimal(declared.events),
+            reason=declared.reason,
+            noticed_at=Instant(declared.noticed_at_us),
+            received_at=Instant(declared.received_at_us),
+        )
 
 
 @strawberry.type
@@ -28,12 +61,19 @@ class AgentStatus:
     last_seen: Instant
     backlog: int
     oldest_pending: Instant | None
-    state: str = strawberry.field(description="CONNECTED, or SILENT when not heard of for 30 seconds.")
+    state: str = strawberry.field(
+        description="CONNECTED; DRAINING while more than 1,000 events wait there; SILENT when not heard of for 30 seconds,"
+        " SILENT_WITH_BACKLOG when `backlog` events waited there then."
+    )
+
+    @strawberry.field
+    async def loss_declarations(self, info: Info) -> list[LossDeclaration]:
+        """What it declared as lost, the newest 50 first."""
+        return [LossDeclaration.of(each) for each in await info.context.loaders.losses.load(self.id) or ()]
 
     @classmethod
     def of(cls, agent: Agent, now_us: int) -> Self:
         """The noun in its GraphQL form, as it stands at an instant."""
-        connected = now_us - agent.last_seen_us <= CONNECTED_WITHIN_US
         return cls(
             id=strawberry.ID(agent.agent_id),
             service=agent.service,
@@ -42,7 +82,7 @@ class AgentStatus:
             last_seen=Instant(agent.last_seen_us),
             backlog=agent.backlog,
             oldest_pending=instant(agent.oldest_pending_us),
-            state="CONNECTED" if connected else "SILENT",
+            state=agent.state(now_us).value,
         )
 
 

@@ -1,113 +1,103 @@
 """The agents' door: hello, batch and sync in MessagePack. A transport error is a problem, all else a 200 with a status."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from sidemeter_control.api.agent_messages import (
+    MAX_BATCH_BYTES,
+    PROTOCOL,
+    BatchMessage,
+    BatchReply,
+    HelloMessage,
+    HelloReply,
+    array_length,
+)
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
-from sidemeter_control.limits.sync import SyncQuestion, sync
+from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion, sync
 from sidemeter_control.metering.batches import Batch
-from sidemeter_control.metering.events import LAST_US
-from sidemeter_control.metering.ingest import Hello, Ingest, Loss
+from sidemeter_control.metering.identity import SyncStatus
+from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
+from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_EVENTS", "MAX_DECODED_BYTES", "MAX_LOSSES", "PROTOCOL", "agent_routes"]
+__all__ = ["ARRIVES_WITHIN_S", "MAX_DECODED_BYTES", "AgentDoor"]
 
-PROTOCOL = "1"
-MAX_BATCH_EVENTS = 5_000
-MAX_BATCH_BYTES = 1024 * 1024
-"""Of a batch's events, as agents are asked to seal them."""
 MAX_DECODED_BYTES = 8 * 1024 * 1024
-MAX_LOSSES = 1_000
-"""In one hello; an agent with more declares them in turns."""
+ARRIVES_WITHIN_S = 30
+"""For a whole body: a batch that drips in would keep its place for as long as it likes."""
 # The rest of a batch's message, and events that do not shrink when zipped.
 _SLACK_BYTES = 64 * 1024
+_LONGEST_WAIT_S = 3600
 
 T = TypeVar("T")
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern="^[^\x00]*$")]
-_Number = Annotated[int, msgspec.Meta(ge=1, le=2**62)]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
-_Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-_Time = Annotated[int, msgspec.Meta(ge=-LAST_US, le=LAST_US)]
 
 
-class LossMessage(msgspec.Struct, frozen=True):
-    """Rows of the agent's buffer that are gone; null where it does not know how far."""
+class AgentDoor:
+    """`POST /agent/v1/hello`, `batch` and `sync`, for keys with the scope AGENT.
 
-    id: _Name
-    first_seq: _Count
-    last_seq: _Count | None
-    events: _Count | None
-    reason: Annotated[str, msgspec.Meta(max_length=1024)]
-    noticed_at_us: _Time
+    `syncs` counts answers by status, `sent_away` batches that were to come later, since the start.
+    """
 
+    def __init__(
+        self, database: Database, gate: Gate, ingest: Ingest, clock: Clock, pacer: Pacer, *, sync_interval_ms: int
+    ) -> None:
+        self._database = database
+        self._gate = gate
+        self._ingest = ingest
+        self._clock = clock
+        self._sync_interval_ms = sync_interval_ms
+        self.pacer = pacer
+        self.syncs: Counter[SyncStatus] = Counter(dict.fromkeys(SyncStatus, 0))
+        self.sent_away: Counter[str] = Counter(busy=0, paced=0)
 
-class HelloMessage(msgspec.Struct, frozen=True):
-    """What an agent says when it starts, and again while it has losses that nobody has stored."""
+    def routes(self) -> list[BaseRoute]:
+        """The three routes."""
+        hello, question = msgspec.msgpack.Decoder(HelloMessage).decode, msgspec.msgpack.Decoder(SyncQuestion).decode
+        decode_batch = msgspec.msgpack.Decoder(BatchMessage).decode
 
-    agent_id: _Name
-    hello_id: _Name
-    boot_id: _Name
-    service: _Name
-    version: _Name
-    previous_epoch: _Number | None = None
-    generation: _Name | None = None
-    losses: Annotated[tuple[LossMessage, ...], msgspec.Meta(max_length=MAX_LOSSES)] = ()
+        async def batch(request: Request) -> Response:
+            return await self._batch(request, decode_batch)
 
+        return [
+            Route("/agent/v1/hello", self._door(hello, self._hello), methods=["POST"]),
+            Route("/agent/v1/sync", self._door(question, self._sync), methods=["POST"]),
+            Route("/agent/v1/batch", batch, methods=["POST"]),
+        ]
 
-class HelloReply(msgspec.Struct, frozen=True):
-    """The epoch to send batches in, where in it to go on, how large and how often; and the losses that are stored."""
+    def _door(
+        self, decode: Callable[[bytes], T], verb: Callable[[T], Awaitable[object]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def door(request: Request) -> Response:
+            await self._let_in(request)
+            return _reply(request, await verb(await _read(request, decode)))
 
-    epoch: int
-    next_batch_no: int
-    generation: str
-    sync_interval_ms: int
-    losses_stored: Sequence[str]
-    status: Literal["OK"] = "OK"
-    max_batch_events: int = MAX_BATCH_EVENTS
-    max_batch_bytes: int = MAX_BATCH_BYTES
+        return door
 
+    async def _let_in(self, request: Request) -> None:
+        await self._gate.admit(request.headers.get("authorization"), Scope.AGENT)
+        if request.headers.get("sidemeter-protocol") != PROTOCOL:
+            spoken = {"Sidemeter-Protocol": PROTOCOL}
+            raise Refused(
+                400, "protocol_unsupported", f"this control plane speaks Sidemeter-Protocol: {PROTOCOL}", spoken
+            )
+        if request.headers.get("content-type") != "application/msgpack":
+            raise Refused(415, "unsupported_media_type", "send application/msgpack")
 
-class BatchMessage(msgspec.Struct, frozen=True):
-    """A sealed batch; `events` stays as it was sent, because the digest is over those bytes."""
-
-    agent_id: _Name
-    epoch: _Number
-    batch_no: _Number
-    prev_digest: _Digest
-    digest: _Digest
-    backlog: _Count
-    events: msgspec.Raw
-    oldest_pending_us: _Time | None = None
-    generation: _Name | None = None
-
-
-class BatchReply(msgspec.Struct, frozen=True):
-    """What became of the batch, and which one is expected next."""
-
-    status: str
-    next_batch_no: int
-    reason: str | None
-    accepted: int
-    duplicates: int
-    dead_letters: int
-
-
-def agent_routes(
-    database: Database, gate: Gate, ingest: Ingest, clock: Clock, *, sync_interval_ms: int
-) -> list[BaseRoute]:
-    """`POST /agent/v1/hello`, `batch` and `sync`, for keys with the scope AGENT."""
-
-    async def hello(message: HelloMessage) -> HelloReply:
-        begun = await ingest.hello(
+    async def _hello(self, message: HelloMessage) -> HelloReply:
+        begun = await self._ingest.hello(
             Hello(
                 message.agent_id,
                 message.hello_id,
@@ -119,11 +109,59 @@ def agent_routes(
                 [Loss(*msgspec.structs.astuple(each)) for each in message.losses],
             )
         )
-        cursor = begun.cursor
-        return HelloReply(cursor.epoch, cursor.next_batch_no, begun.generation, sync_interval_ms, begun.losses_stored)
+        return HelloReply(
+            begun.cursor.epoch,
+            begun.cursor.next_batch_no,
+            begun.generation,
+            self._sync_interval_ms,
+            begun.losses_stored,
+            self.pacer.rate_events_per_s,
+            self.pacer.max_batch_events,
+        )
 
-    async def batch(message: BatchMessage) -> BatchReply:
-        answer = await ingest.batch(
+    async def _sync(self, question: SyncQuestion) -> SyncAnswer:
+        answer = await sync(
+            self._database, self._ingest.rollbacks, question, self._clock.now_us(), self._sync_interval_ms
+        )
+        self.syncs[answer.status] += 1
+        return answer
+
+    async def _batch(self, request: Request, decode: Callable[[bytes], BatchMessage]) -> Response:
+        await self._let_in(request)
+        announced = _announced(request)
+        if announced is None and self.pacer.is_full:  # an agent from before batches were announced
+            self._send_away(Entry(1.0, busy=True))
+        async with self._inside(announced) as arrival:
+            message = await _read(request, decode)
+            if arrival is not None:
+                return _reply(request, await self._count(message))
+        async with self._inside(_arrival(message)):
+            return _reply(request, await self._count(message))
+
+    @asynccontextmanager
+    async def _inside(self, arrival: Arrival | None) -> AsyncIterator[Arrival | None]:
+        """The place of a batch among those that are worked on; Refused when it is not its turn."""
+        if arrival is None:
+            yield None
+            return
+        entry = self.pacer.admit(arrival, self._clock.monotonic_s())
+        if not entry.admitted:
+            self._send_away(entry)
+        try:
+            yield arrival
+        finally:
+            self.pacer.finish(entry)
+
+    def _send_away(self, entry: Entry) -> None:
+        self.sent_away["busy" if entry.busy else "paced"] += 1
+        wait_s = min(entry.wait_s, _LONGEST_WAIT_S)
+        later = {"Retry-After": str(math.ceil(wait_s)), "Sidemeter-Wait-Ms": str(math.ceil(wait_s * 1000))}
+        if entry.busy:
+            raise Refused(503, "busy", "as many batches are worked on as may be at once; this one was not read", later)
+        raise Refused(429, "paced", "all agents together keep to the announced rate; this batch was not read", later)
+
+    async def _count(self, message: BatchMessage) -> BatchReply:
+        answer = await self._ingest.batch(
             Batch(
                 message.agent_id,
                 message.epoch,
@@ -136,50 +174,53 @@ def agent_routes(
             oldest_pending_us=message.oldest_pending_us,
             generation=message.generation,
         )
-        done = answer.recorded
-        return BatchReply(
-            answer.status.value,
-            answer.next_batch_no,
-            answer.reason,
-            done.accepted,
-            done.duplicates,
-            done.dead_letters,
-        )
-
-    async def ask(question: SyncQuestion) -> object:
-        return await sync(database, ingest.rollbacks, question, clock.now_us(), sync_interval_ms)
-
-    return [
-        _route(gate, "/agent/v1/hello", HelloMessage, hello),
-        _route(gate, "/agent/v1/batch", BatchMessage, batch),
-        _route(gate, "/agent/v1/sync", SyncQuestion, ask),
-    ]
+        wait_s = self.pacer.next_wait_s(message.agent_id, message.backlog, self._clock.monotonic_s())
+        return _batch_reply(answer, min(wait_s, _LONGEST_WAIT_S))
 
 
-def _route(gate: Gate, path: str, message: type[T], verb: Callable[[T], Awaitable[object]]) -> BaseRoute:
-    decode = msgspec.msgpack.Decoder(message).decode
-
-    async def door(request: Request) -> Response:
-        await gate.admit(request.headers.get("authorization"), Scope.AGENT)
-        if request.headers.get("sidemeter-protocol") != PROTOCOL:
-            raise Refused(400, "protocol_unsupported", f"this control plane speaks Sidemeter-Protocol: {PROTOCOL}")
-        if request.headers.get("content-type") != "application/msgpack":
-            raise Refused(415, "unsupported_media_type", "send application/msgpack")
-        body = await read_body(request, max_bytes=MAX_BATCH_BYTES + _SLACK_BYTES, max_decoded_bytes=MAX_DECODED_BYTES)
-        reply = _encoded(await verb(_read(decode, body)))
-        if name := request.headers.get("sidemeter-request"):
-            reply.headers["sidemeter-request"] = name  # so that nothing between can pass it off as another's answer
-        return reply
-
-    return Route(path, door, methods=["POST"])
+def _batch_reply(answer: BatchAnswer, wait_s: float) -> BatchReply:
+    done = answer.recorded
+    return BatchReply(
+        answer.status.value,
+        answer.next_batch_no,
+        answer.reason,
+        done.accepted,
+        done.duplicates,
+        done.dead_letters,
+        math.ceil(wait_s * 1000),
+    )
 
 
-def _read(decode: Callable[[bytes], T], body: bytes) -> T:
+def _announced(request: Request) -> Arrival | None:
+    """What the headers of a batch say of it, so that it can be sent away unread; None when they do not."""
+    agent_id = request.headers.get("sidemeter-agent", "")
+    numbers = [request.headers.get(f"sidemeter-{name}", "") for name in ("events", "waiting")]
+    if not agent_id or not all(text.isascii() and text.isdigit() and len(text) <= 19 for text in numbers):
+        return None
+    return Arrival(agent_id, *map(int, numbers))
+
+
+def _arrival(message: BatchMessage) -> Arrival:
+    events = array_length(bytes(memoryview(message.events)[:5]))
+    return Arrival(message.agent_id, events, events + message.backlog)
+
+
+async def _read(request: Request, decode: Callable[[bytes], T]) -> T:
+    try:
+        async with asyncio.timeout(ARRIVES_WITHIN_S):
+            body = await read_body(
+                request, max_bytes=MAX_BATCH_BYTES + _SLACK_BYTES, max_decoded_bytes=MAX_DECODED_BYTES
+            )
+    except TimeoutError as exc:
+        raise Refused(408, "too_slow", f"a body arrives within {ARRIVES_WITHIN_S} s") from exc
     try:
         return decode(body)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
         raise Refused(400, "malformed", f"not the message of this route: {exc}") from exc
 
 
-def _encoded(reply: Any) -> Response:
-    return Response(msgspec.msgpack.encode(reply), media_type="application/msgpack")
+def _reply(request: Request, answer: Any) -> Response:
+    reply = Response(msgspec.msgpack.encode(answer), media_type="application/msgpack")
+    if name := request.headers.get("sidemeter-request"):
+        reply.headers["sidemeter-request"] = name  # so that nothing between can pass it off as another's answer
+    return reply

@@ -1,5 +1,9 @@
 """Whether the control plane lives, whether it can take events, and its figures for Prometheus."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -7,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from sidemeter_control.api.agents import AgentDoor
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.store import agents, dead_letters, state
+from sidemeter_control.store import agents, dead_letters, losses, state
+from sidemeter_control.store.agents import Agent, AgentState
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
@@ -19,7 +25,17 @@ __all__ = ["health_routes"]
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) -> list[BaseRoute]:
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the database says of agents at the moment of a scrape."""
+
+    agents: Sequence[Agent]
+    dead_letters: int
+    losses: losses.Known
+    now_us: int
+
+
+def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoor, clock: Clock) -> list[BaseRoute]:
     """`GET /healthz` and `/readyz` for everybody, `/metrics` for keys with the scope READ."""
 
     async def healthz(_: Request) -> Response:
@@ -33,12 +49,14 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) 
     async def metrics(request: Request) -> Response:
         await gate.admit(request.headers.get("authorization"), Scope.READ)
         async with database.read() as conn:
-            known = await agents.list_all(conn)
-            letters = await dead_letters.waiting(conn)
-        now_us = clock.now_us()
+            stored = _Stored(
+                agents=await agents.list_all(conn),
+                dead_letters=await dead_letters.waiting(conn),
+                losses=await losses.known(conn),
+                now_us=clock.now_us(),
+            )
         registry = CollectorRegistry(auto_describe=False)
-        backlog = sum(each.backlog for each in known if each.is_pending(now_us))
-        registry.register(_Figures(ingest, backlog, len(known), letters))
+        registry.register(_Figures(ingest, door, stored))
         return Response(generate_latest(registry), headers={"Content-Type": _TEXT})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
@@ -47,23 +65,61 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) 
 class _Figures(Collector):
     """The figures of one scrape."""
 
-    def __init__(self, ingest: Ingest, backlog: int, agents_known: int, dead_letters_waiting: int) -> None:
+    def __init__(self, ingest: Ingest, door: AgentDoor, stored: _Stored) -> None:
         self._ingest = ingest
-        self._backlog = backlog
-        self._agents = agents_known
-        self._dead_letters = dead_letters_waiting
+        self._door = door
+        self._stored = stored
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
-        events = CounterMetricFamily("sidemeter_events", "Events, by what became of them.", labels=["outcome"])
-        batches = CounterMetricFamily("sidemeter_batches", "Batches, by the answer given.", labels=["status"])
-        for outcome, count in self._ingest.events.items():
-            events.add_metric([outcome], count)
-        for status, count in self._ingest.batches.items():
-            batches.add_metric([status.value], count)
+        """What was counted since the start, then what is stored now."""
+        return [*self._counted(), *self._pace(), *self._now()]
+
+    def _counted(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        ingest, syncs = self._ingest, {status.value: count for status, count in self._door.syncs.items()}
+        batches = {status.value: count for status, count in ingest.batches.items()}
         return [
-            events,
-            batches,
-            GaugeMetricFamily("sidemeter_dead_letters", "Dead letters that wait to be replayed.", self._dead_letters),
-            GaugeMetricFamily("sidemeter_agents", "Agents that ever said hello.", self._agents),
-            GaugeMetricFamily("sidemeter_backlog_events", "Events that agents said they still hold.", self._backlog),
+            _labelled("sidemeter_events", "Events, by what became of them.", "outcome", ingest.events),
+            _labelled("sidemeter_batches", "Batches, by the answer given.", "status", batches),
+            _labelled("sidemeter_syncs", "Syncs, by the answer given; FENCED are clones of an agent.", "status", syncs),
+            CounterMetricFamily(
+                "sidemeter_rollbacks",
+                "Times that agents showed this database to be an older copy, so that it took a new generation.",
+                ingest.rollbacks.noticed,
+            ),
         ]
+
+    def _pace(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        door, pacer = self._door, self._door.pacer
+        return [
+            _labelled("sidemeter_sent_away", "Batches told to come later, unread.", "reason", door.sent_away),
+            GaugeMetricFamily("sidemeter_announced_rate", "Events a second for all agents.", pacer.rate_events_per_s),
+            GaugeMetricFamily("sidemeter_batches_inside", "Batches that are worked on.", pacer.inside),
+            GaugeMetricFamily("sidemeter_agents_in_line", "Agents that wait for their turn.", pacer.waiting_agents),
+        ]
+
+    def _now(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        stored = self._stored
+        states = Counter(each.state(stored.now_us).value for each in stored.agents)
+        backlog = sum(each.backlog for each in stored.agents if each.is_pending(stored.now_us))
+        by_state = GaugeMetricFamily("sidemeter_agents_by_state", "Agents, by how they are doing.", labels=["state"])
+        for each in AgentState:
+            by_state.add_metric([each.value], states[each.value])
+        return [
+            GaugeMetricFamily("sidemeter_dead_letters", "Dead letters that wait to be replayed.", stored.dead_letters),
+            GaugeMetricFamily("sidemeter_agents", "Agents that ever said hello.", len(stored.agents)),
+            by_state,
+            GaugeMetricFamily("sidemeter_backlog_events", "Events that agents said they still hold.", backlog),
+            GaugeMetricFamily(
+                "sidemeter_loss_declarations", "Losses that agents declared.", stored.losses.declarations
+            ),
+            GaugeMetricFamily(
+                "sidemeter_lost_events", "Events lost, of losses whose number is known.", stored.losses.events
+            ),
+        ]
+
+
+def _labelled(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family

@@ -12,7 +12,8 @@ from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.store import customers, features, meters, plans
+from sidemeter_control.store import customers, features, losses, meters, plans
+from sidemeter_control.store.losses import StoredLossDeclaration
 
 __all__ = ["Loaders"]
 
@@ -30,6 +31,7 @@ class Loaders:
         self.feature: DataLoader[str, Feature | None] = _by_key(ask, features.get)
         self.customer: DataLoader[str, Customer | None] = _by_key(ask, registered)
         self.owner: DataLoader[str, str | None] = _by_key(ask, customers.owners)
+        self.losses: DataLoader[str, Sequence[StoredLossDeclaration] | None] = _by_key(ask, losses.of_agents)
         self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(ask, _subscribed)
         self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
             ask, lambda conn, versions: plans.subscribers(conn, versions, at_us)

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import strawberry
 
-from sidemeter_control.api.agent_types import AgentStatus, DeadLetter
+from sidemeter_control.api.agent_types import AgentStatus, DeadLetter, LossDeclaration
 from sidemeter_control.api.bounds import DEFAULT_PAGE, page_size
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, customer_of
@@ -17,7 +17,7 @@ from sidemeter_control.api.scalars import Instant
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import cost
-from sidemeter_control.store import agents, customers, dead_letters, events, features, meters, plans
+from sidemeter_control.store import agents, customers, dead_letters, events, features, losses, meters, plans
 
 __all__ = ["Query"]
 
@@ -133,6 +133,16 @@ class Query:
     ) -> Connection[DeadLetter]:
         """What could not be counted and was later, by replayDeadLetters: when, and who asked for it. Newest first."""
         return await _letters(info, first, after, replayed=True)
+
+    @strawberry.field
+    async def loss_declarations(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> Connection[LossDeclaration]:
+        """What agents declared as lost, newest first: acknowledged events that a damaged disk took."""
+        size, start = page_size(first), numbers(after, 1)
+        before = start[0] if start else None
+        found = await info.context.ask(lambda conn: losses.page(conn, size + 1, before=before))
+        return connection(found, size, LossDeclaration.of, lambda declared: declared.seq)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:

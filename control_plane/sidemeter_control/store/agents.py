@@ -1,6 +1,7 @@
 """Agents, and how far each epoch of one has come."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,8 +11,11 @@ from sidemeter_control.metering.identity import Nonces
 from sidemeter_control.store.tables import agent_epochs, agents, batches
 
 __all__ = [
+    "CONNECTED_WITHIN_US",
+    "DRAINING_FROM_EVENTS",
     "PENDING_WITHIN_US",
     "Agent",
+    "AgentState",
     "add_epoch",
     "advance",
     "cursor",
@@ -25,8 +29,23 @@ __all__ = [
     "report",
 ]
 
+# Agents report every second; one that missed this much is not just slow.
+CONNECTED_WITHIN_US = 30_000_000
+
+# More than this waits only with an agent that was kept from sending, or records more than it may send.
+DRAINING_FROM_EVENTS = 1_000
+
 # An agent not heard of for this long may be gone for good; what it said it holds is then no news.
 PENDING_WITHIN_US = 600_000_000
+
+
+class AgentState(Enum):
+    """How an agent is doing, by what it said and when it said it."""
+
+    CONNECTED = "CONNECTED"
+    DRAINING = "DRAINING"
+    SILENT = "SILENT"
+    SILENT_WITH_BACKLOG = "SILENT_WITH_BACKLOG"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +59,16 @@ class Agent:
     last_seen_us: int
     backlog: int = 0
     oldest_pending_us: int | None = None
+
+    def state(self, now_us: int) -> AgentState:
+        """How it is doing at an instant.
+
+        >>> Agent(agent_id="a", service="chat", version="1", epoch=1, last_seen_us=0, backlog=7).state(60_000_000)
+        <AgentState.SILENT_WITH_BACKLOG: 'SILENT_WITH_BACKLOG'>
+        """
+        if now_us - self.last_seen_us <= CONNECTED_WITHIN_US:
+            return AgentState.DRAINING if self.backlog > DRAINING_FROM_EVENTS else AgentState.CONNECTED
+        return AgentState.SILENT_WITH_BACKLOG if self.backlog else AgentState.SILENT
 
     def is_pending(self, now_us: int) -> bool:
         """Whether it said within the last ten minutes that events of it have not arrived yet."""

@@ -9,7 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import loss_declarations
 
-__all__ = ["Known", "LossDeclaration", "StoredLossDeclaration", "add", "known", "of_agents", "page"]
+__all__ = ["OF_ONE_AGENT", "Known", "LossDeclaration", "StoredLossDeclaration", "add", "known", "of_agents", "page"]
+
+
+OF_ONE_AGENT = 50
+"""Declarations shown with their agent; a buffer is damaged once or never, and every one is in the list of all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +69,13 @@ async def page(conn: AsyncConnection, limit: int, *, before: int | None = None) 
 
 
 async def of_agents(conn: AsyncConnection, agent_ids: Sequence[str]) -> dict[str, list[StoredLossDeclaration]]:
-    """Every declaration of each agent, newest first."""
-    found: dict[str, list[StoredLossDeclaration]] = {agent_id: [] for agent_id in agent_ids}
-    wanted = select(loss_declarations).where(loss_declarations.c.agent_id.in_(agent_ids))
-    for row in (await conn.execute(wanted.order_by(loss_declarations.c.seq.desc()))).mappings():
-        found[row["agent_id"]].append(StoredLossDeclaration(**row))
+    """The newest declarations of each agent, at most `OF_ONE_AGENT`; an agent without one is absent."""
+    rank = func.row_number().over(partition_by=loss_declarations.c.agent_id, order_by=loss_declarations.c.seq.desc())
+    theirs = select(loss_declarations, rank.label("rank")).where(loss_declarations.c.agent_id.in_(agent_ids)).subquery()
+    wanted = select(*[column for column in theirs.c if column.name != "rank"]).where(theirs.c.rank <= OF_ONE_AGENT)
+    found: dict[str, list[StoredLossDeclaration]] = {}
+    for row in (await conn.execute(wanted.order_by(theirs.c.seq.desc()))).mappings():
+        found.setdefault(row["agent_id"], []).append(StoredLossDeclaration(**row))
     return found
 
 

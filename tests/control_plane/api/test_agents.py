@@ -1,5 +1,6 @@
 """The agents' door: what is refused before a verb, and the statuses of what is not."""
 
+import asyncio
 import gzip
 import hashlib
 import zlib
@@ -10,9 +11,11 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from fakes import eventually
 from planes import Doors, open_doors
 
-from sidemeter_control.api.agents import MAX_BATCH_BYTES, MAX_DECODED_BYTES, MAX_LOSSES
+from sidemeter_control.api.agent_messages import MAX_BATCH_BYTES, MAX_LOSSES
+from sidemeter_control.api.agents import MAX_DECODED_BYTES
 from sidemeter_control.store import dead_letters, losses
 from sidemeter_control.store.keys import Scope
 
@@ -68,8 +71,10 @@ async def test_hello_then_a_batch_then_a_sync(plane: Doors) -> None:
         "max_batch_events": 5000,
         "max_batch_bytes": 1024 * 1024,
         "losses_stored": [],
+        "rate_events_per_s": 100_000,
     }
     counted = {"status": "OK", "next_batch_no": 2, "reason": None, "accepted": 1, "duplicates": 0, "dead_letters": 0}
+    counted["wait_ms"] = 0
     assert answer(await send(plane, "batch", batch(1, EVENT))) == counted
     assert answer(await send(plane, "batch", batch(1, EVENT)))["status"] == "DUPLICATE"
     assert answer(await send(plane, "batch", batch(3, EVENT)))["next_batch_no"] == 2
@@ -181,3 +186,68 @@ async def test_too_many_losses_in_one_hello_are_refused_and_none_is_stored(plane
         assert (await send(plane, "hello", HELLO | {"losses": declared})).status_code == status
     async with plane.database.read() as conn:
         assert (await losses.known(conn)).declarations == MAX_LOSSES
+
+
+ANNOUNCED = {"Sidemeter-Agent": "a", "Sidemeter-Events": "1", "Sidemeter-Waiting": "1"}
+
+
+def wait_ms(response: httpx.Response, status: int, code: str) -> int:
+    """How long a batch that was sent away has to wait; old agents are told in whole seconds."""
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    wait = int(response.headers["sidemeter-wait-ms"])
+    assert int(response.headers["retry-after"]) == -(-wait // 1000)
+    return wait
+
+
+async def test_as_many_batches_as_may_be_are_worked_on_and_the_next_is_sent_away_unread(tmp_path: Path) -> None:
+    async with open_doors(tmp_path, max_batches_at_once=2) as plane:
+        answer(await send(plane, "hello", HELLO))
+        go_on, read = asyncio.Event(), 0
+
+        async def dripping() -> AsyncIterator[bytes]:
+            nonlocal read
+            read += 1
+            await go_on.wait()
+            yield msgspec.msgpack.encode(batch(1, EVENT))
+
+        async def drip() -> httpx.Response:
+            return await plane.http.post("/agent/v1/batch", content=dripping(), headers=headers(plane, **ANNOUNCED))
+
+        slow = [asyncio.create_task(drip()) for _ in range(2)]
+        await eventually(lambda: read == 2)
+        for changed in (ANNOUNCED, {}):  # an agent that says what comes, and one from before that
+            assert 100 <= wait_ms(await send(plane, "batch", b"not even read", **changed), 503, "busy") <= 1000
+        assert answer(await send(plane, "hello", HELLO))["epoch"] == 1
+        assert answer(await send(plane, "sync", SYNC))["status"] == "OK"
+        go_on.set()
+        assert {answer(each)["status"] for each in await asyncio.gather(*slow)} == {"OK", "DUPLICATE"}
+        assert answer(await send(plane, "batch", batch(1, EVENT), **ANNOUNCED))["status"] == "DUPLICATE"
+
+
+async def test_who_drains_waits_for_its_turn_and_who_is_up_to_date_does_not(tmp_path: Path) -> None:
+    async with open_doors(tmp_path, rate_events_per_s=1000) as plane:
+        hello = answer(await send(plane, "hello", HELLO))
+        assert (hello["rate_events_per_s"], hello["max_batch_events"]) == (1000, 100)
+        draining = ANNOUNCED | {"Sidemeter-Events": "100", "Sidemeter-Waiting": "5000"}
+        rows = [[f"{number}", "chat", "call", "acme", 0, None] for number in range(100)]
+        first = batch(1, *rows) | {"backlog": 4900}
+        assert 50 <= answer(await send(plane, "batch", first, **draining))["wait_ms"] <= 250
+        assert 0 < wait_ms(await send(plane, "batch", b"unread", **draining), 429, "paced") <= 250
+        others = [draining | {"Sidemeter-Agent": str(number)} for number in range(20)]
+        waits = [wait_ms(await send(plane, "batch", b"unread", **each), 429, "paced") for each in others]
+        assert waits == sorted(waits)
+        assert 1500 <= waits[-1] <= 4000
+        fresh = ANNOUNCED | {"Sidemeter-Agent": "fresh"}
+        answer(await send(plane, "hello", HELLO | {"agent_id": "fresh"}))
+        assert answer(await send(plane, "batch", batch(1, EVENT) | {"agent_id": "fresh"}, **fresh))["wait_ms"] == 0
+
+
+async def test_an_agent_from_before_there_was_a_pace_is_told_by_retry_after(tmp_path: Path) -> None:
+    async with open_doors(tmp_path, rate_events_per_s=100) as plane:
+        answer(await send(plane, "hello", HELLO))
+        rows = [[f"{number}", "chat", "call", "acme", 0, None] for number in range(50)]
+        first = batch(1, *rows) | {"backlog": 4900}
+        assert answer(await send(plane, "batch", first))["accepted"] == 50
+        second = batch(2, *rows, prev=first["digest"]) | {"backlog": 4850}  # type: ignore[arg-type]
+        response = await send(plane, "batch", second)
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")

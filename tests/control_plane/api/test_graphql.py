@@ -35,6 +35,7 @@ CALLS = {
     "events": ("{ events { edges { cursor } } }", Scope.READ),
     "deadLetters": ("{ deadLetters { edges { cursor } } }", Scope.READ),
     "replayedDeadLetters": ("{ replayedDeadLetters { edges { cursor } } }", Scope.READ),
+    "lossDeclarations": ("{ lossDeclarations { edges { cursor } } }", Scope.READ),
     "agents": ("{ agents { id } }", Scope.READ),
     "pricePreview": (
         f'{{ pricePreview(currency: "EUR", charge: {CHARGE}, usage: {{}}) {{ total {{ amount }} }} }}',

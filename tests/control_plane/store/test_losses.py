@@ -46,5 +46,4 @@ async def test_a_declaration_is_stored_once_as_it_came_first(database: Database)
         assert {name: len(own) for name, own in (await losses.of_agents(conn, ["a", "b", "c"])).items()} == {
             "a": 2,
             "b": 1,
-            "c": 0,
         }

@@ -12,7 +12,7 @@ import msgspec
 from sidemeter.events import Event as AgentEvent
 from sidemeter.events import decode
 from sidemeter.uplink import Answer
-from sidemeter_control.api.agents import BatchMessage, BatchReply, HelloMessage, HelloReply, LossMessage
+from sidemeter_control.api.agent_messages import BatchMessage, BatchReply, HelloMessage, HelloReply, LossMessage
 from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import count, readers
@@ -38,6 +38,8 @@ __all__ = ["Books", "Plane", "Strain"]
 _MAX_FUTURE_US: Final = 3_600_000_000
 _SYNC_MS: Final = 3000
 _STATE_VERSION: Final = 1
+_RATE: Final = 100_000
+_BATCH_EVENTS: Final = 5000
 _COUNT: Final = Meter(1, "calls", None, CALL, Aggregation.COUNT, None, None, (), (), None, 0)
 _SUM: Final = Meter(2, "units", None, CALL, Aggregation.SUM, "n", None, (), (), None, 0)
 _READERS: Final = readers([_COUNT, _SUM])
@@ -205,7 +207,7 @@ class Plane:
             cursor = books.cursors[agent_id, decided.epoch]
         stored = [loss.id for loss in message.losses]
         self.world.note("hello", agent_id[:6], "epoch", decided.epoch, "next", cursor.next_batch_no, *stored)
-        return HelloReply(decided.epoch, cursor.next_batch_no, books.generation, _SYNC_MS, stored)
+        return HelloReply(decided.epoch, cursor.next_batch_no, books.generation, _SYNC_MS, stored, _RATE, _BATCH_EVENTS)
 
     def batch(self, message: BatchMessage) -> BatchReply:
         """Count the batch, if it is the one its cursor expects."""
@@ -238,7 +240,7 @@ class Plane:
                 self.books, [(str(event.source), str(event.id)) for event in [*arrived.events, *letters]]
             )
         expected = 1 if cursor is None else cursor.next_batch_no
-        return BatchReply(status.value, expected, f"simulated {status.value}", len(books.events) - before, 0, 0)
+        return BatchReply(status.value, expected, f"simulated {status.value}", len(books.events) - before, 0, 0, 0)
 
     def refuses(self, arrived: Arrived) -> bool:
         """Whether it takes nothing of a batch because of one event in it."""
