@@ -36,6 +36,50 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant(
+        "the agent's commits are NORMAL in place of FULL",
+        "agent/sidemeter/database.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = NORMAL",
+        "power",
+        3,
+    ),
+    Mutant(
+        "the control plane's commits are NORMAL in place of FULL",
+        "control_plane/sidemeter_control/store/database.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = NORMAL",
+        "power",
+        3,
+    ),
+    Mutant(
+        "the cursor moves in a transaction of its own",
+        "control_plane/sidemeter_control/metering/ingest.py",
+        """            recorded = await self._record(conn, arrived, now_us, batch)
+            await agents.advance(conn, batch, len(arrived.events) + len(arrived.unreadable), now_us)
+""",
+        """            await agents.advance(conn, batch, len(arrived.events) + len(arrived.unreadable), now_us)
+            await conn.commit()
+            recorded = await self._record(conn, arrived, now_us, batch)
+""",
+        "commits",
+        1,
+    ),
+    Mutant(
+        "an id is claimed before its event is counted",
+        "control_plane/sidemeter_control/metering/ingest.py",
+        """        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch)
+""",
+        """        from dataclasses import replace
+        from sidemeter_control.metering.totals import add_to_totals
+        stored = await store(conn, replace(rules, readers={}), arrived.events, arrived.data, batch=batch)
+        await conn.commit()
+        new, data = ([all_of[place] for place in stored.new] for all_of in (arrived.events, arrived.data))
+        await add_to_totals(conn, rules.readers, new, now_us, data=data, batch=batch)
+""",
+        "commits",
+        1,
+    ),
+    Mutant(
         "the agent's acknowledgement comes before its commit",
         "agent/sidemeter/record.py",
         """            duplicates = await self._buffer.append(group.rows, group.caller_ids)
