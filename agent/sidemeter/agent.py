@@ -20,6 +20,7 @@ from sidemeter.forward import Forwarder
 from sidemeter.limits import Decision, Limits, QuotaView
 from sidemeter.presence import Presence
 from sidemeter.record import Recorder
+from sidemeter.recover import Salvager
 from sidemeter.refresh import Refresher
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
@@ -34,7 +35,8 @@ OpenLink = Callable[[Settings], Link | None]
 
 _AFTER_A_FAULT_S: Final = 1.0
 _TEND_EVERY_S: Final = 1.0
-"""How soon a disk that has room again, or a directory that went away, is noticed when nothing is recorded."""
+"""How soon a disk that has room again, or a directory that went away, is noticed when nothing is recorded; and how far
+the mark on the disk may be behind the buffer, should the power fail."""
 
 _LAST_COMMIT_S: Final = 5.0
 """What a stop gives the disk at least, however short `drain_s` is: what is in memory is lost with the process."""
@@ -202,6 +204,7 @@ class _Parts:
         reason = "no_control_plane" if link is None else "unknown_subject"
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
         self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge)
+        self.salvager = Salvager(buffer, clock, self.recorder.requeue)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.presence = Presence(
             buffer,
@@ -244,6 +247,7 @@ class _Parts:
             await parts.refresher.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
+        parts.run(parts.salvager.salvage_once)
         parts.run(parts.tend_once)
         if parts.forwarder is not None:
             parts.run(parts.forwarder.forward_once)
@@ -325,6 +329,8 @@ class _Parts:
             set_aside_events=buffer.refused_events,
             open_losses=buffer.open_losses,
             lost_events=buffer.lost_events,
+            salvaged_events=self.salvager.salvaged_events,
+            rebuilds=buffer.rebuilds,
             recorded_events=recorder.recorded,
             duplicate_events=recorder.duplicates,
             refused_events=recorder.refused,

@@ -6,15 +6,16 @@ import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import aiosqlite
 
 from sidemeter.clock import Clock
+from sidemeter.damaged import Damaged
 from sidemeter.errors import StorageRefused
 from sidemeter.volume import Volume, is_full
 
-__all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Work"]
+__all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Keeper", "Work"]
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +41,50 @@ _NOT_KEPT: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
 """Errors of a commit before its last page was written: only what comes after that leaves in doubt whether it is kept."""
 
 
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
+"""Errors that only the bytes of the file can bring. The primary code is the last byte of an extended one."""
+
+_NOT_THE_FILE: Final = frozenset(
+    {
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_NOLFS,
+    }
+)
+"""Errors of the disk or the machine. While a file is opened, before anything is asked of it, all others are the file's."""
+
+
+_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""The second comes when a damaged text is read, or stands in the message of an error."""
+
+
+class Keeper(Protocol):
+    """Who knows what the file must hold."""
+
+    def before(self) -> None:
+        """Look at the file before it is opened. Blocks; raises Damaged, StorageRefused, OSError."""
+
+    async def opened(self, conn: aiosqlite.Connection) -> None:
+        """Prepare the file, and look what it holds. Raises Damaged, StorageRefused, sqlite3.Error."""
+
+    def give_up_file(self, damage: Damaged) -> None:
+        """Move the file aside, so that the next one opened is new. Blocks; raises OSError."""
+
+    def closed(self) -> None:
+        """The file is closed, and still locked. Blocks."""
+
+
 class Database:
-    """The file `buffer.sqlite3` of a volume, locked and open from `open` to `close`. `opened` prepares it each time
-    that it is opened.
+    """The file `path`, locked and open from `open` to `close`, under the eyes of its keeper.
 
     Every transaction runs in a task of its own: a caller that is cancelled can neither stop it half-way nor leave it
     open, and whoever comes next waits for its end.
@@ -51,14 +93,15 @@ class Database:
     `tend` finds room for it.
     """
 
-    def __init__(self, volume: Volume, clock: Clock, connect: Connect, opened: Work[None]) -> None:
-        self.path = volume.directory / "buffer.sqlite3"
+    def __init__(self, path: Path, volume: Volume, clock: Clock, connect: Connect, keeper: Keeper) -> None:
+        self.path = path
         self._volume = volume
         self._clock = clock
         self._connect = connect
-        self._opened = opened
+        self._keeper = keeper
         self._turn = asyncio.Lock()
         self._closing = False
+        self._conn: aiosqlite.Connection | None = None
         self.refusing: str | None = None
 
     async def open(self) -> None:
@@ -71,9 +114,11 @@ class Database:
         except OSError as exc:
             raise StorageRefused(f"the data directory cannot be used: {exc}") from exc
         try:
-            await self._open_on_any_disk()
+            await self._open_sound()
             await self.tend()
         except BaseException as exc:
+            await self._shut()
+            await asyncio.to_thread(self._keeper.closed)
             self._volume.release()
             if isinstance(exc, sqlite3.Error | OSError):
                 raise _refused(exc) from exc
@@ -91,15 +136,17 @@ class Database:
             if self.refusing is not None:
                 self.refusing = None
                 log.warning("the disk of %s has room again: events are recorded", self._volume.directory)
-                with contextlib.suppress(sqlite3.Error):  # it only saves time
-                    await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
+                if self._conn is not None:
+                    with contextlib.suppress(sqlite3.Error):  # it only saves time
+                        await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close the file and release the directory."""
         self._closing = True
         async with self._turn:
             try:
-                await self._conn.close()
+                await self._shut()
+                await asyncio.to_thread(self._keeper.closed)
             finally:
                 self._volume.release()
 
@@ -121,7 +168,8 @@ class Database:
 
         A commit that fails is neither kept nor lost: the file is opened anew, and what `found` finds of the
         transaction is the result (P15); None means nothing. What finds the disk full is tried once more with the room
-        of the ballast, unless it is `recording`.
+        of the ballast, unless it is `recording`. When the file turns out to be damaged, a new one takes its place; what
+        is `recording` is done again there.
         """
         return await asyncio.shield(asyncio.create_task(self._transact(work, then, found, recording)))
 
@@ -132,24 +180,32 @@ class Database:
             had_ballast = self._volume.has_ballast
             try:
                 return await self._attempt(work, then, found)
+            except Damaged as exc:
+                await self._rebuild(exc)
+                if not recording:
+                    raise StorageRefused(f"the buffer was damaged, and is begun anew: {exc}") from exc
             except StorageRefused:
                 if recording or not had_ballast or self._volume.has_ballast:
                     raise
-            return await self._attempt(work, then, found)
+            try:
+                return await self._attempt(work, then, found)
+            except Damaged as exc:
+                raise _refused(exc) from exc
 
     async def _attempt(self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None) -> T:
+        conn = await self._opened_before()
         try:
-            result = await work(self._conn)
+            result = await work(conn)
         except BaseException as exc:
-            await self._roll_back()
-            if isinstance(exc, sqlite3.Error):
+            await self._roll_back(conn)
+            if isinstance(exc, _ERRORS):
                 raise await self._refusal(exc) from exc
             raise
         try:
-            await self._conn.commit()
+            await conn.commit()
         except sqlite3.Error as exc:
             if _name(exc) in _NOT_KEPT:
-                await self._roll_back()
+                await self._roll_back(conn)
                 raise await self._refusal(exc) from exc
             refusal = await self._refusal(exc)
             outcome = await self._look(found)
@@ -160,8 +216,24 @@ class Database:
             then(result)
         return result
 
-    async def _refusal(self, exc: sqlite3.Error) -> StorageRefused:
-        """What to tell of an error of the disk. If the disk is full, the ballast goes to make room for the rest."""
+    async def _opened_before(self) -> aiosqlite.Connection:
+        """The connection; opened now if the file could not be replaced, or opened again, when that was needed."""
+        if self._conn is None:
+            try:
+                await self._open_sound()
+            except (sqlite3.Error, OSError) as exc:
+                raise _refused(exc) from exc
+        if self._conn is None:
+            raise StorageRefused("the buffer is closed")
+        return self._conn
+
+    async def _refusal(self, exc: Exception) -> StorageRefused:
+        """What to tell of an error of the disk. If the disk is full, the ballast goes to make room for the rest.
+
+        Raises Damaged for an error of the file.
+        """
+        if _is_damage(exc):
+            raise Damaged(f"{exc} ({_name(exc)})") from exc
         said = await self._volume.probe()
         if _name(exc) == "SQLITE_FULL" or (said is not None and is_full(said)):
             self._refuse(said or exc)
@@ -186,18 +258,20 @@ class Database:
         return min(WAL_PAGES, pages) if self.refusing is None else SHORT_WAL_PAGES
 
     async def _shorten_log(self) -> None:
+        if self._conn is None:
+            return
         with contextlib.suppress(sqlite3.Error):  # whoever needs the room will see that it is not there
             await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
-            await self._empty_log()
+            await self._empty_log(self._conn)
 
-    async def _empty_log(self) -> None:
-        ((busy, _, _),) = await self._conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    async def _empty_log(self, conn: aiosqlite.Connection) -> None:
+        ((busy, _, _),) = await conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         if busy:
             raise sqlite3.OperationalError("the write-ahead log is in use")
 
-    async def _roll_back(self) -> None:
+    async def _roll_back(self, conn: aiosqlite.Connection) -> None:
         try:
-            await self._conn.rollback()
+            await conn.rollback()
         except sqlite3.Error:
             await self._look(None)
 
@@ -216,26 +290,52 @@ class Database:
                 await self._clock.sleep(_LOOK_AGAIN_S)
 
     async def _look_once(self, found: Work[T | None] | None) -> T | None:
-        await self._conn.close()
-        await self._open_on_any_disk()
-        outcome = await found(self._conn) if found else None
+        await self._shut()
+        conn = await self._open_on_any_disk()
+        outcome = await found(conn) if found else None
         if outcome is not None:
-            await self._empty_log()  # a sync that failed may leave in memory what a second one then passes over
+            await self._empty_log(conn)  # a sync that failed may leave in memory what a second one then passes over
         return outcome
 
-    async def _open_on_any_disk(self) -> None:
+    async def _rebuild(self, damage: Damaged) -> None:
+        """Put a new file in the place of this one."""
+        try:
+            await self._give_up(damage)
+            await self._open_sound()
+        except (sqlite3.Error, OSError) as exc:
+            raise _refused(exc) from exc
+
+    async def _give_up(self, damage: Damaged) -> None:
+        """Move the file aside while it is open: closing it first would change what salvage reads."""
+        await asyncio.to_thread(self._keeper.give_up_file, damage)
+        with contextlib.suppress(sqlite3.Error):  # it is moved as it was
+            await self._shut()
+
+    async def _open_sound(self) -> None:
+        """Open the file, or a new one if it is not what it must be."""
+        try:
+            await self._open_on_any_disk()
+        except Damaged as exc:
+            await self._give_up(exc)
+            try:
+                await self._open_on_any_disk()
+            except Damaged as again:
+                raise _refused(again) from again
+
+    async def _open_on_any_disk(self) -> aiosqlite.Connection:
         """Open the file, on a full disk with the room of the ballast."""
         try:
-            await self._open()
-        except sqlite3.Error as exc:
+            return await self._open()
+        except (sqlite3.Error, OSError) as exc:
             said = await self._volume.probe()
             if said is None or not is_full(said):
                 raise
             self._refuse(exc)
             await self._drop_ballast()
-            await self._open()
+            return await self._open()
 
-    async def _open(self) -> None:
+    async def _open(self) -> aiosqlite.Connection:
+        await asyncio.to_thread(self._keeper.before)
         self._conn = conn = self._connect(self.path)
         try:
             await conn
@@ -243,13 +343,36 @@ class Database:
             await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
             await conn.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp can be full as well
             await conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
-            await self._opened(conn)
+            await self._keeper.opened(conn)
             await self._volume.sync()
             if self.refusing is not None:
                 await self._shorten_log()
-        except BaseException:
-            await conn.close()
+        except Damaged:
+            raise  # and stay open, see `_give_up`
+        except _ERRORS as exc:
+            if _primary_code(exc) not in _NOT_THE_FILE:
+                raise Damaged(f"it cannot be opened: {exc} ({_name(exc)})") from exc
+            await self._shut()
             raise
+        except BaseException:
+            await self._shut()
+            raise
+        return conn
+
+    async def _shut(self) -> None:
+        if self._conn is not None:
+            conn, self._conn = self._conn, None
+            await conn.close()
+
+
+def _is_damage(exc: Exception) -> bool:
+    code = _primary_code(exc)
+    return code in _DAMAGE or (code is None and "decode" in str(exc))
+
+
+def _primary_code(exc: Exception) -> int | None:
+    code = getattr(exc, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _name(exc: Exception) -> str:

@@ -122,8 +122,9 @@ class Forwarder:
     async def _send(self) -> "_Answered | None":
         """One attempt: the batch under way, or the next. None: there is nothing to send after all."""
         try:
+            rebuilds = self._buffer.rebuilds
             joined = await self._presence.join()
-            sending = await self._next(joined)
+            sending = await self._next(joined, rebuilds)
             if sending is None:
                 return None
             self._under_way = sending
@@ -145,7 +146,7 @@ class Forwarder:
         self.connected, self.last_error = True, None
         return joined, sending, answer
 
-    async def _next(self, joined: Joined) -> _Sending | None:
+    async def _next(self, joined: Joined, rebuilds: int) -> _Sending | None:
         self._max_events = min(self._settings.max_batch_events, max(joined.max_batch_events, 1))
         self._max_bytes = min(self._settings.max_batch_bytes, joined.max_batch_bytes)
         self._at_once = min(self._at_once, self._max_events)
@@ -154,25 +155,26 @@ class Forwarder:
         batch, unsettled = await self._buffer.last_batch()
         if batch is not None and unsettled:
             return await self._again(batch)
-        rows = await self._buffer.rows(self._buffer.sealed_seq, 1 << 62, self._at_once)
+        rows = await self._buffer.waiting_rows(self._at_once)
         if not rows:
             return None
         batch = seal(rows, batch, joined.epoch, max_events=self._at_once, max_bytes=self._max_bytes)
-        await self._buffer.seal(batch)
+        await self._buffer.seal(batch, rebuilds)
         self._waiting_since_s = self._clock.monotonic_s() if self._buffer.waiting_events else None
         return _Sending(batch, encode_events([body for _, body in rows[: batch.events]]))
 
     async def _again(self, batch: Batch) -> _Sending | None:
         """A batch that was sealed before, by what the buffer holds of it. A retry is byte for byte the same, or none."""
-        rows = await self._buffer.rows(batch.first_seq - 1, batch.last_seq + 1, batch.events)
+        rows = await self._buffer.sealed_rows(batch)
+        if rows is None:
+            return None
         events = encode_events([body for _, body in rows])
         if digest_of(batch.prev_digest, events) == batch.digest:
             return _Sending(batch, events)
         letter = letter_of(rows[0][1], await self._buffer.letter_reason()) if len(rows) == 1 else b""
         if digest_of(batch.prev_digest, letter) == batch.digest:
             return _Sending(batch, letter, as_letter=True)
-        log.error("batch %d of epoch %d is damaged in the buffer; sealing its rows anew", batch.batch_no, batch.epoch)
-        await self._buffer.unseal(batch)
+        await self._buffer.give_up(f"batch {batch.batch_no} of epoch {batch.epoch} does not match its rows")
         return None
 
     async def _act(self, joined: Joined, sending: _Sending, answer: BatchAnswer) -> None:
@@ -192,8 +194,7 @@ class Forwarder:
                 self._at_once = max(batch.events // 2, 1)
             case Step.LETTER:
                 reason = (answer.reason or "refused without a reason")[:_MAX_REASON]
-                letter = letter_of(await self._body(batch), reason)
-                await self._buffer.seal_letter(sealed_as_letter(batch, letter), reason)
+                await self._seal_letter(batch, reason)
             case Step.SET_ASIDE:
                 await self._buffer.set_aside(batch, answer.reason or "refused without a reason")
             case Step.NEW_NAME | Step.START_OVER:
@@ -201,9 +202,9 @@ class Forwarder:
         self._not_before_s = self._clock.monotonic_s() + min(answer.wait_ms / 1000, MAX_RETRY_AFTER_S)
         self.nudge()
 
-    async def _body(self, batch: Batch) -> bytes:
-        ((_, body),) = await self._buffer.rows(batch.first_seq - 1, batch.last_seq + 1, 1)
-        return body
+    async def _seal_letter(self, batch: Batch, reason: str) -> None:
+        for _, body in await self._buffer.sealed_rows(batch) or ():
+            await self._buffer.seal_letter(sealed_as_letter(batch, letter_of(body, reason)), reason)
 
     async def _settle(self, batch: Batch, answer: BatchAnswer) -> None:
         await self._buffer.settle(batch)

@@ -71,6 +71,7 @@ class Presence:
         self._announced: HelloAnswer | None = None
         self._offered = 0
         self._declare_at_s = 0.0
+        self._rebuilds = buffer.rebuilds
         self.new_names = 0
         self.resends = 0
 
@@ -90,6 +91,10 @@ class Presence:
         Raises ControlPlaneError without an answer.
         """
         async with self._turn:
+            if self._rebuilds != self._buffer.rebuilds:  # a new database knows no epoch
+                self._rebuilds, self._announced = self._buffer.rebuilds, None
+                await self.restore()
+                self._changed()
             for _ in range(_TURNS):
                 identity, answer = self._identity, self._announced
                 if identity is None or self._uplink is None:

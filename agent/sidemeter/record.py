@@ -103,14 +103,23 @@ class Recorder:
         self._admit(len(events))
         first_seq = self._next_seq
         filled = [self._take(event, whole=True) for event in events]
-        answer: asyncio.Future[set[int]] = asyncio.get_running_loop().create_future()
-        self._gathering[-1].waiters.append(_Waiter(first_seq, self._next_seq - 1, answer))
-        self._hurry.set()
-        duplicates = await answer
+        duplicates = await self._durable(first_seq)
         return [
             Receipt(event.id or "", event.source or "", seq in duplicates)
             for seq, event in enumerate(filled, first_seq)
         ]
+
+    async def requeue(self, bodies: Sequence[bytes]) -> None:
+        """Take events again that were accepted before, in their wire form; returns once they are durable.
+
+        They are known by their ids, so what is here already is not taken twice. Raises StorageRefused, AgentStopped.
+        """
+        if self.stopped:
+            raise AgentStopped("the agent is stopping, or has stopped: it takes no events")
+        first_seq = self._next_seq
+        for body in bodies:
+            self._queue(decode(body), body, claimed=True, whole=True)
+        await self._durable(first_seq)
 
     async def flush(self) -> None:
         """Return once nothing is pending."""
@@ -190,7 +199,7 @@ class Recorder:
             raise BufferFull(f"{self._buffer.unsent_bytes} bytes wait to be sent; max_buffer_bytes allows no more")
 
     def _take(self, event: Event, *, whole: bool = False) -> Event:
-        """Fill an event in and put it into the gathering group, also a full one if it must stay `whole`."""
+        """Fill an event in and queue it."""
         filled = Event(
             event.id or self._mint(),
             event.source or self._settings.service,
@@ -199,7 +208,11 @@ class Recorder:
             self._clock.now_us() if event.time_us is None else event.time_us,
             event.data,
         )
-        body = encode(filled)
+        self._queue(filled, encode(filled), claimed=event.id is not None, whole=whole)
+        return filled
+
+    def _queue(self, event: Event, body: bytes, *, claimed: bool, whole: bool) -> None:
+        """Put an event into the gathering group, also a full one if it must stay `whole`; `claimed`, under its id."""
         seq = self._next_seq
         self._next_seq = seq + 1
         group = self._gathering[-1]
@@ -208,15 +221,21 @@ class Recorder:
             self._gathering.append(group)
             self._hurry.set()
         group.rows.append((seq, body))
-        if event.id is not None:
-            group.caller_ids.append((seq, filled.source or "", event.id))
+        if claimed:
+            group.caller_ids.append((seq, event.source or "", event.id or ""))
         if not self.pending:
             self._work.set()
             self._idle.clear()
         self.pending += 1
         self._pending_bytes += len(body)
-        self._usage.recorded(seq, filled)
-        return filled
+        self._usage.recorded(seq, event)
+
+    async def _durable(self, first_seq: int) -> set[int]:
+        """Wait until the rows from `first_seq` on, which were just taken, are durable; which of them are duplicates."""
+        answer: asyncio.Future[set[int]] = asyncio.get_running_loop().create_future()
+        self._gathering[-1].waiters.append(_Waiter(first_seq, self._next_seq - 1, answer))
+        self._hurry.set()
+        return await answer
 
     async def _gather(self) -> None:
         """Let a group grow while nobody waits for it and the last commit is less than a window ago."""

@@ -126,14 +126,17 @@ class Refresher:
         raise Unreachable(f"the control plane knows this agent differently: {answer.status}")
 
     async def _learn(self, answer: SyncAnswer, epoch: int) -> None:
-        self._state_version = answer.state_version
         self._interval_s = max(self._settings.sync_interval_s, answer.next_sync_ms / 1000)
+        standing = Standing(epoch, answer.generation, answer.nonce)
+        if self._buffer.salvaging:  # own usage is not all here yet: no limit may be learned with less
+            await self._presence.keep({}, (), standing)
+            return
+        self._state_version = answer.state_version
         counted_seq = await self._buffer.counted_seq(epoch, answer.counted_batch_no)
         learned = [(limit, answer.as_of_us, counted_seq) for limit in answer.limits]
         await self._recount(self._limits.learn(answer.subjects, learned))
         self._limits.publish(answer.subjects)
         try:
-            standing = Standing(epoch, answer.generation, answer.nonce)
             await self._presence.keep(answer.subjects, learned, standing)
         except StorageRefused as exc:
             log.warning("limits are known, but not kept for a restart: %s", exc)

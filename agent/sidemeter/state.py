@@ -41,6 +41,8 @@ class AgentState:
     sent_batches: int = _counter("Batches that the control plane answered.")
     failed_sends: int = _counter("Requests to the control plane that brought no usable answer.")
     dead_letters: int = _counter("Events that the control plane accepted and could not count.")
+    salvaged_events: int = _counter("Events read back out of a damaged buffer, and taken again.")
+    rebuilds: int = _counter("Buffers that were damaged, and begun anew.")
     lost_events: int = _counter(
         "Events that the disk lost after they were acknowledged, as far as their number is known."
     )

@@ -21,8 +21,8 @@ from sidemeter.limits import Limit
 from sidemeter.losses import Loss
 
 
-def row(seq: int, time_us: int = 5) -> Row:
-    return seq, encode(Event(f"e{seq}", "chat", "call", "acme", time_us, '{"tokens":1}'))
+def row(seq: int, name: str | None = None, source: str = "chat") -> Row:
+    return seq, encode(Event(name or f"e{seq}", source, "call", "acme", 5, '{"tokens":1}'))
 
 
 async def sealed(buffer: Buffer, epoch: int = 1, events: int = 100) -> Batch:
@@ -84,8 +84,8 @@ async def test_a_file_of_a_newer_form_is_refused_and_left_alone(tmp_path: Path) 
 
 async def test_a_callers_id_is_taken_once_also_within_one_group(buffer: Buffer) -> None:
     ids = [(1, "chat", "a"), (2, "chat", "a"), (3, "other", "a")]
-    assert await buffer.append([row(1), row(2), row(3)], ids) == {2}
-    assert await buffer.append([row(4), row(5)], [(4, "chat", "a")]) == {4}
+    assert await buffer.append([row(1, "a"), row(2, "a"), row(3, "a", "other")], ids) == {2}
+    assert await buffer.append([row(4, "a"), row(5)], [(4, "chat", "a")]) == {4}
     assert await stored(buffer) == [1, 3, 5]
     assert buffer.waiting_events == 3
     assert await buffer.holds("other", "a")
@@ -93,9 +93,9 @@ async def test_a_callers_id_is_taken_once_also_within_one_group(buffer: Buffer) 
 
 
 async def test_a_callers_id_is_known_until_its_row_is_purged(buffer: Buffer) -> None:
-    await buffer.append([row(1)], [(1, "chat", "a")])
+    await buffer.append([row(1, "a")], [(1, "chat", "a")])
     await buffer.settle(await sealed(buffer))
-    assert await buffer.append([row(2)], [(2, "chat", "a")]) == {2}
+    assert await buffer.append([row(2, "a")], [(2, "chat", "a")]) == {2}
     await buffer.append([row(3)], [])
     await buffer.settle(await sealed(buffer))
     assert await buffer.purge(keep_s=0, keep_bytes=0)
@@ -156,7 +156,7 @@ async def test_a_commit_that_fails_is_looked_up(tmp_path: Path, fault: str, kept
 
     buffer = await Buffer.open(tmp_path, ManualClock(), connect)
     faults.append(fault)
-    append = buffer.append([row(1), row(2)], [(2, "chat", "a")])
+    append = buffer.append([row(1), row(2, "a")], [(2, "chat", "a")])
     if kept:
         assert await append == set()
     else:
@@ -164,7 +164,7 @@ async def test_a_commit_that_fails_is_looked_up(tmp_path: Path, fault: str, kept
             await append
     assert await stored(buffer) == kept
     assert buffer.waiting_events == len(kept)
-    assert await buffer.append([row(3)], [(3, "chat", "a")]) == ({3} if kept else set())
+    assert await buffer.append([row(3, "a")], [(3, "chat", "a")]) == ({3} if kept else set())
     await buffer.close()
 
 
@@ -228,7 +228,7 @@ async def test_a_refused_event_is_kept_aside_with_its_reason(buffer: Buffer) -> 
     await buffer.set_aside(await sealed(buffer, events=1), "poison")
     assert await stored(buffer) == [2]
     assert buffer.refused_events == 1
-    kept = await buffer._database._conn.execute_fetchall("SELECT * FROM refused")
+    kept = await buffer._database._conn.execute_fetchall("SELECT seq, body, reason FROM refused")
     assert kept == [(1, row(1)[1], "poison")]
 
 
@@ -333,7 +333,7 @@ async def test_the_figures_always_equal_what_a_fresh_look_finds(tmp_path_factory
         match step:
             case "append":
                 seq += 2
-                await buffer.append([row(seq), row(seq + 1)], [(seq, "chat", "same")])
+                await buffer.append([row(seq, "same"), row(seq + 1)], [(seq, "chat", "same")])
             case "seal" if not unsettled and buffer.waiting_events:
                 await sealed(buffer, events=3)
             case "settle" if batch and unsettled:

@@ -102,9 +102,13 @@ MUTANTS: Final = (
         async def work(conn: aiosqlite.Connection) -> None:
             await inner(conn)
             await conn.execute("DELETE FROM events WHERE seq BETWEEN ? AND ?", (batch.first_seq, batch.last_seq))
+            await conn.execute("DELETE FROM batches WHERE last_seq = ?", (batch.last_seq,))
+            await kept.put(conn, settled_rows=self._settled + batch.events)
 
         def then(_: None) -> None:
-            self.sealed_seq = batch.last_seq
+            self.sealed_seq = self._settled_seq = batch.last_seq
+            self._add(batch.events, batch.size, unsent=-1)
+            self._note()
 """,
         "kills",
         3,

@@ -11,6 +11,7 @@ import pytest
 
 from sidemeter.batches import Batch, Row
 from sidemeter.buffer import Buffer, CallerId
+from sidemeter.kept import put
 from sidemeter_control.metering.events import Arrived
 
 from .disk import Disk, Image
@@ -138,15 +139,22 @@ class AnswersEarly(Buffer):
 
 
 class DeletesEarly(Buffer):
-    """It deletes what it is about to send."""
+    """It deletes what it is about to send, and takes it for settled: nothing that it holds tells of a loss."""
 
-    async def seal(self, batch: Batch) -> None:
-        await super().seal(batch)
+    async def seal(self, batch: Batch, rebuilds: int | None = None) -> None:
+        await super().seal(batch, rebuilds)
 
         async def work(conn: Any) -> None:
             await conn.execute("DELETE FROM events WHERE seq <= ?", (batch.last_seq,))
+            await conn.execute("DELETE FROM batches WHERE last_seq = ?", (batch.last_seq,))
+            await put(conn, settled_rows=self._settled + batch.events)
 
-        await self._database.transact(work)
+        def then(_: None) -> None:
+            self._settled_seq = batch.last_seq
+            self._add(batch.events, batch.size, unsent=-1)
+            self._note()
+
+        await self._database.transact(work, then)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""What the buffer keeps beside the rows: who the agent is, losses, limits. Each function is part of a transaction."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import aiosqlite
+import msgspec
+
+from sidemeter.batches import checksum
+from sidemeter.limits import Limit, Subjects
+from sidemeter.losses import Loss
+from sidemeter.schema import sum_of
+
+__all__ = ["Identity", "Standing", "StoredLimit"]
+
+log = logging.getLogger(__name__)
+
+StoredLimit = tuple[Limit, int, int]
+"""A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
+
+
+class Identity(NamedTuple):
+    """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`.
+
+    `last_epoch` is this epoch, or else the last one that this buffer's batches were numbered in. `generation` is the
+    copy of the control plane's database that was heard of last, `nonce` what the next sync brings.
+    """
+
+    agent_id: str
+    hello_id: str
+    epoch: int | None
+    last_epoch: int | None
+    generation: str | None
+    nonce: bytes | None
+
+
+class Standing(NamedTuple):
+    """What a sync in `epoch` was answered, to be kept with the limits that it brought."""
+
+    epoch: int
+    generation: str
+    nonce: bytes | None
+
+
+async def put(conn: aiosqlite.Connection, **values: Any) -> None:
+    """Keep values by name; None is passed over."""
+    rows = [(key, value, sum_of(key, value)) for key, value in values.items() if value is not None]
+    await conn.executemany("REPLACE INTO meta VALUES (?, ?, ?)", rows)
+
+
+async def meta(conn: aiosqlite.Connection) -> dict[str, Any]:
+    """The values kept by name, those that prove themselves."""
+    rows = await conn.execute_fetchall("SELECT key, value, crc FROM meta")
+    found = {}
+    for key, value, crc in rows:
+        if sum_of(key, value) == crc:
+            found[key] = value
+        else:
+            log.error("what the buffer keeps as %r is damaged, and is taken for missing", key)
+    return found
+
+
+async def identity(conn: aiosqlite.Connection) -> Identity | None:
+    """Who this agent is; None while it is nobody yet."""
+    known = await meta(conn)
+    if not known.keys() >= {"agent_id", "hello_id"}:
+        return None
+    return Identity(
+        known["agent_id"],
+        known["hello_id"],
+        known.get("epoch"),
+        known.get("last_epoch", known.get("epoch")),
+        known.get("generation"),
+        known.get("nonce"),
+    )
+
+
+async def keep_standing(conn: aiosqlite.Connection, standing: Standing) -> None:
+    """Keep what a sync was answered, if the epoch is still that one."""
+    if (await meta(conn)).get("epoch") == standing.epoch:
+        await put(conn, generation=standing.generation, nonce=standing.nonce)
+
+
+async def add_losses(conn: aiosqlite.Connection, losses: Iterable[Loss]) -> list[Loss]:
+    """Keep losses; those that were not there yet."""
+    new = []
+    for loss in losses:
+        body = msgspec.msgpack.encode(loss)
+        row = (loss.id, body, checksum(0, body))
+        if (await conn.execute("INSERT OR IGNORE INTO losses VALUES (?, ?, ?)", row)).rowcount == 1:
+            new.append(loss)
+    return new
+
+
+async def losses(conn: aiosqlite.Connection) -> list[Loss]:
+    """The losses that are kept and prove themselves, oldest first."""
+    found = []
+    for body, crc in await conn.execute_fetchall("SELECT CAST(body AS BLOB), crc FROM losses ORDER BY rowid"):
+        if checksum(0, body) == crc:
+            found.append(msgspec.msgpack.decode(body, type=Loss))
+    return found
+
+
+async def keep_limits(conn: aiosqlite.Connection, subjects: Subjects, limits: Iterable[StoredLimit]) -> None:
+    """Keep what was learned."""
+    encode = msgspec.msgpack.encode
+    asked = [(subject, encode(ids)) for subject, ids in subjects.items()]
+    learned = [(limit.id, encode(limit), as_of_us, seq) for limit, as_of_us, seq in limits]
+    await conn.executemany("REPLACE INTO subjects VALUES (?, ?, ?)", [(*row, sum_of(*row)) for row in asked])
+    await conn.executemany("REPLACE INTO limits VALUES (?, ?, ?, ?, ?)", [(*row, sum_of(*row)) for row in learned])
+
+
+async def kept_limits(conn: aiosqlite.Connection) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
+    """Everything that `keep_limits` kept; without subjects of which something does not prove itself."""
+    ids = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+    limit = msgspec.msgpack.Decoder(Limit).decode
+    kept = _proven(await conn.execute_fetchall("SELECT id, body, as_of_us, counted_seq, crc FROM limits"))
+    limits = [(limit(body), as_of_us, seq) for _, body, as_of_us, seq in kept]
+    known = {each.id for each, _, _ in limits}
+    asked = _proven(await conn.execute_fetchall("SELECT subject, limit_ids, crc FROM subjects"))
+    subjects = {subject: ids(encoded) for subject, encoded in asked}
+    return {subject: each for subject, each in subjects.items() if known.issuperset(each)}, limits
+
+
+def _proven(rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for *row, crc in rows if sum_of(*row) == crc]
