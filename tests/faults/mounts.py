@@ -79,7 +79,7 @@ def ext4(directory: Path, size_mib: int) -> Iterator[Disk]:
     root.mkdir(parents=True)
     with image.open("wb") as file:
         file.truncate(size_mib << 20)
-    _run("mkfs.ext4", "-q", "-F", "-E", "nodiscard", str(image))
+    _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard", str(image))
     yield from _mounted(Disk(root, "-o", "loop,errors=remount-ro", str(image)))
 
 
@@ -100,16 +100,18 @@ def _mounted(disk: Disk) -> Iterator[Disk]:
         _run("umount", "--lazy", str(disk.root))
 
 
-def fill(directory: Path, leave_bytes: int = 0) -> Path:
-    """Take all that is free on the file system of `directory`, but `leave_bytes`; the file that holds it."""
+def fill(directory: Path) -> Path:
+    """Take all that is free on the file system of `directory`, to the last byte; the file that holds it."""
     filler = directory / "not-ours"
     with filler.open("ab", buffering=0) as file:
-        try:
-            while (size := min(_free(directory) - leave_bytes, _PIECE_BYTES)) > 0:
+        size = _PIECE_BYTES
+        while size:
+            try:
                 file.write(bytes(size))
-        except OSError as exc:
-            if exc.errno != errno.ENOSPC:
-                raise
+            except OSError as exc:
+                if exc.errno != errno.ENOSPC:
+                    raise
+                size //= 2
     return filler
 
 
@@ -125,11 +127,6 @@ def scatter(disk: Disk, rng: random.Random) -> None:
                         flags = _SYNC_FILE_RANGE_WRITE | _SYNC_FILE_RANGE_WAIT_AFTER
                         arguments = ctypes.c_int64(at), ctypes.c_int64(_SCATTERED_BYTES), ctypes.c_uint(flags)
                         assert libc.sync_file_range(file.fileno(), *arguments) == 0, os.strerror(ctypes.get_errno())
-
-
-def _free(directory: Path) -> int:
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _run(*command: str) -> str:

@@ -6,14 +6,15 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from processes import Process
 
-__all__ = ["CALLS", "Blow", "Tracer", "missing_tool", "traced"]
+__all__ = ["CALLS", "Blow", "Tracer", "missing_tool", "tampered", "traced"]
 
 CALLS: Final = (
     *("write", "writev", "sendto", "sendmsg", "pwrite64", "pwritev", "pwritev2"),
@@ -67,14 +68,13 @@ class Blow:
 class Tracer:
     """What strace has seen: how many of each call in each thread, and the call that was struck."""
 
-    def __init__(self, program: Process, blow: Blow | None, strace: asyncio.subprocess.Process) -> None:
+    def __init__(self, program: Process, blow: Blow | None) -> None:
         self._program = program
         self._blow = blow
-        self._strace = strace
+        self.strace: asyncio.subprocess.Process | None = None
         self._seen: Counter[tuple[int, str]] = Counter()
         self._last: dict[tuple[int, str], int] = {}
         self.struck: str | None = None
-        self.attached = asyncio.Event()
 
     def counts(self, *, first_thread: bool) -> dict[str, int]:
         """The number of the last of each call in one thread, of the first or of any other."""
@@ -84,13 +84,10 @@ class Tracer:
                 most[call] = max(count, most.get(call, 0))
         return most
 
-    async def read(self, output: asyncio.StreamReader) -> None:
-        """Follow strace until it ends."""
-        while line := (await output.readline()).decode(errors="replace").rstrip():
-            if "attached" in line:
-                self.attached.set()
-            elif found := _CALL.match(line):
-                self._saw(int(found[1] or self._program.pid), found[2], line)
+    def saw(self, line: str) -> None:
+        """Take in a line of strace."""
+        if found := _CALL.match(line):
+            self._saw(int(found[1] or self._program.pid), found[2], line)
 
     def _saw(self, thread: int, call: str, line: str) -> None:
         self._seen[thread, call] += 1
@@ -103,7 +100,8 @@ class Tracer:
             self.struck = line
             if self._blow.how == "kill after":
                 self._program.kill()
-                self._strace.kill()  # it sleeps, and would keep the dead from their parent for as long
+                if self.strace is not None:
+                    self.strace.kill()  # it sleeps, and would keep the dead from their parent for as long
 
 
 @asynccontextmanager
@@ -112,19 +110,52 @@ async def traced(program: Process, blow: Blow | None) -> AsyncIterator[Tracer]:
     options = ["-f"] if blow is None or not blow.first_thread else []
     options += ["-e", f"inject={blow.injection()}"] if blow else []
     calls = ",".join(CALLS) if blow is None else blow.call
+    tracer = Tracer(program, blow)
+    async with _strace(program, tracer.saw, "-y", "-s", "40", "-e", f"trace={calls}", *options) as strace:
+        tracer.strace = strace
+        yield tracer
+
+
+@asynccontextmanager
+async def tampered(program: Process, injection: str, files: Sequence[Path] = ()) -> AsyncIterator[None]:
+    """Do something to every call of a running program, or to each on some files, until the block ends.
+
+    `injection` is as for strace's `-e inject=`.
+    """
+    calls = injection.partition(":")[0]
+    options = ["-e", f"trace={calls}", "-e", f"inject={injection}"]
+    for file in files:
+        options += ["-P", str(file)]
+    async with _strace(program, lambda line: None, "-f", *options):
+        yield
+
+
+@asynccontextmanager
+async def _strace(
+    program: Process, saw: Callable[[str], None], *options: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """strace attached to a program; it tells of each line, and lets go at the end of the block."""
     strace = await asyncio.create_subprocess_exec(
-        *("strace", "-y", "-s", "40", "-e", f"trace={calls}", "-e", "signal=none", *options, "-p", str(program.pid)),
+        *("strace", *options, "-e", "signal=none", "-p", str(program.pid)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    assert strace.stderr is not None
-    tracer = Tracer(program, blow, strace)
-    reading = asyncio.create_task(tracer.read(strace.stderr))
+    attached = asyncio.Event()
+
+    async def read() -> None:
+        assert strace.stderr is not None
+        while line := (await strace.stderr.readline()).decode(errors="replace").rstrip():
+            if "attached" in line:
+                attached.set()
+            else:
+                saw(line)
+
+    reading = asyncio.create_task(read())
     try:
         async with asyncio.timeout(ATTACHED_WITHIN_S):
-            await tracer.attached.wait()
-        yield tracer
+            await attached.wait()
+        yield strace
     finally:
         if strace.returncode is None:
             strace.send_signal(signal.SIGINT)  # it detaches and ends; a program that runs goes on
