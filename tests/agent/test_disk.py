@@ -1,9 +1,13 @@
 """A disk that is small, or full to the last byte: recording is refused, everything else goes on, no restart is needed."""
 
+import errno
+import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
+import aiosqlite
 import disks
 import pytest
 from fakes import ManualClock
@@ -13,6 +17,7 @@ from sidemeter.buffer import Buffer
 from sidemeter.errors import StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
+from sidemeter.volume import Volume
 
 MIB = 1 << 20
 FILE_SYSTEMS = [disks.tmpfs, disks.ext4]
@@ -165,3 +170,81 @@ async def test_an_agent_that_starts_on_a_full_disk_forwards_what_it_has(disk: Pa
         (disk / "filler").unlink()
         await buffer.tend()
         await record(buffer, 1000)
+
+
+class Broken(Volume):
+    """A real directory to which the system says `number` while it is set, and SQLite what its connection then makes of it."""
+
+    number: int | None = None
+    sqlite_name = "SQLITE_IOERR_WRITE"
+
+    async def probe(self) -> OSError | None:
+        return OSError(self.number, os.strerror(self.number)) if self.number else await super().probe()
+
+    async def take_ballast(self) -> None:
+        if self.number:
+            raise OSError(self.number, os.strerror(self.number))
+        await super().take_ballast()
+
+    def connect(self, path: Path) -> aiosqlite.Connection:
+        volume = self
+
+        class Connection(sqlite3.Connection):
+            def commit(self) -> None:
+                if volume.number and self.in_transaction:
+                    exc = sqlite3.OperationalError("disk I/O error")
+                    exc.sqlite_errorname = volume.sqlite_name
+                    raise exc
+                super().commit()
+
+        return aiosqlite.connect(path, factory=Connection)
+
+
+@pytest.mark.parametrize(
+    ("number", "says", "drops"),
+    [
+        (errno.EDQUOT, "quota exceeded", True),
+        (errno.ENOSPC, "No space left", True),
+        (errno.EROFS, "Read-only file system", False),
+        (errno.EIO, "Input/output error", False),
+    ],
+)
+async def test_a_write_that_the_system_refuses_is_told_by_its_reason_and_taken_up_again(
+    tmp_path: Path, number: int, says: str, drops: bool
+) -> None:
+    volume = Broken(tmp_path)
+    buffer = await Buffer.open(tmp_path, ManualClock(), volume.connect, volume)
+    volume.number = number
+    with pytest.raises(StorageRefused, match=says):
+        await record(buffer, 1)
+    assert (buffer.ballast_bytes == 0) is buffer.disk_refusing is drops
+    assert [seq for seq, _ in await buffer.rows(0, 9, 9)] == []
+    volume.number = None
+    await buffer.tend()
+    assert (buffer.ballast_bytes > 0, buffer.disk_refusing) == (True, False)
+    await record(buffer, 1)
+    assert buffer.unsent_events == 1
+    await buffer.close()
+
+
+async def test_what_a_failed_sync_left_in_doubt_is_in_the_file_before_it_is_told(tmp_path: Path) -> None:
+    class Doubtful(sqlite3.Connection):
+        """Its first commit of an event is kept, and fails at its sync."""
+
+        fails = False
+
+        def commit(self) -> None:
+            super().commit()
+            if Doubtful.fails:
+                Doubtful.fails = False
+                raise sqlite3.OperationalError("disk I/O error")
+
+    buffer = await Buffer.open(tmp_path, ManualClock(), lambda path: aiosqlite.connect(path, factory=Doubtful))
+    onlooker = sqlite3.connect(tmp_path / "buffer.sqlite3")  # with it, closing the file leaves the log as it is
+    assert onlooker.execute("SELECT count(*) FROM events").fetchone() == (0,)
+    Doubtful.fails = True
+    await record(buffer, 3)
+    assert (tmp_path / "buffer.sqlite3-wal").stat().st_size == 0
+    assert onlooker.execute("SELECT count(*) FROM events").fetchone() == (3,)
+    onlooker.close()
+    await buffer.close()
