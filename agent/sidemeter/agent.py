@@ -179,6 +179,11 @@ class Agent:
         """The agent's figures at this moment."""
         return AgentState(ready=False) if self._parts is None else self._parts.state()
 
+    def stop_waiting(self) -> None:
+        """Let nobody wait for room any more: a stop is near. Who does is told that the agent stops."""
+        if self._parts is not None:
+            self._parts.recorder.line.close(AgentStopped("the agent is stopping: nobody waits for room any more"))
+
     async def drain(self) -> None:
         """Take no more events, commit what is pending, forward what `drain_s` allows, and close. The rest stays kept."""
         parts, self._parts = self._parts, None
@@ -228,7 +233,8 @@ class _Parts:
         self.enforcer = Enforcer(
             self.limits,
             settings,
-            record=self.recorder.record,
+            admit=self.recorder.admit,
+            record=self.recorder.record_admitted,
             holds=self.recorder.holds,
             learn=self.refresher.learn,
             hurry=self.refresher.hurry,
@@ -249,13 +255,20 @@ class _Parts:
         parts.run(parts.recorder.commit_once)
         parts.run(parts.salvager.salvage_once)
         parts.run(parts.tend_once)
+        parts.run(parts.recorder.line.expire_once)
         if parts.forwarder is not None:
-            parts.run(parts.forwarder.forward_once)
+            parts.run(parts.forward_once)
             parts.run(parts.refresher.sync_once)
         return parts
 
     def run(self, once: Callable[[], Awaitable[None]]) -> None:
         self._loops.append(asyncio.create_task(self._loop(once), name=once.__qualname__))
+
+    async def forward_once(self) -> None:
+        """Forward a batch; who waits for the room of those counted has its turn."""
+        if self.forwarder is not None:
+            await self.forwarder.forward_once()
+            self.recorder.line.move()
 
     async def tend_once(self) -> None:
         """Wait, then look after the disk."""
@@ -275,7 +288,7 @@ class _Parts:
             await self._clock.sleep(_AFTER_A_FAULT_S)
 
     async def stop(self) -> None:
-        self.recorder.stopped = True
+        self.recorder.stop()
         commits, *others = self._loops
         try:
             await self._finish(others)

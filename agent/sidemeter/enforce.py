@@ -1,6 +1,6 @@
 """Enforcing: may this happen? From memory, and as one step with the record of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -12,19 +12,24 @@ from sidemeter.settings import Settings
 
 __all__ = ["Enforcer"]
 
-Record = Callable[[Event], Awaitable[Receipt]]
+Admit = Callable[[Sequence[Event]], Awaitable[bool]]
+Record = Callable[[Sequence[Event]], Awaitable[list[Receipt]]]
 Holds = Callable[[str, str], Awaitable[bool]]
 Learn = Callable[[str, float], Awaitable[bool]]
 
 
 class Enforcer:
-    """Decides by the limits known. `hurry` is called when a subject is not known yet."""
+    """Decides by the limits known. `hurry` is called when a subject is not known yet.
+
+    `admit` waits for room in the buffer, and tells whether it took time; `record` takes what was admitted at once.
+    """
 
     def __init__(
         self,
         limits: Limits,
         settings: Settings,
         *,
+        admit: Admit,
         record: Record,
         holds: Holds,
         learn: Learn,
@@ -32,6 +37,7 @@ class Enforcer:
     ) -> None:
         self._limits = limits
         self._settings = settings
+        self._admit = admit
         self._record = record
         self._holds = holds
         self._learn = learn
@@ -58,9 +64,12 @@ class Enforcer:
         if not self._limits.knows(event.subject):
             await self._learn(event.subject, self._settings.first_check_wait_s)
         decision = self._limits.weigh(event)
+        if decision.allowed and await self._admit((event,)):
+            decision = self._limits.weigh(event)  # who waited for room was overtaken by those who were there before
         self.checks += 1
         if decision.allowed:
-            return msgspec.structs.replace(decision, receipt=await self._record(event))
+            (receipt,) = await self._record((event,))
+            return msgspec.structs.replace(decision, receipt=receipt)
         source = event.source or self._settings.service
         if event.id is not None and await self._holds(source, event.id):  # it was allowed then, so it is now
             receipt = Receipt(event.id, source, duplicate=True)

@@ -15,6 +15,7 @@ from sidemeter.buffer import Buffer, CallerId
 from sidemeter.clock import Clock, wait_for
 from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt, decode, encode, mint
+from sidemeter.line import Line
 from sidemeter.settings import Settings
 
 __all__ = ["Recorder", "Usage"]
@@ -53,7 +54,8 @@ class _Group:
 class Recorder:
     """Takes events, commits them in groups, answers their callers. `pending` events are not yet durable.
 
-    `stored` is called after every commit. One event loop uses it, from one thread.
+    `stored` is called after every commit. In `line` wait those for whom a full buffer has no room. One event loop uses
+    it, from one thread.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Recorder:
         self._buffer = buffer
         self._usage = usage
         self._settings = settings
+        self._waits = settings.when_full == "wait"
         self._clock = clock
         self._stored = stored
         self._mint = mint(clock.token_hex(8))
@@ -77,6 +80,9 @@ class Recorder:
         self._flushing = 0
         self._failing = False
         self._earliest_s = clock.monotonic_s()
+        self.line = Line(
+            clock, wait_s=settings.full_wait_s, max_events=settings.max_pending_events, fits=lambda n: not self._full(n)
+        )
         self.stopped = False
         self.pending = 0
         self.recorded = 0
@@ -87,10 +93,16 @@ class Recorder:
     def record_nowait(self, event: Event) -> str:
         """Take an event that nobody waits for; its id. A failing disk delays it, and never drops it.
 
-        Raises AgentStopped or BufferFull: then nothing was taken.
+        Raises AgentStopped or BufferFull: then nothing was taken. It never waits for room.
         """
-        self._admit(1)
+        if full := self._full(1) or self._behind():
+            raise self._refusal(full, 1)
         return self._take(event).id or ""
+
+    def stop(self) -> None:
+        """Take nothing from now on, also not from those who wait for room."""
+        self.stopped = True
+        self.line.close(_stopped())
 
     async def record(self, event: Event) -> Receipt:
         """Take an event, and return once it is durable. Raises NotRecorded: then it is not."""
@@ -100,7 +112,30 @@ class Recorder:
         """Take events as one, all or none; returns once they are durable, with a receipt for each in their order."""
         if not events:
             return []
-        self._admit(len(events))
+        await self.admit(events)
+        return await self.record_admitted(events)
+
+    async def admit(self, events: Sequence[Event]) -> bool:
+        """Raise NotRecorded unless there is room for events, now or, with `when_full` wait, soon; whether it took time.
+
+        The room is there for whoever takes it before the event loop goes on.
+        """
+        count = len(events)
+        full = self._full(count) or self._behind()
+        if full is None:
+            return False
+        if isinstance(full, BufferFull) and self._waits and count <= self._settings.max_pending_events:
+            try:
+                await self.line.wait(count, sum(len(event.data or "") for event in events), full)
+            except NotRecorded as exc:
+                raise self._refusal(exc, count) from None
+            if not self.stopped:
+                return True
+            full = _stopped()
+        raise self._refusal(full, count)
+
+    async def record_admitted(self, events: Sequence[Event]) -> list[Receipt]:
+        """`record_many` for events that were just admitted."""
         first_seq = self._next_seq
         filled = [self._take(event, whole=True) for event in events]
         duplicates = await self._durable(first_seq)
@@ -187,16 +222,23 @@ class Recorder:
         self._gathering = deque([group for group in self._gathering if group.rows] or [_Group()])
         self._settle_pending()
 
-    def _admit(self, count: int) -> None:
+    def _full(self, count: int) -> NotRecorded | None:
+        """Why there is no room for so many events; None when there is."""
         if self.stopped:
-            self.refused += count
-            raise AgentStopped("the agent is stopping, or has stopped: it takes no events")
+            return _stopped()
         if self.pending + count > self._settings.max_pending_events:
-            self.refused += count
-            raise BufferFull(f"{self.pending} events wait for the disk; max_pending_events allows no more")
+            return BufferFull(f"{self.pending} events wait for the disk; max_pending_events allows no more")
         if self._buffer.unsent_bytes + self._pending_bytes >= self._settings.max_buffer_bytes:
-            self.refused += count
-            raise BufferFull(f"{self._buffer.unsent_bytes} bytes wait to be sent; max_buffer_bytes allows no more")
+            return BufferFull(f"{self._buffer.unsent_bytes} bytes wait to be sent; max_buffer_bytes allows no more")
+        return None
+
+    def _behind(self) -> BufferFull | None:
+        """Those who came earlier and wait have the room first."""
+        return BufferFull(f"{self.line.events} events wait for room in the buffer") if self.line.events else None
+
+    def _refusal(self, error: NotRecorded, count: int) -> NotRecorded:
+        self.refused += count
+        return error
 
     def _take(self, event: Event, *, whole: bool = False) -> Event:
         """Fill an event in and queue it."""
@@ -269,9 +311,14 @@ class Recorder:
         self._pending_bytes -= sum(len(body) for _, body in rows)
 
     def _settle_pending(self) -> None:
+        self.line.move()
         if not self.pending:
             self._work.clear()
             self._idle.set()
 
     def _groups(self) -> list[_Group]:
         return [self._committing, *self._gathering]
+
+
+def _stopped() -> AgentStopped:
+    return AgentStopped("the agent is stopping, or has stopped: it takes no events")

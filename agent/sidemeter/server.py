@@ -181,6 +181,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
                 _tune()
                 announce(f"sidemeter agent ready: {', '.join(doors.names)}")
                 await stop.wait()
+                agent.stop_waiting()
 
 
 def _tune() -> None:

@@ -192,6 +192,15 @@ class Settings:
     max_buffer_bytes: int = _setting(
         _count(256 * KIB, 1 << 46), "Bytes of events that may wait to be counted; a full buffer refuses more.", GIB
     )
+    when_full: Literal["refuse", "wait"] = _setting(
+        _choice("refuse", "wait"),
+        "What a full buffer does with a caller: refuse it, or let it wait up to `full_wait_s` for room. `record_nowait`"
+        " is always refused.",
+        "refuse",
+    )
+    full_wait_s: float = _setting(
+        _seconds(0, 3600), "How long a caller waits for room; of `max_pending_events` events and 64 MiB at most.", 30.0
+    )
     keep_sent_s: float = _setting(
         _seconds(0, 366 * DAY_S), "How long counted events are kept for a restored control plane.", DAY_S
     )

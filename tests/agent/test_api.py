@@ -11,6 +11,8 @@ import httpx
 import msgpack
 import pytest
 import pytest_asyncio
+from agent import whole_agent
+from agent.control_plane_double import ControlPlaneDouble
 from doors import Sidecar, open_doors, sidecar
 from fakes import eventually
 
@@ -356,6 +358,24 @@ async def test_a_full_disk_is_told_and_taken_up_again_without_a_restart(tmp_path
         await agent.flush()
         assert (agent.status().recorded_events, agent.status().refused_events) == (3, 1)
         assert nobody_waits
+
+
+async def test_a_caller_waits_for_room_in_a_full_buffer_or_is_told_when_to_come_again(tmp_path: Path) -> None:
+    async with ControlPlaneDouble() as double:
+        double.held.clear()
+        small = {"max_buffer_bytes": 256 * 1024, "when_full": "wait", "full_wait_s": 0.3, "max_batch_bytes": 128 * 1024}
+        given = whole_agent.settings(tmp_path / "data", double, **small)
+        async with Agent(given) as agent, open_doors(agent, given, tmp_path) as served:
+            large = CALL | {"data": {"text": "x" * 60_000}}
+            for _ in range(5):
+                assert (await served.unix.post("/v1/events", json=large)).status_code == 202
+            refused = await served.unix.post("/v1/events", json=large)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert (refused.json()["code"], agent.status().refused_events) == ("buffer_full", 1)
+            patient = asyncio.create_task(served.unix.post("/v1/events", json=large))
+            await eventually(lambda: agent._parts and agent._parts.recorder.line.events == 1)
+            double.held.set()
+            assert (await patient).status_code == 202
 
 
 async def test_a_ready_agent_says_so_and_tells_its_figures(served: Sidecar) -> None:

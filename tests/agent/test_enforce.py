@@ -54,6 +54,19 @@ async def test_concurrent_callers_never_exceed_a_hard_limit_together(
         assert agent.check("acme", "tokens").used == spent
 
 
+async def test_callers_that_waited_for_room_never_exceed_a_hard_limit_together(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", "10")
+    full = {"when_full": "wait", "max_pending_events": 2, "max_array_events": 2}
+    async with Agent(settings(tmp_path, double, **full)) as agent:
+        assert await agent.learn("acme")
+        calls = [asyncio.create_task(agent.consume("call", "acme", {"tokens": 3})) for _ in range(4)]
+        decisions = [await call for call in calls]
+        assert [decision.allowed for decision in decisions] == [True, True, True, False]
+        assert agent.status().refused_events == 0
+
+
 async def test_consuming_again_with_the_same_id_costs_nothing(tmp_path: Path, double: ControlPlaneDouble) -> None:
     double.meter("acme", "tokens", "10")
     async with Agent(settings(tmp_path, double)) as agent:

@@ -1,7 +1,7 @@
 """Recording: when a caller is answered, with what, and what a failing disk does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from fakes import ManualClock, eventually
 
+from sidemeter.batches import seal
 from sidemeter.buffer import Buffer
 from sidemeter.errors import AgentStopped, BufferFull, StorageRefused
-from sidemeter.events import Event, decode
+from sidemeter.events import Event, Receipt, decode
+from sidemeter.line import MAX_WAITING_BYTES
 from sidemeter.record import Recorder
 from sidemeter.settings import Settings
 
@@ -48,8 +50,10 @@ class Bench:
 async def bench(directory: Path, **changes: Any) -> AsyncIterator[Bench]:
     clock = ManualClock()
     buffer = await Buffer.open(directory, clock)
-    yield Bench(buffer, clock, **changes)
-    await buffer.close()
+    try:
+        yield Bench(buffer, clock, **changes)
+    finally:
+        await buffer.close()
 
 
 def event(event_id: str | None = None, **changes: Any) -> Event:
@@ -236,3 +240,156 @@ async def test_a_caller_whose_commit_is_under_way_at_the_stop_is_told_what_becom
         with pytest.raises(AgentStopped):
             await too_late
         assert (await b.ids(), b.recorder.pending) == (["a"], 0)
+
+
+async def started(b: Bench, *sizes: int) -> list[asyncio.Task[list[Receipt]]]:
+    """Callers with so many events each, that came one after the other."""
+    tasks = []
+    for size in sizes:
+        tasks.append(asyncio.create_task(b.recorder.record_many([event() for _ in range(size)])))
+        await asyncio.sleep(0)
+    return tasks
+
+
+def waiting(directory: Path, **changes: Any) -> Any:
+    defaults = {"when_full": "wait", "max_pending_events": 4, "max_array_events": 4, "group_window_s": 0}
+    return bench(directory, **(defaults | changes))
+
+
+async def test_who_waits_for_room_gets_it_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    async with waiting(tmp_path, max_pending_events=6) as b:
+        callers = await started(b, 5, 3, 1, 1)
+        assert (b.recorder.pending, b.recorder.line.events) == (5, 5)  # a small one would fit, and is not first
+        answered: list[int] = []
+        for n, caller in enumerate(callers):
+            caller.add_done_callback(lambda _, n=n: answered.append(n))
+        await commit_all(b)
+        assert [len(await each) for each in callers] == [5, 3, 1, 1]
+        await asyncio.sleep(0)
+        assert (answered, b.recorder.recorded, b.recorder.refused) == ([0, 1, 2, 3], 10, 0)
+
+
+async def commit_all(b: Bench) -> None:
+    """Commit until nothing is pending and nobody waits for room."""
+    while b.recorder.pending or b.recorder.line.events:
+        if b.recorder.pending:
+            await b.recorder.commit_once()
+        await asyncio.sleep(0)
+
+
+async def test_who_waits_for_room_too_long_is_refused_as_if_it_had_not_waited(tmp_path: Path) -> None:
+    async with waiting(tmp_path, full_wait_s=30) as b:
+        expiry = asyncio.create_task(forever(b.recorder.line.expire_once))
+        first, early = await started(b, 4, 1)
+        b.clock.advance(29.9)
+        (late,) = await started(b, 1)
+        b.clock.advance(0.2)
+        with pytest.raises(BufferFull, match="4 events wait for the disk"):
+            await early
+        assert (late.done(), b.recorder.refused, b.recorder.line.events) == (False, 1, 1)
+        await b.recorder.commit_once()
+        await first
+        await eventually(lambda: b.recorder.pending)
+        await b.recorder.commit_once()
+        await late
+        expiry.cancel()
+
+
+async def forever(once: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await once()
+
+
+async def test_no_more_wait_for_room_than_max_pending_events(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        callers = await started(b, 4, 3, 1)
+        for size in (1, 4):
+            with pytest.raises(BufferFull):
+                await b.recorder.record_many([event() for _ in range(size)])
+        assert (b.recorder.line.events, b.recorder.refused) == (4, 5)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.wait(callers)
+        assert b.recorder.line.events == 0
+
+
+async def test_what_waits_for_room_takes_no_more_memory_than_its_bound(tmp_path: Path) -> None:
+    async with waiting(tmp_path, max_pending_events=5000, max_array_events=5000) as b:
+        await started(b, 5000)
+        large = Event.of("call", "acme", {"text": "x" * 60_000})
+        fits = MAX_WAITING_BYTES // len(large.data or "")
+        call = asyncio.create_task(b.recorder.record_many([large] * fits))
+        await asyncio.sleep(0)
+        with pytest.raises(BufferFull):
+            await b.recorder.record(large)
+        assert b.recorder.line.events == fits
+        call.cancel()
+
+
+async def test_what_does_not_wait_is_refused_also_when_others_wait_for_the_room_there_is(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        await started(b, 3, 2)
+        with pytest.raises(BufferFull, match="2 events wait for room"):
+            b.recorder.record_nowait(event())
+        await commit_all(b)
+        b.recorder.record_nowait(event())
+        assert b.recorder.pending == 1
+
+
+async def test_more_than_could_ever_fit_does_not_wait(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        with pytest.raises(BufferFull, match="max_pending_events"):
+            await b.recorder.record_many([event() for _ in range(5)])
+
+
+async def test_a_caller_that_leaves_the_line_lets_the_next_one_in(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        _, impatient, patient = await started(b, 3, 2, 1)
+        impatient.cancel()
+        await eventually(lambda: b.recorder.pending == 4)
+        await commit_all(b)
+        assert len(await patient) == 1
+
+
+async def test_who_waits_for_room_waits_until_the_buffer_has_sent_enough(tmp_path: Path) -> None:
+    async with waiting(tmp_path, max_buffer_bytes=256 * 1024, max_pending_events=100) as b:
+        large = Event.of("call", "acme", {"text": "x" * 60_000})
+        for _ in range(5):
+            b.recorder.record_nowait(large)
+        while b.recorder.pending:
+            await b.recorder.commit_once()
+        (call,) = await started(b, 1)
+        b.recorder.line.move()
+        await asyncio.sleep(0.01)
+        assert (b.recorder.line.events, b.recorder.pending) == (1, 0)
+        rows = await b.buffer.rows(0, 1 << 62, 100)
+        batch = seal(rows, None, 1, max_events=5, max_bytes=1 << 20)
+        await b.buffer.seal(batch)
+        await b.buffer.settle(batch)
+        b.recorder.line.move()
+        await eventually(lambda: b.recorder.pending)
+        await b.recorder.commit_once()
+        assert len(await call) == 1
+
+
+async def test_who_waits_for_room_is_told_when_the_agent_stops(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        _, call = await started(b, 4, 1)
+        b.recorder.stop()
+        with pytest.raises(AgentStopped):
+            await call
+        assert b.recorder.refused == 1
+
+
+async def test_when_a_stop_is_near_nobody_waits_for_room_and_what_fits_is_still_taken(tmp_path: Path) -> None:
+    async with waiting(tmp_path) as b:
+        first, call = await started(b, 3, 2)
+        b.recorder.line.close(AgentStopped("soon"))
+        with pytest.raises(AgentStopped):
+            await call
+        with pytest.raises(AgentStopped):
+            await b.recorder.record_many([event(), event()])
+        last = asyncio.create_task(b.recorder.record(event()))
+        await asyncio.sleep(0)
+        await commit_all(b)
+        assert [len(await first), (await last).duplicate] == [3, False]
