@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MAX_SUBJECTS_PER_SYNC: Final = 200
 """A sync comes every second from every agent, and the control plane works out each subject's totals for it."""
 _ROWS_AT_ONCE: Final = 1000
+_SYNC_ID_BYTES: Final = 8
 
 PendingRows = Callable[[], tuple[int, list[Row]]]
 """The first row that may not be durable yet, and all rows from there on."""
@@ -53,6 +54,7 @@ class Refresher:
         self._wake = asyncio.Event()
         self._interval_s = 0.0
         self._sync_seq = 0
+        self._sync_id = clock.token_hex(_SYNC_ID_BYTES)
         self._state_version = 0
 
     async def restore(self) -> None:
@@ -112,9 +114,10 @@ class Refresher:
                 leases=(),
                 backlog=self._buffer.unsent_events,
                 oldest_pending_us=self._buffer.oldest_us,
-                sync_id=self._clock.token_hex(8),
+                sync_id=self._sync_id,
             )
         )
+        self._sync_id = self._clock.token_hex(_SYNC_ID_BYTES)  # asked again without an answer, it is the same sync
         step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
         if step is Step.GO_ON:
             await self._learn(answer, joined.epoch)

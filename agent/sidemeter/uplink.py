@@ -165,7 +165,8 @@ class Seen(msgspec.Struct, frozen=True):
 class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     """A question for the limits of some subjects. Leases have their place here; there are none yet.
 
-    `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random.
+    `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
+    and stays the same until the sync is answered.
     """
 
     agent_id: str

@@ -1,5 +1,6 @@
 """Hello and sync against a control plane on a real port: one epoch, limits that stay known."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -95,3 +96,20 @@ async def test_a_lower_limit_is_learned_while_running(tmp_path: Path, double: Co
         assert await agent.learn("acme")
         double.limits["acme/tokens"]["limit"] = "0"
         await eventually(lambda: not agent.check("acme", "tokens").allowed)
+
+
+async def test_a_sync_asked_again_for_want_of_an_answer_is_the_same_sync(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    """Else the first, when the network brings it after the second, would look like another process under this name."""
+    async with Agent(settings(tmp_path, double)) as agent:
+        await eventually(lambda: len(double.messages("sync")) > 1)
+        double.answers_again = True  # to every request what another was answered: no answer
+        before = len(double.messages("sync"))
+        await eventually(lambda: len(double.messages("sync")) > before + 2)
+        double.answers_again = False
+        await agent.record("call", "acme")
+        await counted(double, 1)
+    times = sorted(Counter(message["sync_id"] for message in double.messages("sync")).values())
+    assert times[-1] > 2
+    assert set(times[:-1]) == {1}, "another sync that was answered had the same id"
