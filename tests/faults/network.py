@@ -98,7 +98,13 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         await it.settle()
         for proxy in net.proxies:
             await proxy.replay(1 << 30)
-        return await it.settle()
+        tally = await it.settle()
+        known = (await it.plane.ask("{ agents { id } }"))["agents"]
+        if len(known) != len(it.agents) and not it.oracle.faults["kill agent"]:
+            tally.wrong.append(
+                f"{len(it.agents)} agents are taken for {len(known)}: whom the network repeats is no clone"
+            )
+        return tally
 
 
 async def _disturb(rng: random.Random, net: Network) -> None:

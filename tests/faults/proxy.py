@@ -194,6 +194,7 @@ async def _request_drips(it: Exchange) -> None:
 
 async def _request_late(it: Exchange) -> None:
     await it.until_gone()
+    await asyncio.sleep(it.rng.uniform(0.0, LATE_S))  # who gave up has asked anew meanwhile, or not
     await it.asked()
 
 
