@@ -248,11 +248,12 @@ class Buffer(Ledger):
         """
         found = {"boot_id": boot_id, "file": self._volume.file_id(self._database.path)}
 
-        async def work(conn: aiosqlite.Connection) -> Figures:
+        async def work(conn: aiosqlite.Connection) -> Figures | None:
             known = await kept.meta(conn)
             await kept.put(conn, **found, agent_id=known.get("agent_id") or self._watch.agent_id or agent_id)
-            if "hello_id" not in known or any(known.get(name) != value for name, value in found.items()):
-                await self._give_up_epoch(conn, hello_id, everything=False)
+            if "hello_id" in known and all(known.get(name) == value for name, value in found.items()):
+                return None
+            await self._give_up_epoch(conn, hello_id, everything=False)
             return await self._recounted(conn)
 
         return await self._as(work)
@@ -263,10 +264,12 @@ class Buffer(Ledger):
         What stands numbered in this or a later one was so by another database: it is sent again.
         """
 
-        async def work(conn: aiosqlite.Connection) -> Figures:
-            if (await kept.meta(conn)).get("epoch") != epoch:
-                await conn.execute("DELETE FROM batches WHERE epoch >= ?", (epoch,))
+        async def work(conn: aiosqlite.Connection) -> Figures | None:
+            known = (await kept.meta(conn)).get("epoch")
             await kept.put(conn, epoch=epoch, last_epoch=epoch, generation=generation)
+            if known == epoch:
+                return None
+            await conn.execute("DELETE FROM batches WHERE epoch >= ?", (epoch,))
             return await self._recounted(conn)
 
         return await self._as(work)
@@ -290,18 +293,19 @@ class Buffer(Ledger):
         await conn.execute("DELETE FROM meta WHERE key IN ('epoch', 'nonce')")
         await kept.put(conn, hello_id=hello_id)
 
-    async def _as(self, work: Work[Figures]) -> Identity:
-        """Do what changes who this agent is, and tell."""
+    async def _as(self, work: Work[Figures | None]) -> Identity:
+        """Do what changes who this agent is, and tell. None is for figures that stay as they are."""
 
-        async def named(conn: aiosqlite.Connection) -> tuple[Figures, Identity]:
+        async def named(conn: aiosqlite.Connection) -> tuple[Figures | None, Identity]:
             found, identity = await work(conn), await kept.identity(conn)
             if identity is None:  # a database that was begun anew since it was asked last
                 raise StorageRefused("the buffer was begun anew")
             return found, identity
 
-        def then(outcome: tuple[Figures, Identity]) -> None:
+        def then(outcome: tuple[Figures | None, Identity]) -> None:
             self._watch.agent_id = outcome[1].agent_id
             self._apply(outcome[0])
+            self._note()
 
         return (await self._database.transact(named, then))[1]
 

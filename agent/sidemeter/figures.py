@@ -106,8 +106,9 @@ async def audit(conn: aiosqlite.Connection, found: Figures, facts: Facts | None)
     settled, file_id = said.get("settled_rows"), said.get("file_id")
     if settled is None or file_id is None:
         raise Damaged("it does not say which file it is, or how many of its rows are settled")
-    sql = "SELECT count(*) FROM events WHERE seq > ?"
-    ((there,),) = await conn.execute_fetchall(sql, (found.settled_seq,))
+    sql = "SELECT count(*) FROM events WHERE seq > ? AND seq <= ?"
+    ((sealed,),) = await conn.execute_fetchall(sql, (found.settled_seq, found.sealed_seq))
+    there = sealed + found.waiting_events
     if there != found.unsent_events:
         raise Damaged(f"its batches have {found.unsent_events} rows to send, and {there} are there")
     if facts is None:

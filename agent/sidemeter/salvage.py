@@ -30,6 +30,8 @@ _OTHERS: Final = {0, 2, 10}
 _LONGEST_HEAD_BYTES: Final = 40
 """Of a record: at most eleven columns, whose serial types take three bytes at most."""
 _LOG_HEAD_BYTES: Final = 32
+_LOG_MAGIC: Final = {b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"}
+"""The last bit tells the order of the bytes in what is summed up."""
 _FRAME_HEAD_BYTES: Final = 24
 _FRAME_BYTES: Final = _FRAME_HEAD_BYTES + PAGE_BYTES
 _MOST_LOCAL: Final = PAGE_BYTES - 35
@@ -154,6 +156,8 @@ def _committed_frames(wal: Content) -> int:
 
 
 def _proves_itself(head: bytes) -> bool:
+    if head[:4] not in _LOG_MAGIC:
+        return False
     order: Literal["big", "little"] = "big" if head[3:4] == b"\x83" else "little"
     words = [int.from_bytes(head[at : at + 4], order) for at in range(0, 24, 4)]
     low = high = 0

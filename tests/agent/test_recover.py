@@ -1,0 +1,262 @@
+"""Bringing back what a damaged database holds: interrupted anywhere, it is gone on with, and nothing comes twice."""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from agent.damage import Made, RestingClock, body, copied, fill, recovered
+from agent.whole_agent import settings
+from fakes import eventually
+
+from sidemeter import damaged
+from sidemeter.buffer import Buffer
+from sidemeter.clock import SystemClock
+from sidemeter.damaged import Damage
+from sidemeter.errors import StorageRefused
+from sidemeter.limits import Limits
+from sidemeter.losses import Loss
+from sidemeter.mark import Facts, Mark
+from sidemeter.record import Recorder
+from sidemeter.recover import Salvager
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Made]:
+    """What a kill left, and then the first page of the database went."""
+    directory = tmp_path_factory.mktemp("left")
+
+    async def leave() -> Made:
+        buffer = await Buffer.open(directory / "live", RestingClock())
+        made = await fill(buffer, ROWS)
+        copied(directory / "live", directory / "left")
+        await buffer.close()
+        return made
+
+    made = asyncio.run(leave())
+    with (directory / "left" / "buffer.sqlite3").open("r+b") as file:
+        file.write(bytes(100))
+    return directory / "left", made
+
+
+def facts_of(directory: Path) -> Facts:
+    mark = Mark.open(directory / "mark")
+    mark.close()
+    assert mark.facts
+    return mark.facts
+
+
+def damage_of(directory: Path) -> Damage:
+    return Damage(facts_of(directory), "its first bytes are not those of a buffer", 7, exact=True, same_file=True)
+
+
+def noted(directory: Path) -> None:
+    """Killed when what is known was written down, before anything was moved."""
+    damaged.move_aside(directory, damage_of(directory))
+    aside = directory / "damaged" / "1"
+    for name in ("buffer.sqlite3", "buffer.sqlite3-wal"):
+        (aside / name).replace(directory / name)
+    damaged._write(aside / "salvage", replace_moved(damaged.pending(directory)[0], moved=False))
+
+
+def log_moved(directory: Path) -> None:
+    noted(directory)
+    (directory / "buffer.sqlite3-wal").replace(directory / "damaged" / "1" / "buffer.sqlite3-wal")
+
+
+def both_moved(directory: Path) -> None:
+    damaged.move_aside(directory, damage_of(directory))
+    aside = directory / "damaged" / "1"
+    damaged._write(aside / "salvage", replace_moved(damaged.pending(directory)[0], moved=False))
+
+
+def moved(directory: Path) -> None:
+    damaged.move_aside(directory, damage_of(directory))
+
+
+def begun_anew(directory: Path) -> None:
+    """Killed when the new database was made, before the mark spoke of it."""
+    kept = (directory / "mark").read_bytes()
+
+    async def begin() -> None:
+        buffer = await Buffer.open(directory, SystemClock())
+        await buffer.close()
+
+    asyncio.run(begin())
+    (directory / "mark").write_bytes(kept)
+
+
+def replace_moved(damage: Damage, *, moved: bool) -> Damage:
+    return Damage(damage.facts, damage.reason, 7, exact=True, same_file=True, number=damage.number, moved=moved)
+
+
+@pytest.mark.parametrize("killed", [noted, log_moved, both_moved, moved, begun_anew])
+def test_a_kill_while_the_files_are_moved_changes_nothing(
+    left: tuple[Path, Made], tmp_path: Path, killed: Callable[[Path], None]
+) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    killed(directory)
+    made = replace(left[1], acknowledged=dict(left[1].acknowledged))
+    outcome = asyncio.run(recovered(directory, made))
+    outcome.check(made)
+    assert [each.id for each in outcome.losses] == ["earlier"], "every row can be read"
+    assert [each.name for each in (directory / "damaged").iterdir()] == ["1"]
+
+
+class Rig:
+    """A buffer with what feeds it, and a salvager that can be stopped between two of its steps."""
+
+    def __init__(self, buffer: Buffer, directory: Path) -> None:
+        clock = RestingClock()
+        self.buffer = buffer
+        self.recorder = Recorder(buffer, Limits(allow_unknown=False), settings(directory), clock, lambda: None)
+        self.salvager = Salvager(buffer, clock, self.requeue)
+        self.requeued: list[bytes] = []
+        self.fails: Iterator[bool] = iter(())
+
+    async def requeue(self, bodies: list[bytes]) -> None:
+        if next(self.fails, False):
+            raise StorageRefused("full")
+        commit = asyncio.create_task(self.recorder.commit_once())
+        await self.recorder.requeue(bodies)
+        await commit
+        self.requeued += bodies
+
+    async def stored(self) -> list[bytes]:
+        return [each for _, each in await self.buffer.rows(0, 1 << 62, 1 << 20)]
+
+
+async def test_what_was_brought_back_before_a_kill_does_not_come_twice(left: tuple[Path, Made], tmp_path: Path) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    rig = Rig(buffer, directory)
+    loop = asyncio.create_task(rig.salvager.salvage_once())
+    await eventually(lambda: len(rig.requeued) > 3)
+    loop.cancel()
+    await asyncio.wait([loop])
+    before = await rig.stored()
+    assert before
+    await buffer.close()
+    buffer = await Buffer.open(directory, RestingClock())
+    assert buffer.salvaging
+    rig = Rig(buffer, directory)
+    await rig.salvager.salvage_once()
+    after = await rig.stored()
+    assert len(after) == len(set(after))
+    assert set(after) >= set(before)
+    assert {
+        left[1].acknowledged[each] for each in left[1].acknowledged.keys() - left[1].counted - left[1].refused
+    } <= set(after)
+    assert not buffer.salvaging
+    await buffer.close()
+
+
+async def test_a_disk_that_refuses_delays_what_comes_back(left: tuple[Path, Made], tmp_path: Path) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    rig = Rig(buffer, directory)
+    rig.fails = iter([True, False, True, True])
+    await rig.salvager.salvage_once()
+    unsettled = left[1].acknowledged.keys() - left[1].counted
+    stored = set(await rig.stored())
+    refused = {left[1].acknowledged[each] for each in left[1].refused}  # may come back, to be refused once more
+    assert stored | refused == {left[1].acknowledged[each] for each in unsettled}
+    assert len(rig.requeued) == len(stored) == rig.salvager.salvaged_events
+    await buffer.close()
+
+
+async def test_callers_ids_go_on_being_known(left: tuple[Path, Made], tmp_path: Path) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    await Rig(buffer, directory).salvager.salvage_once()
+    last = ROWS + 4
+    assert await buffer.append([(1000, body(last))], [(1000, "chat", f"e{last}")]) == {1000}
+    await buffer.close()
+
+
+async def test_a_loss_that_was_not_declared_yet_outlives_the_database_it_was_kept_in(
+    left: tuple[Path, Made], tmp_path: Path
+) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    assert not await buffer.losses()
+    await Rig(buffer, directory).salvager.salvage_once()
+    assert await buffer.losses() == [Loss("earlier", 1, 2, 2, "gone", 1)]
+    assert buffer.open_losses == 1
+    await buffer.close()
+
+
+async def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    for number in range(1, 4):
+        buffer = await Buffer.open(directory, RestingClock())
+        if number > 1:
+            await Rig(buffer, directory).salvager.salvage_once()
+        await buffer.append([(buffer.next_seq, body(number))], [])
+        await buffer.close()
+        (directory / "buffer.sqlite3").write_bytes(b"noise")
+    buffer = await Buffer.open(directory, RestingClock())
+    await Rig(buffer, directory).salvager.salvage_once()
+    assert [each.name for each in (directory / "damaged").iterdir()] == ["3"]
+    assert sum(each.events or 0 for each in await buffer.losses()) >= 1
+    await buffer.close()
+
+
+async def test_two_databases_damaged_one_after_the_other_are_both_read_back(
+    left: tuple[Path, Made], tmp_path: Path
+) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    await buffer.append([(buffer.next_seq, body(900))], [])
+    await buffer.close()
+    with (directory / "buffer.sqlite3").open("r+b") as file:
+        file.write(bytes(100))
+    made = replace(left[1], acknowledged=left[1].acknowledged | {"e900": body(900)})
+    outcome = await recovered(directory, made)
+    outcome.check(made)
+    assert outcome.rebuilds == 1
+    assert [each.id for each in outcome.losses] == ["earlier"]
+
+
+async def test_what_was_known_of_a_damaged_database_can_be_damaged_too(left: tuple[Path, Made], tmp_path: Path) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    await buffer.close()
+    (directory / "damaged" / "1" / "salvage").write_bytes(b"noise")
+    made = replace(left[1], acknowledged=dict(left[1].acknowledged))
+    outcome = await recovered(directory, made)
+    outcome.check(made)
+    assert (None, None) in [(each.last_seq, each.events) for each in outcome.losses]
+
+
+async def test_a_file_that_is_overwritten_under_a_running_agent_is_begun_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    buffer = await Buffer.open(directory, RestingClock())
+    rows = [(seq, body(seq, 2000)) for seq in range(1, 400)]
+    await buffer.append(rows, [])
+    conn = buffer._database._conn
+    assert conn
+    await conn.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    await conn.execute("PRAGMA shrink_memory")
+    file = directory / "buffer.sqlite3"
+    with file.open("r+b") as opened:
+        for page in range(5, 40):
+            opened.seek(page * 4096)
+            opened.write(bytes([page]) * 4096)
+    while not buffer.rebuilds:
+        try:
+            if len(await buffer.waiting_rows(1000)) < 399:
+                pytest.fail("rows are missing, and nobody noticed")
+        except StorageRefused:
+            assert buffer.rebuilds
+    await buffer.append([(1000, body(1000))], [])
+    await buffer.close()
+    made = Made({f"e{seq}": each for seq, each in rows} | {"e1000": body(1000)})
+    outcome = await recovered(directory, made)
+    outcome.check(made)
+    assert 300 < len(outcome.sent) < 400
+    shutil.rmtree(directory)
