@@ -145,7 +145,7 @@ class Presence:
         stored = [each.id for each in hello.losses if each.id in answer.losses_stored]
         if stored:
             await self._buffer.declared(stored)
-        self._declared(DECLARE_AGAIN_S if not stored else 0.0)
+        self._declared(len(hello.losses) - len(stored), DECLARE_AGAIN_S if not stored else 0.0)
 
     async def _answer(self, uplink: Uplink, hello: Hello) -> HelloAnswer | None:
         """The answer to a hello; None when it is not needed. A loss that cannot be declared never stops the events."""
@@ -155,13 +155,14 @@ class Presence:
             if not hello.losses:
                 raise
             log.warning("the control plane has not stored %d losses: %s", len(hello.losses), exc)
-            self._declared(DECLARE_AGAIN_S)
+            self._declared(len(hello.losses), DECLARE_AGAIN_S)
             if self._announced is not None:
                 return None
         return await uplink.hello(msgspec.structs.replace(hello, losses=()))
 
-    def _declared(self, again_after_s: float) -> None:
-        self._offered = self._buffer.open_losses
+    def _declared(self, in_vain: int, again_after_s: float) -> None:
+        """So many losses were offered and not stored. What was noticed meanwhile was not even offered."""
+        self._offered = in_vain
         self._declare_at_s = self._clock.monotonic_s() + again_after_s
 
     async def _hear(self, identity: Identity, answer: HelloAnswer) -> None:

@@ -206,6 +206,18 @@ async def test_a_loss_noticed_while_running_is_declared_at_once(tmp_path: Path, 
     assert (stored["first_seq"], stored["last_seq"], len(stored["reason"])) == (1, None, 1024)
 
 
+async def test_a_loss_noticed_while_a_hello_is_answered_is_declared_with_the_next(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.held.clear()
+    async with Agent(settings(tmp_path, double)) as agent:
+        await eventually(lambda: double.headers)  # the hello is there, and said without losses
+        assert agent._parts
+        await agent._parts.buffer.declare(loss(1))
+        double.held.set()
+        await eventually(lambda: agent.status().open_losses == 0)
+
+
 async def test_a_control_plane_without_declarations_leaves_them_queued_until_it_has_them(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import random
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from fakes import eventually
 from processes import AgentProcess, ControlPlane, Program
 
 from .oracle import Oracle, Tally
-from .rig import QUICK, Deployment, deliver, deliver_straight, has_drained, sell
+from .rig import QUICK, Deployment, deliver, deliver_straight, free_port, has_drained, running, sell
 from .strace import Blow, Tracer, traced
 from .zygote import forked, zygote
 
@@ -55,12 +54,12 @@ async def bench(rng: random.Random, directory: Path) -> AsyncIterator[Bench]:
     directory.mkdir(exist_ok=True)  # noqa: ASYNC240 -- nothing else happens yet
     prepared = directory / "prepared"
     prepared.mkdir()
-    async with _program(ControlPlane(prepared)) as plane:
+    async with running(ControlPlane(prepared)) as plane:
         await plane.start()
         await _stock(plane)
         prepared_key = await plane.new_key("AGENT", "WRITE")
         assert await plane.stop() == 0
-    async with _program(ControlPlane(directory)) as plane:
+    async with running(ControlPlane(directory)) as plane:
         shutil.copy(prepared / "control.db", directory)
         await plane.start()
         key = await plane.new_key("AGENT")
@@ -75,14 +74,6 @@ async def _stock(plane: ControlPlane) -> None:
     await plane.make("publishPlan", "PlanInput", key="capped", currency="EUR", charges=[], entitlements=[cap])
     await plane.make("upsertCustomer", "CustomerInput", key="acme", currency="EUR")
     await plane.make("subscribe", "SubscribeInput", customer="acme", plan="capped")
-
-
-@asynccontextmanager
-async def _program(program: "ControlPlane | AgentProcess") -> AsyncIterator["ControlPlane | AgentProcess"]:
-    program.launch = forked
-    with program:
-        async with program.http:
-            yield program
 
 
 @asynccontextmanager
@@ -158,7 +149,7 @@ async def _life_after_kill(it: Bench, place: Path, blow: Blow | None) -> tuple[T
 async def _agent(it: Bench, place: Path, blow: Blow | None, *, backlog: bool) -> tuple[Tracer, Tally]:
     rng = random.Random(it.rng.random())
     oracle = Oracle(rng, others=True)
-    async with _program(AgentProcess(place / "agent", it.plane.url, it.key, **AGENT)) as agent:
+    async with running(AgentProcess(place / "agent", it.plane.url, it.key, **AGENT)) as agent:
         if backlog:
             agent.environ["SIDEMETER_FLUSH_AFTER_S"] = "60"
             await agent.start()
@@ -198,29 +189,23 @@ async def _life_of_plane(it: Bench, place: Path, blow: Blow | None) -> tuple[Tra
 
 @asynccontextmanager
 async def _both(place: Path, key: str) -> AsyncIterator[tuple[ControlPlane, AgentProcess]]:
-    async with _program(ControlPlane(place)) as plane:
-        plane.port = _free_port()
-        async with _program(AgentProcess(place / "agent", plane.url, key, **AGENT)) as agent:
+    async with running(ControlPlane(place)) as plane:
+        plane.port = free_port()
+        async with running(AgentProcess(place / "agent", plane.url, key, **AGENT)) as agent:
             yield plane, agent
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _first_start(it: Bench, place: Path, blow: Blow | None) -> tuple[Tracer, Tally]:
     rng = random.Random(it.rng.random())
     oracle = Oracle(rng)
-    async with _program(ControlPlane(place)) as plane:
-        plane.port = _free_port()
+    async with running(ControlPlane(place)) as plane:
+        plane.port = free_port()
         async with _struck(plane, blow) as tracer:
             if await _is_up(plane):
                 await _end(plane, blow)
         await plane.start()
         await sell(plane)
-        async with _program(AgentProcess(place / "agent", plane.url, await plane.new_key("AGENT"), **AGENT)) as agent:
+        async with running(AgentProcess(place / "agent", plane.url, await plane.new_key("AGENT"), **AGENT)) as agent:
             return tracer, await Deployment(plane, [agent], oracle, rng).settle()
 
 

@@ -91,6 +91,13 @@ class Oracle:
         self.bad: dict[str, str] = {}
         """The code under which an event may become a dead letter; every other is good, and must not."""
 
+    def copy(self, rng: random.Random) -> "Oracle":
+        """One that remembers the same, and then goes its own way."""
+        other = Oracle(rng, others=self._others)
+        other.issued, other.unanswered = dict(self.issued), dict(self.unanswered)
+        other.acknowledged, other.refused = set(self.acknowledged), set(self.refused)
+        return other
+
     def issue(
         self,
         count: int,

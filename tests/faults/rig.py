@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import httpx
 from fakes import eventually
@@ -24,8 +25,10 @@ __all__ = [
     "deliver",
     "deliver_straight",
     "deployed",
+    "free_port",
     "has_drained",
     "post",
+    "running",
     "sell",
     "traffic",
 ]
@@ -144,6 +147,25 @@ async def deployed(
 
 def _traces(program: Program) -> list[str]:
     return [line for line in program.log.read_text().splitlines() if "Traceback (most recent call last)" in line]
+
+
+Either = TypeVar("Either", AgentProcess, ControlPlane)
+
+
+@asynccontextmanager
+async def running(program: Either) -> AsyncIterator[Either]:
+    """A program that forks when it is started; what still runs at the end of the block is killed."""
+    program.launch = forked
+    with program:
+        async with program.http:
+            yield program
+
+
+def free_port() -> int:
+    """One that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def has_drained(agent: AgentProcess) -> bool:

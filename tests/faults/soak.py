@@ -21,7 +21,19 @@ from .oracle import Tally, Turn
 
 __all__ = ["KINDS", "Plan", "Report", "soak"]
 
-KINDS: Final = ("clocks", "commits", "disks", "keys", "kills", "namespaces", "network", "power", "repeats", "sweep")
+KINDS: Final = (
+    "clocks",
+    "commits",
+    "disks",
+    "flips",
+    "keys",
+    "kills",
+    "namespaces",
+    "network",
+    "power",
+    "repeats",
+    "sweep",
+)
 """The modules with a round."""
 
 ROUND_WITHIN_S: Final = 300.0
