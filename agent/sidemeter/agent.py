@@ -249,8 +249,7 @@ class _Parts:
             if link is not None:
                 opened.push_async_callback(link.close)
             parts = cls(buffer, link, settings, clock)
-            await parts.presence.restore()
-            await parts.refresher.restore()
+            await parts.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
         parts.run(parts.salvager.salvage_once)
@@ -260,6 +259,19 @@ class _Parts:
             parts.run(parts.forward_once)
             parts.run(parts.refresher.sync_once)
         return parts
+
+    async def restore(self) -> None:
+        """Go on from what the buffer holds; from a new one, if it turns out to be damaged only now."""
+        while True:
+            rebuilds = self.buffer.rebuilds
+            try:
+                await self.presence.restore()
+                await self.refresher.restore()
+            except StorageRefused:
+                if self.buffer.rebuilds == rebuilds:
+                    raise
+            else:
+                return
 
     def run(self, once: Callable[[], Awaitable[None]]) -> None:
         self._loops.append(asyncio.create_task(self._loop(once), name=once.__qualname__))

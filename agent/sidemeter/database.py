@@ -281,7 +281,9 @@ class Database:
         while True:
             try:
                 return await self._look_once(found)
-            except (sqlite3.Error, OSError) as exc:
+            except (*_ERRORS, OSError) as exc:
+                if _is_damage(exc):
+                    raise Damaged(f"{exc} ({_name(exc)})") from exc
                 if self._closing:
                     raise _refused(exc) from exc
                 if not told:

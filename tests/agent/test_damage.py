@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from sidemeter.errors import StorageRefused
 from sidemeter.events import Event, encode
 from sidemeter.limits import Limit
 from sidemeter.mark import Mark
+from sidemeter.meters import Meter
 
 ROWS = 40
 CASES = 12
@@ -357,3 +359,20 @@ async def test_no_limit_is_learned_while_own_usage_is_not_all_back(tmp_path: Pat
         await eventually(lambda: agent._parts and not agent._parts.buffer.salvaging)
         assert await agent.learn("acme", 5)
         assert not agent.check("acme", "tokens", 2).allowed
+
+
+async def test_an_agent_starts_also_on_rows_that_turn_out_to_be_damaged_only_then(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    rows = [(seq, encode(Event(str(seq), "chat", "call", "acme", 5, '{"tokens":1}'))) for seq in range(1, 31)]
+    meter = Meter("call", "SUM", "tokens")
+    buffer = await Buffer.open(tmp_path / "data", RestingClock())
+    await buffer.append(rows, [])
+    limit = Limit("acme/t", "acme", "t", "METERED", "HARD", 1, limit=Decimal(9), used=Decimal(0), meter=meter)
+    await buffer.keep_limits({"acme": ["acme/t"]}, [(limit, 7, 0)])
+    await buffer._database.transact(lambda conn: conn.execute("UPDATE events SET crc = crc + 1 WHERE seq > 15"))
+    await buffer.close()
+    async with Agent(settings(tmp_path / "data", double)) as agent:
+        assert agent.status().rebuilds == 1
+        await counted(double, 15)
+        await eventually(lambda: agent.status().lost_events == 15)
