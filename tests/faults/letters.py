@@ -14,20 +14,23 @@ __all__ = ["Letter", "letters_of"]
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter, and the event that its bytes are."""
+    """A dead letter, and the event that its bytes are; of all meters, or of the one named `meter`."""
 
     code: str
     reason: str
+    meter: str | None
     type: str
     subject: str
     data: dict[str, Any]
 
 
 def letters_of(database: Path) -> list[Letter]:
-    """Every dead letter in a control plane's database."""
+    """Every dead letter in a control plane's database that was not counted after all."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
-        rows = conn.execute("SELECT code, reason, raw FROM dead_letters").fetchall()
-    return [Letter(code, reason, *_event(raw)) for code, reason, raw in rows]
+        rows = conn.execute(
+            "SELECT code, reason, meter_key, raw FROM dead_letters WHERE replayed_at_us IS NULL"
+        ).fetchall()
+    return [Letter(code, reason, meter, *_event(raw)) for code, reason, meter, raw in rows]
 
 
 def _event(raw: bytes) -> tuple[str, str, dict[str, Any]]:

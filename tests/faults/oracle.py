@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from .letters import Letter, letters_of
 
-__all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn"]
+__all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn", "batches_of"]
 
 EVENT_TYPE: Final = "fault.call"
 SUBJECTS: Final = ("acme", "globex", "initech")
@@ -90,6 +90,7 @@ class Oracle:
         self.faults: Counter[str] = Counter()
         self.bad: dict[str, str] = {}
         """The code under which an event may become a dead letter; every other is good, and must not."""
+        self.surely_bad: set[str] = set()
 
     def copy(self, rng: random.Random) -> "Oracle":
         """One that remembers the same, and then goes its own way."""
@@ -106,11 +107,13 @@ class Oracle:
         pad: int = 0,
         time: str | None = WHEN,
         bad: str | None = None,
+        surely: bool = False,
         **data_too: object,
     ) -> list[Event]:
         """Fresh events, written down before anyone else sees them; `pad` characters make each of them larger.
 
-        Without a `time` they get the agent's. `bad` is the code of the dead letters that they may become.
+        Without a `time` they get the agent's. `bad` is the code of the dead letters that they may become, or `surely`
+        do. `data_too` goes into their data.
         """
         events = []
         for _ in range(count):
@@ -123,6 +126,7 @@ class Oracle:
                 event["time"] = time
             if bad is not None:
                 self.bad[tag] = bad
+                self.surely_bad |= {tag} if surely else set()
             if own_ids if own_ids is not None else self._rng.random() < 0.5:
                 event |= {"id": f"id-{tag}", "source": "oracle"}
             self.issued[tag] = event
@@ -170,8 +174,10 @@ class Oracle:
         ]
         absent = self.acknowledged - tags.keys() - self._dead(letters)
         declared = min(_declared(database), len(absent))
+        unnoticed = (self.acknowledged & self.surely_bad) - {letter.data.get("tag") for letter in letters}
         wrong = [fault for row in rows if (fault := self._fault_of(row))]
         wrong += [fault for letter in letters if (fault := self._fault_of_letter(letter))]
+        wrong += [f"no dead letter, and bad: {self.issued[tag]}" for tag in unnoticed]
         if declared and not self.destroyed:
             wrong.append(f"{declared} events were declared lost, and nothing destroyed them")
         return Tally(
@@ -216,14 +222,21 @@ class Oracle:
         return None
 
     def totals(self, database: Path) -> tuple[int, Decimal]:
-        """The events and the sum of `n` that meters must show: over what is stored, each once."""
+        """The events and the sum of `n` that meters must show: over what is stored, each once, less what cannot be."""
         rows = {tag: data["n"] for data in _data(database) if (tag := data.get("tag"))}
-        return len(rows), Decimal(sum(rows.values()))
+        uncounted = {letter.data.get("tag") for letter in letters_of(database) if letter.meter == "units"}
+        return len(rows), Decimal(sum(n for tag, n in rows.items() if tag not in uncounted))
 
 
 def tag_of(event: Event) -> str:
     """The oracle's name for an event."""
     return str(event["data"]["tag"])
+
+
+def batches_of(database: Path) -> int:
+    """How many batches a control plane has counted."""
+    ((count,),) = _read(database, "SELECT count(*) FROM batches")
+    return int(count)
 
 
 def _micros(time: str) -> int:

@@ -28,6 +28,7 @@ KINDS: Final = (
     "flips",
     "keys",
     "kills",
+    "load",
     "namespaces",
     "network",
     "power",
