@@ -13,5 +13,4 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_the_time_of_day_is_s
     tmp_path: Path, seed: int
 ) -> None:
     tally = await clocks.round(random.Random(seed), tmp_path)
-    tally.check(*clocks.EVERY_FAULT)
-    assert tally.dead_letters, "no event was of the future: no clock was set"
+    tally.check(*clocks.EVERY_FAULT, clocks.REPLAYED)
