@@ -12,6 +12,7 @@ import msgspec
 __all__ = [
     "Batch",
     "BatchAnswer",
+    "Counted",
     "Row",
     "Step",
     "SyncStatus",
@@ -62,6 +63,16 @@ class BatchAnswer(msgspec.Struct, frozen=True):
     duplicates: int = 0
     dead_letters: int = 0
     wait_ms: int = 0
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """The last batch that this agent knows to be counted, under the name it had then, in the copy `generation`."""
+
+    agent_id: str
+    epoch: int
+    batch_no: int
+    digest: bytes
+    generation: str
 
 
 SyncStatus = Literal["OK", "FENCED", "UNKNOWN_EPOCH"]

@@ -8,9 +8,9 @@ from typing import Final
 
 import aiosqlite
 
-from sidemeter import kept
+from sidemeter import counted, kept
 from sidemeter import rows as rows_of
-from sidemeter.batches import Batch, Row
+from sidemeter.batches import Batch, Counted, Row
 from sidemeter.damaged import Damaged
 from sidemeter.database import PAGE_BYTES, Work
 from sidemeter.errors import StorageRefused
@@ -265,11 +265,8 @@ class Buffer(Ledger):
         """
 
         async def work(conn: aiosqlite.Connection) -> Figures | None:
-            known = (await kept.meta(conn)).get("epoch")
-            await kept.put(conn, epoch=epoch, last_epoch=epoch, generation=generation)
-            if known == epoch:
+            if not await counted.begin_epoch(conn, epoch, generation):
                 return None
-            await conn.execute("DELETE FROM batches WHERE epoch >= ?", (epoch,))
             return await self._recounted(conn)
 
         return await self._as(work)
@@ -283,10 +280,19 @@ class Buffer(Ledger):
         async def work(conn: aiosqlite.Connection) -> Figures:
             await self._give_up_epoch(conn, hello_id, everything=everything)
             await conn.execute("DELETE FROM meta WHERE key = 'generation'")
-            await kept.put(conn, agent_id=agent_id)
+            if agent_id is not None:
+                await counted.rename(conn, agent_id)
             return await self._recounted(conn)
 
         return await self._as(work)
+
+    async def counted(self) -> Counted | None:
+        """The last batch that is known to be counted, and under which name; None when there is none."""
+        return await self._database.transact(counted.newest)
+
+    async def is_counted_in(self, generation: str) -> bool:
+        """Whether that copy of the control plane's database has all that is settled here, given that it has this epoch's."""
+        return await self._database.transact(lambda conn: counted.is_in(conn, generation))
 
     async def _give_up_epoch(self, conn: aiosqlite.Connection, hello_id: str, *, everything: bool) -> None:
         await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))

@@ -79,7 +79,7 @@ async def identity(conn: aiosqlite.Connection) -> Identity | None:
 async def keep_standing(conn: aiosqlite.Connection, standing: Standing) -> None:
     """Keep what a sync was answered, if the epoch is still that one."""
     if (await meta(conn)).get("epoch") == standing.epoch:
-        await put(conn, generation=standing.generation, nonce=standing.nonce)
+        await put(conn, generation=standing.generation, counted_in=standing.generation, nonce=standing.nonce)
 
 
 async def add_losses(conn: aiosqlite.Connection, losses: Iterable[Loss]) -> list[Loss]:

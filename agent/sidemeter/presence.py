@@ -115,6 +115,12 @@ class Presence:
             if self.epoch == joined.epoch and not await self._resend_from(joined.epoch, batch_no):
                 await self._start_over(everything=True)
 
+    async def introduce(self, joined: Joined) -> None:
+        """The database is another copy: an epoch of this name and number may be someone else's there. Say hello first."""
+        async with self._turn:
+            if self.epoch == joined.epoch:
+                self._announced = None
+
     async def leave(self, joined: Joined, step: Step) -> None:
         """Give the epoch up, to START_OVER or for a NEW_NAME; nothing if it was given up meanwhile."""
         async with self._turn:
@@ -137,6 +143,7 @@ class Presence:
             version=self._version,
             generation=identity.generation,
             losses=tuple(map(_bounded, losses[:MAX_LOSSES])),
+            counted=await self._buffer.counted(),
         )
         answer = await self._answer(uplink, hello)
         if answer is None:
@@ -172,6 +179,11 @@ class Presence:
         if step is Step.NEW_NAME:
             await self._leave(step)
             return
+        if step is not Step.START_OVER and not await self._buffer.is_counted_in(answer.generation):
+            if identity.epoch is not None:
+                await self._start_over(everything=True)
+                return
+            step = Step.START_OVER
         if step is Step.RESEND and not await self._resend_from(answer.epoch, answer.next_batch_no):
             await self._start_over(everything=True)
             return

@@ -119,6 +119,9 @@ class Refresher:
         )
         self._sync_id = self._clock.token_hex(_SYNC_ID_BYTES)  # asked again without an answer, it is the same sync
         step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
+        if answer.status == "OK" and answer.generation != joined.generation:
+            await self._presence.introduce(joined)
+            raise Unreachable("the control plane's database is another copy now")
         if step is Step.GO_ON:
             await self._learn(answer, joined.epoch)
             return

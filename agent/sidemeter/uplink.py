@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import msgspec
 
-from sidemeter.batches import Batch, BatchAnswer, SyncStatus
+from sidemeter.batches import Batch, BatchAnswer, Counted, SyncStatus
 from sidemeter.errors import Unacceptable, Unreachable
 from sidemeter.limits import Limit
 from sidemeter.losses import Loss
@@ -125,7 +125,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     """An agent presents itself. The same `hello_id` gets the same epoch, however often it is sent.
 
     `previous_epoch` is the last one it had, `generation` the copy of the database that it heard of last; `losses` are
-    those that the control plane has not stored.
+    those that the control plane has not stored, `counted` is the last batch that it knows to be counted.
     """
 
     agent_id: str
@@ -136,6 +136,7 @@ class Hello(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str
     generation: str | None = None
     losses: tuple[Loss, ...] = ()
+    counted: Counted | None = None
 
 
 class HelloAnswer(msgspec.Struct, frozen=True):

@@ -37,6 +37,7 @@ class ControlPlaneDouble:
     def __init__(self) -> None:
         self.events: dict[tuple[str, str], list[Any]] = {}
         self.epochs: dict[tuple[str, int], Epoch] = {}
+        self.generation = "g1"
         self.faults: deque[str | int | Message] = deque()
         self.requests: list[tuple[str, Message]] = []
         self.bodies: list[bytes] = []
@@ -114,7 +115,7 @@ class ControlPlaneDouble:
             "status": "OK",
             "epoch": number,
             "next_batch_no": epoch.next_batch_no,
-            "generation": "g1",
+            "generation": self.generation,
             "sync_interval_ms": 10,
             "max_batch_events": self.max_batch_events,
             "max_batch_bytes": 1 << 20,
@@ -158,7 +159,7 @@ class ControlPlaneDouble:
         return {
             "status": "OK" if epoch else "UNKNOWN_EPOCH",
             "nonce": None,
-            "generation": "g1",
+            "generation": self.generation,
             "state_version": 1,
             "as_of_us": 1,
             "counted_batch_no": epoch.next_batch_no - 1 if epoch else 0,

@@ -174,6 +174,76 @@ async def test_a_rollback_while_the_agent_was_stopped_is_noticed_at_its_hello(
         await counted(double, 4)
 
 
+async def test_a_machine_started_anew_gives_a_restored_control_plane_all_that_is_kept(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    for number in range(3):
+        await one_event(tmp_path, double, str(number))
+    double.events.clear()
+    double.epochs.clear()
+    double.generation = "g2"
+    async with Agent(settings(tmp_path, double), Rebooted()) as agent:
+        await counted(double, 3)
+        await eventually(lambda: agent.status().backlog_events == 0)
+    async with Agent(settings(tmp_path, double), Rebooted()) as agent:
+        await eventually(lambda: len(double.messages("hello")) >= 5)
+        await agent.record("call", "acme", id="3")
+        await counted(double, 4)
+        assert agent.status().resends == 0
+
+
+async def test_an_agent_that_takes_a_new_name_at_a_restored_control_plane_gives_it_all_that_is_kept(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    async with Agent(settings(tmp_path, double)) as agent:
+        for number in range(1, 4):
+            await agent.record("call", "acme", id=str(number))
+            await counted(double, number)
+        double.counts = False  # no sync is answered
+        double.events.clear()
+        double.generation = "g2"
+        double.faults.append({"status": "FORK", "next_batch_no": 1})
+        await agent.record("call", "acme", id="4")
+        await counted(double, 4)
+        await eventually(lambda: agent.status().backlog_events == 0)
+
+
+async def test_every_hello_names_the_last_batch_that_is_counted_under_the_name_it_had(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    for number in range(2):
+        await one_event(tmp_path, double, str(number))
+    async with Agent(settings(tmp_path, double), Rebooted()) as agent:
+        await eventually(lambda: len(double.messages("hello")) == 3)
+        double.faults.append({"status": "FORK", "next_batch_no": 1})
+        await agent.record("call", "acme", id="2")
+        await counted(double, 3)
+        await eventually(lambda: agent.status().backlog_events == 0)
+    await one_event(tmp_path, double, "3", Rebooted())
+    told = [message.get("counted") for message in double.messages("hello")]
+    first, second = ({agent_id: None for agent_id, _ in double.epochs}).keys()
+    named = [each and (each["agent_id"], each["epoch"], each["batch_no"]) for each in told]
+    assert named == [None, (first, 1, 1), (first, 1, 2), (first, 1, 2), (second, 3, 1)]
+    assert told[-1]["digest"] == double.epochs[second, 3].digests[1]
+    assert {each["generation"] for each in told if each} == {"g1"}
+
+
+async def test_what_a_sync_says_is_believed_only_after_a_hello_to_the_same_copy_of_the_database(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    async with Agent(settings(tmp_path, double)) as agent:
+        for number in range(1, 4):
+            await agent.record("call", "acme", id=str(number))
+            await counted(double, number)
+        await eventually(lambda: agent.status().backlog_events == 0)
+        double.events.clear()
+        for epoch in double.epochs.values():  # another one got this number, and came further
+            epoch.hello_id, epoch.next_batch_no = "another's", 9
+        double.generation = "g2"
+        await counted(double, 3)
+        assert agent.status().new_names == 0
+
+
 def loss(number: int) -> Loss:
     return Loss(f"l{number}", number, None, None, "x" * 5000, 7)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidemeter.batches import BatchAnswer, encode_events, letter_of, seal, sealed_as_letter
+from sidemeter.batches import BatchAnswer, Counted, encode_events, letter_of, seal, sealed_as_letter
 from sidemeter.events import Event
 from sidemeter.events import encode as encode_event
 from sidemeter.losses import Loss
@@ -34,6 +34,16 @@ REQUESTS = {
     "hello": Hello("a" * 32, "b" * 32, "c" * 32, None, "chat", "0.1.0"),
     "hello_again": Hello("a" * 32, "d" * 32, "c" * 32, 2, "chat", "0.1.0"),
     "hello_losses": Hello("a" * 32, "b" * 32, "c" * 32, 2, "chat", "0.2.0", "g1", LOSSES),
+    "hello_counted": Hello(
+        "e" * 32,
+        "d" * 32,
+        "c" * 32,
+        2,
+        "chat",
+        "0.2.0",
+        "g1",
+        counted=Counted("a" * 32, 2, 41, BATCH.digest, "g1"),
+    ),
     "batch": BatchMessage.of(
         "a" * 32, BATCH, encode_events(BODIES), backlog=12, oldest_pending_us=1_767_225_600_000_001
     ),

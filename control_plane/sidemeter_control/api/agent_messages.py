@@ -13,6 +13,7 @@ __all__ = [
     "PROTOCOL",
     "BatchMessage",
     "BatchReply",
+    "CountedMessage",
     "HelloMessage",
     "HelloReply",
     "LossMessage",
@@ -43,6 +44,16 @@ class LossMessage(msgspec.Struct, frozen=True):
     noticed_at_us: _Time
 
 
+class CountedMessage(msgspec.Struct, frozen=True):
+    """The last batch that the agent knows to be counted, under the name it had then, and in which copy of this."""
+
+    agent_id: _Name
+    epoch: _Number
+    batch_no: _Number
+    digest: _Digest
+    generation: _Name
+
+
 class HelloMessage(msgspec.Struct, frozen=True):
     """What an agent says when it starts, and again while it has losses that nobody has stored."""
 
@@ -54,6 +65,7 @@ class HelloMessage(msgspec.Struct, frozen=True):
     previous_epoch: _Number | None = None
     generation: _Name | None = None
     losses: Annotated[tuple[LossMessage, ...], msgspec.Meta(max_length=MAX_LOSSES)] = ()
+    counted: CountedMessage | None = None
 
 
 class HelloReply(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
 from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion, sync
 from sidemeter_control.metering.batches import Batch
-from sidemeter_control.metering.identity import SyncStatus
+from sidemeter_control.metering.identity import Counted, SyncStatus
 from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
 from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
 from sidemeter_control.store.database import Database
@@ -107,6 +107,7 @@ class AgentDoor:
                 message.previous_epoch,
                 message.generation,
                 [Loss(*msgspec.structs.astuple(each)) for each in message.losses],
+                None if message.counted is None else Counted(*msgspec.structs.astuple(message.counted)),
             )
         )
         return HelloReply(

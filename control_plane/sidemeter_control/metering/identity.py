@@ -16,12 +16,14 @@ __all__ = [
     "NONCE_BYTES",
     "NO_NONCES",
     "Claim",
+    "Counted",
     "HelloDecision",
     "Nonces",
     "SyncDecision",
     "SyncStatus",
     "decide_hello",
     "decide_sync",
+    "lacks",
     "next_nonce",
     "was_rolled_back",
 ]
@@ -61,6 +63,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """The last batch that an agent knows to be counted, under the name it had then, in which copy of the database."""
+
+    agent_id: str
+    epoch: int
+    batch_no: int
+    digest: bytes
+    generation: str
+
+
+@dataclass(frozen=True, slots=True)
 class HelloDecision:
     """The epoch of a hello, and whether it begins now."""
 
@@ -79,21 +92,36 @@ class SyncDecision:
 
 
 def decide_hello(
-    given: Cursor | None, newest_epoch: int | None, *, previous_epoch: int | None, generation: str | None, current: str
+    given: Cursor | None,
+    newest_epoch: int | None,
+    *,
+    previous_epoch: int | None,
+    generation: str | None,
+    current: str,
+    lacking: bool = False,
 ) -> HelloDecision:
     """The epoch for a hello: `given` if it was said before, else one above every epoch that either side remembers.
 
     `newest_epoch` is the agent's newest one here; `previous_epoch` and `generation` are what the agent heard last,
-    `current` is this database's generation.
+    `current` is this database's generation. `lacking`: it is seen to lack what it counted (see `lacks`).
 
     >>> decide_hello(None, 2, previous_epoch=7, generation="g1", current="g2")
     HelloDecision(epoch=8, begins=True, rolled_back=False)
     """
     if given is not None:
-        return HelloDecision(given.epoch, begins=False, rolled_back=False)
+        return HelloDecision(given.epoch, begins=False, rolled_back=lacking)
     remembered, heard = newest_epoch or 0, previous_epoch or 0
     forgotten = heard > remembered and generation == current
-    return HelloDecision(max(remembered, heard) + 1, begins=True, rolled_back=forgotten)
+    return HelloDecision(max(remembered, heard) + 1, begins=True, rolled_back=forgotten or lacking)
+
+
+def lacks(counted: Counted | None, digest_here: bytes | None, current: str) -> bool:
+    """Whether a database of the generation `current` has another batch, or none, where an agent knows one to be counted.
+
+    The digest stands for every batch of its epoch up to that one. An epoch and a number alone do not: of two copies that
+    go on from one backup, both may have given them out.
+    """
+    return counted is not None and counted.generation == current and counted.digest != digest_here
 
 
 def decide_sync(

@@ -11,7 +11,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
-from sidemeter_control.metering.identity import decide_hello, was_rolled_back
+from sidemeter_control.metering.identity import Counted, decide_hello, lacks, was_rolled_back
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.replay import replay
 from sidemeter_control.metering.rollbacks import Rollbacks
@@ -47,7 +47,7 @@ class Loss(NamedTuple):
 class Hello:
     """An agent that starts, or has losses to declare. The same `hello_id` always gets the same epoch.
 
-    `previous_epoch` and `generation` are what it heard last, if anything.
+    `previous_epoch` and `generation` are what it heard last, `counted` is the last batch it knows to be counted, if any.
     """
 
     agent_id: str
@@ -58,6 +58,7 @@ class Hello:
     previous_epoch: int | None = None
     generation: str | None = None
     losses: Sequence[Loss] = ()
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,7 @@ class Ingest:
                 previous_epoch=hello.previous_epoch,
                 generation=hello.generation,
                 current=generation,
+                lacking=await _lacks(conn, hello.counted, generation),
             )
             if decided.rolled_back:
                 generation = await self.rollbacks.notice(conn, hello.agent_id)
@@ -219,6 +221,12 @@ class Ingest:
         if self._readers[0] != version:
             self._readers = version, readers(await meters.list_all(conn, archived=True), self._reader)
         return self._readers[1]
+
+
+async def _lacks(conn: AsyncConnection, counted: Counted | None, generation: str) -> bool:
+    if counted is None:
+        return False
+    return lacks(counted, await agents.digest_of(conn, counted.agent_id, counted.epoch, counted.batch_no), generation)
 
 
 def _read(batch: Batch) -> Arrived | BadEvent:

@@ -136,7 +136,7 @@ async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: D
     assert answer(await send(plane, "hello", HELLO))["epoch"] == 1
 
 
-RECORDED = ["hello", "hello_again", "hello_losses", "batch", "batch_generation", "batch_letter"]
+RECORDED = ["hello", "hello_again", "hello_losses", "hello_counted", "batch", "batch_generation", "batch_letter"]
 RECORDED += ["sync", "sync_seen", "sync_nonce"]
 
 

@@ -11,11 +11,13 @@ from sidemeter_control.metering.identity import (
     NO_NONCES,
     NONCE_BYTES,
     Claim,
+    Counted,
     HelloDecision,
     Nonces,
     SyncStatus,
     decide_hello,
     decide_sync,
+    lacks,
     next_nonce,
     was_rolled_back,
 )
@@ -44,6 +46,31 @@ def test_a_hello_gets_the_epoch_it_had_or_one_above_all_that_anybody_remembers(
     known: Cursor | None, newest: int | None, previous: int | None, generation: str | None, decision: HelloDecision
 ) -> None:
     assert decide_hello(known, newest, previous_epoch=previous, generation=generation, current="g") == decision
+
+
+KNOWN = Counted("a", 2, 4, b"d", "g")
+
+
+@pytest.mark.parametrize(
+    ("counted", "digest_here", "lacking"),
+    [
+        (None, None, False),
+        (KNOWN, b"d", False),
+        (KNOWN, None, True),
+        (KNOWN, b"another's", True),
+        (replace(KNOWN, generation="older"), None, False),
+    ],
+    ids=["nothing claimed", "it is here", "it is not here", "another is here", "counted in another copy"],
+)
+def test_a_batch_that_an_agent_knows_to_be_counted_here_and_is_not_shows_a_rollback(
+    counted: Counted | None, digest_here: bytes | None, lacking: bool
+) -> None:
+    assert lacks(counted, digest_here, "g") is lacking
+    decided = decide_hello(None, 2, previous_epoch=2, generation="g", current="g", lacking=lacking)
+    assert decided == HelloDecision(3, True, lacking)
+    assert decide_hello(
+        Cursor("a", 2, 5, NO_DIGEST), 2, previous_epoch=2, generation="g", current="g", lacking=lacking
+    ) == HelloDecision(2, False, lacking)
 
 
 SYNCS = [

@@ -56,8 +56,8 @@ class Weather:
 
 class Disk:
     """The data directory `path`. `held` are the tags of the events that its buffer durably holds, `set_aside` of those
-    that it keeps apart. Until `trouble_until_s` calls failed or came late; `keeps_all` says
-    that the keep rule of its agent lets nothing go. `gone` is called with the tags that are no longer held.
+    that it keeps apart. `keeps_all` says that the keep rule of its agent lets nothing go. `gone` is called with the
+    tags that are no longer held.
     """
 
     def __init__(self, world: World, path: Path, weather: Weather) -> None:
@@ -115,7 +115,13 @@ class Disk:
 
     def heal(self) -> None:
         """Space again, writable again, and it answers."""
-        self.free_bytes, self.read_only, self.failing = _ROOMY, False, False
+        self.free_bytes, self.read_only, self.failing = _ROOMY - self.ballast_bytes, False, False
+        self.trouble_until_s = max(self.trouble_until_s, self.world.now_s)
+
+    def healthy_since(self, then_s: float) -> bool:
+        """Whether every call since `then_s` returned in time and did what it was asked."""
+        broken = self.read_only or self.failing or self.free_bytes < _ROOMY // 2
+        return not broken and self.trouble_until_s < then_s
 
     def is_full(self) -> bool:
         """Whether not even the log can grow."""

@@ -149,7 +149,7 @@ class Machine:
         recorder, began_s = agent._running.recorder, self.world.now_s
         await agent.drain()
         self.world.note("drained", process.name)
-        self.oracle.drained(process.name, recorder.pending, healthy=self.disk.trouble_until_s < began_s)
+        self.oracle.drained(process.name, recorder.pending, healthy=self.disk.healthy_since(began_s))
         process.kill()
 
     async def _prove(self, callers: Callers) -> None:

@@ -2,6 +2,8 @@
 
 import copy
 import gzip
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -12,7 +14,14 @@ import msgspec
 from sidemeter.events import Event as AgentEvent
 from sidemeter.events import decode
 from sidemeter.uplink import Answer
-from sidemeter_control.api.agent_messages import BatchMessage, BatchReply, HelloMessage, HelloReply, LossMessage
+from sidemeter_control.api.agent_messages import (
+    BatchMessage,
+    BatchReply,
+    CountedMessage,
+    HelloMessage,
+    HelloReply,
+    LossMessage,
+)
 from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import count, readers
@@ -20,13 +29,16 @@ from sidemeter_control.metering.events import Arrived, BadEvent, Event, read_arr
 from sidemeter_control.metering.identity import (
     NO_NONCES,
     Claim,
+    Counted,
     Nonces,
     SyncStatus,
     decide_hello,
     decide_sync,
+    lacks,
     was_rolled_back,
 )
 from sidemeter_control.metering.meters import Aggregation, Meter
+from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
 from sidemeter_control.metering.rollups import EMPTY, Bucket, Rollup, merge
 
 from .network import Request
@@ -38,8 +50,6 @@ __all__ = ["Books", "Plane", "Strain"]
 _MAX_FUTURE_US: Final = 3_600_000_000
 _SYNC_MS: Final = 3000
 _STATE_VERSION: Final = 1
-_RATE: Final = 100_000
-_BATCH_EVENTS: Final = 5000
 _COUNT: Final = Meter(1, "calls", None, CALL, Aggregation.COUNT, None, None, (), (), None, 0)
 _SUM: Final = Meter(2, "units", None, CALL, Aggregation.SUM, "n", None, (), (), None, 0)
 _READERS: Final = readers([_COUNT, _SUM])
@@ -109,6 +119,9 @@ class Plane:
         self.books = Books(self._new_generation())
         self.takes_letters = world.rng.random() < 0.7
         self.up = True
+        self._pace = world.rng.choice((10, 200, 60_000)), world.rng.choice((1, 8, 64))
+        self.pacer = self._new_pacer()
+        self._admitted: deque[tuple[float, int]] = deque()
         self._life = 0
         self._wall_us = wall_us
 
@@ -121,7 +134,10 @@ class Plane:
 
     def start(self) -> None:
         """Go on from what was committed."""
-        self.up = True
+        if not self.up:
+            self.up = True
+            self.pacer = self._new_pacer()
+            self._admitted.clear()
 
     def restore(self, books: Books | None, *, by_hand: bool = False) -> None:
         """Become an older copy of itself, or an empty database; under a new generation, unless files were put back `by_hand`."""
@@ -135,14 +151,42 @@ class Plane:
         if not self.up:
             self.world.later(0.001, lambda: reply(None))
             return
+        entry = self._let_in(request)
+        if not entry.admitted:
+            self.world.fault(
+                "batch sent away by the pacer", request.headers["Sidemeter-Agent"][:6], round(entry.wait_s, 3)
+            )
+            headers = {
+                "retry-after": str(math.ceil(entry.wait_s)),
+                "sidemeter-wait-ms": str(math.ceil(1000 * entry.wait_s)),
+            }
+            self.world.later(0.001, lambda: reply(Answer(503 if entry.busy else 429, headers, b"")))
+            return
         work_s = self.world.rng.expovariate(500.0)
         if self.world.strikes("slow answer", self.strain.slow, request.path):
             work_s = self.world.rng.uniform(0.5, 20.0)
         life = self._life
-        self.world.later(work_s, lambda: self._work(request, reply, life))
+        self.world.later(work_s, lambda: self._work(request, reply, life, entry))
 
-    def _work(self, request: Request, reply: Callable[[Answer | None], None], life: int) -> None:
+    def _let_in(self, request: Request) -> Entry:
+        """Whether it is this batch's turn, by what its headers say; the announced rate is never exceeded."""
+        if request.path != "/agent/v1/batch":
+            return Entry()
+        events, waiting = int(request.headers["Sidemeter-Events"]), int(request.headers["Sidemeter-Waiting"])
+        entry = self.pacer.admit(Arrival(request.headers["Sidemeter-Agent"], events, waiting), self.world.now_s)
+        if entry.admitted:
+            while self._admitted and self._admitted[0][0] <= self.world.now_s - 1.0:
+                self._admitted.popleft()
+            self._admitted.append((self.world.now_s, events))
+            together, rate = sum(each for _, each in self._admitted), self.pacer.rate_events_per_s
+            if together > rate and len(self._admitted) > 1:
+                self.world.violated(f"{together} events were let in within a second, the rate is {rate}")
+        return entry
+
+    def _work(self, request: Request, reply: Callable[[Answer | None], None], life: int, entry: Entry) -> None:
         world = self.world
+        if life == self._life and request.path == "/agent/v1/batch":
+            self.pacer.finish(entry)
         if life != self._life:
             reply(None)
             return
@@ -195,6 +239,7 @@ class Plane:
                 previous_epoch=message.previous_epoch,
                 generation=message.generation,
                 current=books.generation,
+                lacking=_lacks(books, message.counted),
             )
             if decided.rolled_back:
                 self._notice_rollback(books)
@@ -207,7 +252,8 @@ class Plane:
             cursor = books.cursors[agent_id, decided.epoch]
         stored = [loss.id for loss in message.losses]
         self.world.note("hello", agent_id[:6], "epoch", decided.epoch, "next", cursor.next_batch_no, *stored)
-        return HelloReply(decided.epoch, cursor.next_batch_no, books.generation, _SYNC_MS, stored, _RATE, _BATCH_EVENTS)
+        pace = self.pacer.rate_events_per_s, self.pacer.max_batch_events
+        return HelloReply(decided.epoch, cursor.next_batch_no, books.generation, _SYNC_MS, stored, *pace)
 
     def batch(self, message: BatchMessage) -> BatchReply:
         """Count the batch, if it is the one its cursor expects."""
@@ -240,7 +286,10 @@ class Plane:
                 self.books, [(str(event.source), str(event.id)) for event in [*arrived.events, *letters]]
             )
         expected = 1 if cursor is None else cursor.next_batch_no
-        return BatchReply(status.value, expected, f"simulated {status.value}", len(books.events) - before, 0, 0, 0)
+        wait_ms = math.ceil(1000 * self.pacer.next_wait_s(batch.agent_id, message.backlog, self.world.now_s))
+        return BatchReply(
+            status.value, expected, f"simulated {status.value}", len(books.events) - before, 0, 0, wait_ms
+        )
 
     def refuses(self, arrived: Arrived) -> bool:
         """Whether it takes nothing of a batch because of one event in it."""
@@ -312,6 +361,10 @@ class Plane:
         self.world.fault("rollback noticed by what an agent said")
         books.generation = self._new_generation()
 
+    def _new_pacer(self) -> Pacer:
+        rate, batches = self._pace
+        return Pacer(rate_events_per_s=rate, max_batches=batches)
+
     def _new_generation(self) -> str:
         return f"g{self.world.rng.getrandbits(32):08x}"
 
@@ -327,6 +380,13 @@ def _read(batch: Batch) -> Arrived | None:
         return read_array(batch.events)
     except BadEvent:
         return None
+
+
+def _lacks(books: Books, said: CountedMessage | None) -> bool:
+    if said is None:
+        return False
+    counted = Counted(*msgspec.structs.astuple(said))
+    return lacks(counted, books.digests.get((said.agent_id, said.epoch, said.batch_no)), books.generation)
 
 
 def _stored(event: Event | AgentEvent) -> Stored:

@@ -27,7 +27,7 @@ __all__ = ["CAST", "KINDS", "Cast", "Outcome", "live"]
 
 KINDS: Final = (
     *("kill", "power_cut", "drain", "intrude", "fill", "freeze", "fail", "hang", "set_back", "clone"),
-    *("cut_there", "cut_back", "crash_plane", "step_clock"),
+    *("cut_there", "cut_back", "crash_plane", "roll_back", "empty", "step_clock"),
 )
 SETTLES_WITHIN_S: Final = 1800.0
 """Virtual time in which everything must arrive once the faults have ended: the longest wait of a retry is 67 s, and what
