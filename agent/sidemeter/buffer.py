@@ -62,7 +62,11 @@ class Buffer(Ledger):
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
             self._note(rows[-1][0])
 
-        return await self._database.transact(work, then, found, recording=True)
+        async def undo(conn: aiosqlite.Connection) -> None:
+            for table in ("events", "caller_ids"):
+                await conn.execute(f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", (rows[0][0], rows[-1][0]))  # noqa: S608 -- constants
+
+        return await self._database.transact(work, then, found, undo)
 
     async def _admit(self, conn: aiosqlite.Connection, size: int) -> None:
         """Refuse rows that a full disk has no room for, and those that would fill it so far that nothing else works.

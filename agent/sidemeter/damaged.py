@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import msgspec
 from sidemeter.mark import Facts
 from sidemeter.salvage import Content
 
-__all__ = ["Damage", "Damaged", "begun", "finish", "move_aside", "opened", "pending"]
+__all__ = ["Damage", "Damaged", "begun", "finish", "move_aside", "opened", "pending", "remember"]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +84,17 @@ def move_aside(directory: Path, damage: Damage) -> Damage:
     _write(aside / _PENDING, known)
     _sync(aside)
     return known
+
+
+def remember(directory: Path, damages: Iterable[Damage]) -> None:
+    """Write down again what a directory that was taken away said of these. What it held of them is lost. Raises OSError."""
+    for damage in damages:
+        aside = directory / "damaged" / str(damage.number)
+        if not (aside / _PENDING).exists():
+            aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(aside / _PENDING, damage)
+            for each in (aside, aside.parent, directory):
+                _sync(each)
 
 
 def begun(directory: Path, file_id: str) -> Damage | None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +13,8 @@ import aiosqlite
 
 from sidemeter.clock import Clock
 from sidemeter.damaged import Damaged
-from sidemeter.errors import StorageRefused
+from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.verdicts import ERRORS, is_damage, is_damage_at_opening, is_not_kept, is_unreadable, name_of, refused
 from sidemeter.volume import Volume, is_full
 
 __all__ = ["PAGE_BYTES", "WAL_PAGES", "Connect", "Database", "Keeper", "Work"]
@@ -27,6 +29,8 @@ Work = Callable[[aiosqlite.Connection], Awaitable[T]]
 
 _LOOK_AGAIN_S: Final = 0.2
 
+_MARK: Final = "mark"
+
 PAGE_BYTES: Final = 4096
 """SQLite's default, which every buffer is made with."""
 
@@ -37,34 +41,8 @@ WAL_PAGES: Final = 4096
 SHORT_WAL_PAGES: Final = 256
 """As many while the disk is full: the room that the ballast left has to do for long."""
 
-_NOT_KEPT: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_WRITE"})
-"""Errors of a commit before its last page was written: only what comes after that leaves in doubt whether it is kept."""
-
-
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG})
-"""Errors that only the bytes of the file can bring. The primary code is the last byte of an extended one."""
-
-_NOT_THE_FILE: Final = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_AUTH,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_NOLFS,
-    }
-)
-"""Errors of the disk or the machine. While a file is opened, before anything is asked of it, all others are the file's."""
-
-
-_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
-"""The second comes when a damaged text is read, or stands in the message of an error."""
+_AWAY: Final = (sqlite3.Error, OSError, DirectoryInUse, StorageRefused)
+"""Why a directory that was taken away cannot be had again."""
 
 
 class Keeper(Protocol):
@@ -79,6 +57,12 @@ class Keeper(Protocol):
     def give_up_file(self, damage: Damaged) -> None:
         """Move the file aside, so that the next one opened is new. Blocks; raises OSError."""
 
+    def make_way(self, *, foreign: bool, own_mark: bool) -> None:
+        """Prepare the directory for a copy of the open file; what is there may be `foreign`. Blocks; raises OSError."""
+
+    def forget(self) -> None:
+        """Another process has the file. Blocks."""
+
     def closed(self) -> None:
         """The file is closed, and still locked. Blocks."""
 
@@ -90,7 +74,8 @@ class Database:
     open, and whoever comes next waits for its end.
 
     `refusing` says why the disk has no room to record more. Then the ballast is gone, for all other transactions, until
-    `tend` finds room for it.
+    `tend` finds room for it. `displaced` says why the directory cannot be had again after somebody took it away: nothing
+    is recorded, and what was goes on from the open file, until `tend` can write it there.
     """
 
     def __init__(self, path: Path, volume: Volume, clock: Clock, connect: Connect, keeper: Keeper) -> None:
@@ -102,7 +87,10 @@ class Database:
         self._turn = asyncio.Lock()
         self._closing = False
         self._conn: aiosqlite.Connection | None = None
+        self._locked_out = False
+        self._opens = 0
         self.refusing: str | None = None
+        self.displaced: str | None = None
 
     async def open(self) -> None:
         """Lock the directory, made if it is missing, and open the file.
@@ -121,12 +109,16 @@ class Database:
             await asyncio.to_thread(self._keeper.closed)
             self._volume.release()
             if isinstance(exc, sqlite3.Error | OSError):
-                raise _refused(exc) from exc
+                raise refused(exc) from exc
             raise
 
     async def tend(self) -> None:
-        """Take the ballast, unless it is there: with it, recording begins again."""
+        """Come back to a directory that was taken away. Take the ballast, unless it is there: then recording begins again."""
         async with self._turn:
+            if self._volume.is_displaced() or self._locked_out:
+                await self._return()
+            if self.displaced is not None:
+                return
             try:
                 await self._volume.take_ballast()
             except OSError as exc:
@@ -161,25 +153,31 @@ class Database:
         work: Work[T],
         then: Callable[[T], None] | None = None,
         found: Work[T | None] | None = None,
-        *,
-        recording: bool = False,
+        undo: Work[None] | None = None,
     ) -> T:
         """Run `work` and commit; then `then`, before anyone else's turn. Raises StorageRefused: nothing was kept.
 
         A commit that fails is neither kept nor lost: the file is opened anew, and what `found` finds of the
         transaction is the result (P15); None means nothing. What finds the disk full is tried once more with the room
-        of the ballast, unless it is `recording`. When the file turns out to be damaged, a new one takes its place; what
-        is `recording` is done again there.
+        of the ballast, unless it records: that is what has an `undo`, which takes it back where it cannot stay. When the
+        file turns out to be damaged, a new one takes its place; what records is done again there.
         """
-        return await asyncio.shield(asyncio.create_task(self._transact(work, then, found, recording)))
+        return await asyncio.shield(asyncio.create_task(self._transact(work, then, found, undo)))
 
     async def _transact(
-        self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None, recording: bool
+        self,
+        work: Work[T],
+        then: Callable[[T], None] | None,
+        found: Work[T | None] | None,
+        undo: Work[None] | None,
     ) -> T:
+        recording = undo is not None
         async with self._turn:
+            if self._locked_out or (recording and self.displaced is not None):
+                raise StorageRefused(f"the data directory was taken away: {self.displaced}")
             had_ballast = self._volume.has_ballast
             try:
-                return await self._attempt(work, then, found)
+                return await self._attempt(work, then, found, undo)
             except Damaged as exc:
                 await self._rebuild(exc)
                 if not recording:
@@ -188,23 +186,29 @@ class Database:
                 if recording or not had_ballast or self._volume.has_ballast:
                     raise
             try:
-                return await self._attempt(work, then, found)
+                return await self._attempt(work, then, found, undo)
             except Damaged as exc:
-                raise _refused(exc) from exc
+                raise refused(exc) from exc
 
-    async def _attempt(self, work: Work[T], then: Callable[[T], None] | None, found: Work[T | None] | None) -> T:
+    async def _attempt(
+        self,
+        work: Work[T],
+        then: Callable[[T], None] | None,
+        found: Work[T | None] | None,
+        undo: Work[None] | None,
+    ) -> T:
         conn = await self._opened_before()
         try:
             result = await work(conn)
         except BaseException as exc:
             await self._roll_back(conn)
-            if isinstance(exc, _ERRORS):
+            if isinstance(exc, ERRORS):
                 raise await self._refusal(exc) from exc
             raise
         try:
             await conn.commit()
         except sqlite3.Error as exc:
-            if _name(exc) in _NOT_KEPT:
+            if is_not_kept(exc):
                 await self._roll_back(conn)
                 raise await self._refusal(exc) from exc
             refusal = await self._refusal(exc)
@@ -212,9 +216,109 @@ class Database:
             if outcome is None:
                 raise refusal from exc
             return outcome
-        if then:
+        opens = self._opens
+        if self._volume.is_displaced() and self.displaced is None:
+            await self._return(undo)
+        if then and opens == self._opens and not self._locked_out:  # whoever opens the file counts what is in it
             then(result)
         return result
+
+    # The directory is taken away
+
+    async def _return(self, undo: Work[None] | None = None) -> None:
+        """Come back to a directory that was taken away, or keep in mind why that cannot be. What was done then is undone.
+
+        Raises StorageRefused when it is undone.
+        """
+        while True:
+            try:
+                await self._come_back()
+            except _AWAY as exc:
+                if self.displaced is None:
+                    log.error("the data directory %s was taken away: %s", self._volume.directory, exc)  # noqa: TRY400 -- no fault of ours
+                self.displaced = f"{type(exc).__name__} {exc}"
+                self._locked_out = self._conn is None
+            else:
+                if self.displaced is not None:
+                    log.warning("the data directory %s is back", self._volume.directory)
+                self.displaced, self._locked_out = None, False
+            if self.displaced is None or self._locked_out or undo is None or await self._is_undone(undo):
+                break
+            await self._clock.sleep(_LOOK_AGAIN_S)
+        if undo is not None and self.displaced is not None and not self._locked_out:
+            raise StorageRefused(f"the data directory was taken away: {self.displaced}")
+
+    async def _is_undone(self, undo: Work[None]) -> bool:
+        conn = await self._opened_before()
+        try:
+            await undo(conn)
+            await conn.commit()
+        except sqlite3.Error:
+            await self._roll_back(conn)
+            return False
+        return True
+
+    async def _come_back(self) -> None:
+        """Write all that is in the open file to where the directory was, and go on there.
+
+        Raises one of `_AWAY`; then the file is as open as it was, unless another agent has that very file.
+        """
+        own, own_log, own_mark = (self._volume.is_own(name) for name in (self.path.name, self._log.name, _MARK))
+        try:
+            await self._volume.lock_again()
+        except DirectoryInUse:
+            if own and own_log:
+                await self._shut()
+                await asyncio.to_thread(self._keeper.forget)
+            raise
+        if self._conn is None:
+            await self._open_sound()
+            return
+        if own and own_log:
+            await asyncio.to_thread(self._keeper.make_way, foreign=False, own_mark=own_mark)
+            self._hold()
+            return
+        foreign = not (own or not self.path.exists()) or not (own_log or not self._log.exists())
+        log.error("files of %s were taken away: all that is known is written there anew", self._volume.directory)
+        if await self._copied(self._conn):
+            await asyncio.to_thread(self._keeper.make_way, foreign=foreign, own_mark=own_mark)
+            await asyncio.to_thread(self._put_copy)
+        else:
+            await asyncio.to_thread(self._keeper.make_way, foreign=False, own_mark=own_mark)
+        with contextlib.suppress(sqlite3.Error):  # it is of no use any more
+            await self._shut()
+        await self._open_sound()
+
+    async def _copied(self, conn: aiosqlite.Connection) -> bool:
+        """Copy the open file into the directory. False if it cannot be read any more."""
+        try:
+            await asyncio.to_thread(self._copy.unlink, missing_ok=True)
+            await conn.execute("VACUUM INTO ?", (str(self._copy),))
+            await asyncio.to_thread(_sync, self._copy)
+        except sqlite3.Error as exc:
+            if not is_unreadable(exc):
+                raise
+            log.error("the open buffer cannot be read any more: %s", exc)  # noqa: TRY400 -- no fault of ours
+            return False
+        return True
+
+    def _put_copy(self) -> None:
+        """Give the copy the name of the file. The log has to go before: it would be read into it."""
+        for name in (self._log.name, f"{self.path.name}-shm"):
+            self.path.with_name(name).unlink(missing_ok=True)
+        self._copy.replace(self.path)
+        _sync(self.path.parent)
+
+    @property
+    def _copy(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.new")
+
+    @property
+    def _log(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-wal")
+
+    def _hold(self) -> None:
+        self._volume.hold(self.path.name, self._log.name, _MARK)
 
     async def _opened_before(self) -> aiosqlite.Connection:
         """The connection; opened now if the file could not be replaced, or opened again, when that was needed."""
@@ -222,7 +326,7 @@ class Database:
             try:
                 await self._open_sound()
             except (sqlite3.Error, OSError) as exc:
-                raise _refused(exc) from exc
+                raise refused(exc) from exc
         if self._conn is None:
             raise StorageRefused("the buffer is closed")
         return self._conn
@@ -232,14 +336,14 @@ class Database:
 
         Raises Damaged for an error of the file.
         """
-        if _is_damage(exc):
-            raise Damaged(f"{exc} ({_name(exc)})") from exc
+        if is_damage(exc):
+            raise Damaged(f"{exc} ({name_of(exc)})") from exc
         said = await self._volume.probe()
-        if _name(exc) == "SQLITE_FULL" or (said is not None and is_full(said)):
+        if name_of(exc) == "SQLITE_FULL" or (said is not None and is_full(said)):
             self._refuse(said or exc)
             await self._drop_ballast()
             await self._shorten_log()
-        return _refused(exc, said)
+        return refused(exc, said)
 
     def _refuse(self, exc: Exception) -> None:
         if self.refusing is None:
@@ -281,19 +385,23 @@ class Database:
         while True:
             try:
                 return await self._look_once(found)
-            except (*_ERRORS, OSError) as exc:
-                if _is_damage(exc):
-                    raise Damaged(f"{exc} ({_name(exc)})") from exc
+            except (*ERRORS, *_AWAY) as exc:
+                if is_damage(exc):
+                    raise Damaged(f"{exc} ({name_of(exc)})") from exc
                 if self._closing:
-                    raise _refused(exc) from exc
+                    raise refused(exc) from exc
                 if not told:
                     log.warning("whether the last events are kept is not known until the file opens: %s", exc)
                     told = True
                 await self._clock.sleep(_LOOK_AGAIN_S)
 
     async def _look_once(self, found: Work[T | None] | None) -> T | None:
-        await self._shut()
-        conn = await self._open_on_any_disk()
+        if self._conn is not None and self._volume.is_displaced():
+            await self._come_back()
+            conn = await self._opened_before()
+        else:
+            await self._shut()
+            conn = await self._open_on_any_disk()
         outcome = await found(conn) if found else None
         if outcome is not None:
             await self._empty_log(conn)  # a sync that failed may leave in memory what a second one then passes over
@@ -305,7 +413,7 @@ class Database:
             await self._give_up(damage)
             await self._open_sound()
         except (sqlite3.Error, OSError) as exc:
-            raise _refused(exc) from exc
+            raise refused(exc) from exc
 
     async def _give_up(self, damage: Damaged) -> None:
         """Move the file aside while it is open: closing it first would change what salvage reads."""
@@ -322,7 +430,7 @@ class Database:
             try:
                 await self._open_on_any_disk()
             except Damaged as again:
-                raise _refused(again) from again
+                raise refused(again) from again
 
     async def _open_on_any_disk(self) -> aiosqlite.Connection:
         """Open the file, on a full disk with the room of the ballast."""
@@ -349,11 +457,13 @@ class Database:
             await self._volume.sync()
             if self.refusing is not None:
                 await self._shorten_log()
+            self._hold()
+            self._opens += 1
         except Damaged:
             raise  # and stay open, see `_give_up`
-        except _ERRORS as exc:
-            if _primary_code(exc) not in _NOT_THE_FILE:
-                raise Damaged(f"it cannot be opened: {exc} ({_name(exc)})") from exc
+        except ERRORS as exc:
+            if is_damage_at_opening(exc):
+                raise Damaged(f"it cannot be opened: {exc} ({name_of(exc)})") from exc
             await self._shut()
             raise
         except BaseException:
@@ -367,20 +477,9 @@ class Database:
             await conn.close()
 
 
-def _is_damage(exc: Exception) -> bool:
-    code = _primary_code(exc)
-    return code in _DAMAGE or (code is None and "decode" in str(exc))
-
-
-def _primary_code(exc: Exception) -> int | None:
-    code = getattr(exc, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
-def _name(exc: Exception) -> str:
-    return getattr(exc, "sqlite_errorname", type(exc).__name__)
-
-
-def _refused(exc: Exception, said: OSError | None = None) -> StorageRefused:
-    why = f"; a write to the directory says: {said}" if said else ""
-    return StorageRefused(f"the buffer takes nothing now: {exc} ({_name(exc)}){why}")
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

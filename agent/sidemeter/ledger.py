@@ -87,8 +87,8 @@ class Ledger:
 
     @property
     def disk_refusing(self) -> bool:
-        """Whether the disk is too full to record what does not fit into the file as it is."""
-        return self._database.refusing is not None
+        """Whether the disk is too full to record what does not fit into the file as it is, or the directory is gone."""
+        return self._database.refusing is not None or self._database.displaced is not None
 
     @property
     def ballast_bytes(self) -> int:
@@ -161,6 +161,14 @@ class Ledger:
     def give_up_file(self, damage: Damaged) -> None:
         """See `Watch.give_up`."""
         self._watch.give_up(damage)
+
+    def make_way(self, *, foreign: bool, own_mark: bool) -> None:
+        """See `Watch.make_way`."""
+        self._watch.make_way(foreign=foreign, own_mark=own_mark)
+
+    def forget(self) -> None:
+        """See `Watch.forget`."""
+        self._watch.forget()
 
     def closed(self) -> None:
         """See `Watch.close`."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import math
 import os
 import signal
@@ -16,16 +17,22 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 
 from sidemeter.agent import Agent
 from sidemeter.api import Api
+from sidemeter.clock import SystemClock, wait_for
 from sidemeter.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter.settings import Settings, host_and_port
 
 __all__ = ["Doors", "run", "serve", "serving"]
+
+log = logging.getLogger(__name__)
+
+LOOK_AT_DOORS_S = 1.0
+"""How soon a socket file that was taken away, with its directory or alone, is there again."""
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the thread that commits waits for the interpreter while requests are parsed; Python's 5 ms are most of a p99."""
@@ -59,15 +66,34 @@ class Doors:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def reopened(self) -> socket.socket | None:
+        """The new first socket, when somebody took the socket file away; None while it is there.
+
+        Raises OSError when it cannot be made.
+        """
+        if self._file is None or _is_socket(*self._file):
+            return None
+        path, _ = self._file
+        self.sockets[0] = _bind_unix(path)
+        self._file = path, path.stat().st_ino
+        return self.sockets[0]
+
     def close(self) -> None:
         """Close the sockets; remove the socket file unless another agent has put its own there since."""
         for each in self.sockets:
             each.close()
         if self._file is not None:
             path, inode = self._file
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_ino == inode:
-                    path.unlink()
+            if _is_socket(path, inode):
+                path.unlink(missing_ok=True)
+
+
+def _is_socket(path: Path, inode: int) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISSOCK(found.st_mode) and found.st_ino == inode
 
 
 def _bind_unix(path: Path) -> socket.socket:
@@ -133,11 +159,22 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def replace_first(self, door: socket.socket) -> None:
+        """Serve on `door` in the place of the first socket; connections that came through that one go on."""
+        protocol: Any = self.config.http_protocol_class
+        first = await asyncio.get_running_loop().create_server(
+            lambda: protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state),
+            sock=door,
+            backlog=BACKLOG,
+        )
+        self.servers[0].close()
+        self.servers[0] = first
+
 
 @contextlib.asynccontextmanager
 async def serving(
     app: Api, sockets: list[socket.socket], *, drain_s: float, bounds: Bounds | None = None
-) -> AsyncIterator[None]:
+) -> AsyncIterator[_Server]:
     """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
     config = uvicorn.Config(
         app,
@@ -158,7 +195,7 @@ async def serving(
         group.create_task(server.serve(sockets))
         await server.up.wait()
         try:
-            yield
+            yield server
         finally:
             server.should_exit = True
 
@@ -177,11 +214,24 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         unix = settings.data_dir / "agent.sock"
     async with Agent(settings) as agent:
         with Doors(unix, settings.listen) as doors:
-            async with serving(Api(agent, settings), doors.sockets, drain_s=settings.drain_s):
+            async with serving(Api(agent, settings), doors.sockets, drain_s=settings.drain_s) as server:
                 _tune()
                 announce(f"sidemeter agent ready: {', '.join(doors.names)}")
-                await stop.wait()
+                clock = SystemClock()
+                while not await wait_for(stop, LOOK_AT_DOORS_S, clock):
+                    await _reopen(doors, server)
                 agent.stop_waiting()
+
+
+async def _reopen(doors: Doors, server: _Server) -> None:
+    """Let callers find the socket file again when somebody took it away."""
+    try:
+        door = doors.reopened()
+        if door is not None:
+            await server.replace_first(door)
+            log.warning("the socket file was taken away; it is there again")
+    except OSError as exc:
+        log.warning("the socket file was taken away, and cannot be made: %s", exc)
 
 
 def _tune() -> None:

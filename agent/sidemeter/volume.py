@@ -1,4 +1,4 @@
-"""The data directory apart from what SQLite does in it: made, locked, synced, and never quite full.
+"""The data directory apart from what SQLite does in it: made, locked, synced, never quite full, and not another one.
 
 What can wait for the disk runs on a thread of its own: a disk that hangs must not stop the event loop.
 """
@@ -39,9 +39,11 @@ class Volume:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._prefix = f"{directory}/"
         self.ballast_bytes = BALLAST_BYTES
         self.has_ballast = False
         self._locked: int | None = None
+        self._held: dict[str, tuple[int, int]] = {}
 
     async def lock(self) -> None:
         """Lock the directory, made if it is missing. Raises DirectoryInUse while another agent has it."""
@@ -58,6 +60,32 @@ class Volume:
         if self._locked is not None:
             os.close(self._locked)
             self._locked = None
+
+    async def lock_again(self) -> None:
+        """Lock the directory if what is there under its name is not what was locked. Raises as `lock` does."""
+        if self.is_own(_LOCK):
+            return
+        held, self._locked = self._locked, None
+        try:
+            await self.lock()
+        except BaseException:
+            self._locked = held
+            raise
+        if held is not None:
+            os.close(held)
+
+    def hold(self, *names: str) -> None:
+        """The files of these names, those that are there, must be the same ones from now on; the lock as well."""
+        found = {name: self._identity(name) for name in (*names, _LOCK)}
+        self._held = {name: identity for name, identity in found.items() if identity is not None}
+
+    def is_own(self, name: str) -> bool:
+        """Whether the file of that name is the one that is held."""
+        return name in self._held and self._identity(name) == self._held[name]
+
+    def is_displaced(self) -> bool:
+        """Whether any of the held files is gone or another one, so that what is written to it may be lost."""
+        return any(self._identity(name) != held for name, held in self._held.items())
 
     async def sync(self) -> None:
         """Return once the names in the directory are on disk."""
@@ -105,6 +133,13 @@ class Volume:
             return exc
         return None
 
+    def _identity(self, name: str) -> tuple[int, int] | None:
+        try:
+            found = os.stat(f"{self._prefix}{name}")  # noqa: PTH116 -- after every commit, and in half the time
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     @property
     def _ballast(self) -> Path:
         return self.directory / "ballast"
@@ -114,7 +149,7 @@ class Volume:
         if not directory.exists():
             directory.mkdir(mode=0o700, parents=True)
             _sync(directory.parent)
-        locked = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        locked = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -124,7 +159,11 @@ class Volume:
             message = f"another agent uses the data directory {directory}: one agent, one directory"
             raise DirectoryInUse(message) from exc
         self._locked = locked
+        found = os.fstat(locked)
+        self._held[_LOCK] = found.st_dev, found.st_ino
 
+
+_LOCK: Final = "lock"
 
 _UNBOUNDED: Final = 1 << 62
 """A file system that names no size, as a tmpfs can, has no end that could be seen coming."""

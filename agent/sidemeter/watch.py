@@ -25,7 +25,8 @@ class Watch:
     """Knows from the mark what the database at `path` must hold, and keeps the mark up to date.
 
     `facts` is None until the file that is there was seen to be one to go on with. `agent_id` and `last_seq` outlast a
-    database: what goes on in a new one is the same agent, and numbers its rows from there. `rebuilds` counts new ones.
+    database: what goes on in a new one is the same agent, and numbers its rows from there. `rebuilds` counts new ones, and
+    those that came back to a directory that was taken away.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -110,6 +111,44 @@ class Watch:
         self.facts = None
         self.rebuilds += 1
         self.pending = damaged.pending(self._path.parent)
+
+    def make_way(self, *, foreign: bool, own_mark: bool) -> None:
+        """Prepare the directory for what this agent holds open: its files there were taken away, or replaced.
+
+        Without its `own_mark` the mark is begun anew; a `foreign` database is moved aside, to be read back. Blocks; raises
+        OSError.
+        """
+        directory, found = self._path.parent, None
+        if not own_mark:
+            mark = Mark.open(self._path.with_name("mark"))
+            found = mark.facts
+            if self._mark is not None:
+                self._mark.close()
+            self._mark = mark
+        damaged.remember(directory, self.pending)
+        if foreign:
+            unique = self._clock.token_hex(8)
+            facts = found or Facts("unknown", schema.FORM)
+            damaged.move_aside(
+                directory,
+                Damage(
+                    facts=msgspec.structs.replace(facts, file_id=f"{facts.file_id}-{unique}"),
+                    reason="it was put in the place of the buffer of a running agent",
+                    noticed_at_us=self._clock.now_us(),
+                    exact=found is None or found.clean or found.boot_id == self._clock.boot_id(),
+                    same_file=found is not None,
+                ),
+            )
+        self.pending = damaged.pending(directory)
+        self.rebuilds += 1
+        if self.facts is not None:
+            self._write(self.facts)
+
+    def forget(self) -> None:
+        """Another agent has the files: whatever this one knows of them is no longer so. Blocks."""
+        self.close(clean=False)
+        self.facts = None
+        self.rebuilds += 1
 
     def finish(self, damage: Damage) -> None:
         """A damaged database was read back. Blocks; raises OSError."""
