@@ -30,6 +30,10 @@ __all__ = [
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
 
+MAX_PACKED_DATA_BYTES: Final = 5 * MAX_DATA_BYTES
+"""Of an event's data in MessagePack: nine bytes, for a number, are the most that it takes for two of JSON, so what is
+longer is too long as JSON too. It is looked at first, because a byte may stand for an object of 64 bytes."""
+
 SHOWN_NAME: Final = 64  # characters of a caller's own field name that an error repeats
 
 _ONE: Final = Decimal(1)
@@ -125,7 +129,7 @@ class _Json:
         if text[0] != "{":
             raise InvalidInput("data", "must be an object")
         if len(text) > MAX_DATA_BYTES or len(memoryview(raw)) > MAX_DATA_BYTES:
-            raise InvalidInput("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", code="too_large")
+            raise _too_large()
         if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
             raise InvalidInput("data", f"must not nest deeper than {MAX_DEPTH} levels", code="too_deep")
         return text
@@ -158,6 +162,8 @@ class _MessagePack:
     @staticmethod
     def data(raw: msgspec.Raw) -> dict[str, object] | None:
         """The object, of what JSON has too; the event's own rules see to the rest."""
+        if len(memoryview(raw)) > MAX_PACKED_DATA_BYTES:
+            raise _too_large()
         try:
             value = msgspec.msgpack.decode(raw)
         except _UNREADABLE as exc:
@@ -166,6 +172,10 @@ class _MessagePack:
             raise InvalidInput("data", "must be an object")
         _check_plain(value, 1)
         return value
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", code="too_large")
 
 
 _Coding = type[_Json] | type[_MessagePack]

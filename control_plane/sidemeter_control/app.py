@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 from sidemeter_control.api.agents import AgentDoor
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.backups import backup_routes
+from sidemeter_control.api.bodies import Room
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
 from sidemeter_control.api.health import health_routes
@@ -53,5 +55,6 @@ async def build(
             *health_routes(database, gate, ingest, agents, clock),
             *pages.routes(),
         ],
+        middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )

@@ -11,8 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidemeter.errors import InvalidInput
-from sidemeter.events import Event
-from sidemeter.formats import Form, form_of, read_binary_event, read_check, read_event, read_events
+from sidemeter.events import MAX_DATA_BYTES, Event
+from sidemeter.formats import (
+    MAX_PACKED_DATA_BYTES,
+    Form,
+    form_of,
+    read_binary_event,
+    read_check,
+    read_event,
+    read_events,
+)
 
 CALL = {"type": "call", "subject": "acme"}
 CLOUD_EVENT = {"specversion": "1.0", "id": "1", "source": "/chat", "type": "call", "subject": "acme"}
@@ -306,3 +314,32 @@ def test_a_check_that_breaks_a_rule_is_named(change: dict[str, object], field: s
     with pytest.raises(InvalidInput, match=rule) as refused:
         read_check(Form.JSON, packed(Form.JSON, {"subject": "acme", "feature": "tokens"} | change))
     assert refused.value.field == field
+
+
+def in_messagepack(numbers: int, number: bytes) -> bytes:
+    """One event whose data holds so many numbers, each as those bytes."""
+    data = b"\x81\xa1n\xdd" + numbers.to_bytes(4) + number * numbers
+    return b"\x83\xa4type\xa4call\xa7subject\xa4acme\xa4data" + data
+
+
+def test_the_longest_data_that_fits_as_json_is_taken_however_wide_its_messagepack_is() -> None:
+    most = (MAX_DATA_BYTES - len('{"n":[]}') + 1) // 2
+    zero = b"\xcf" + bytes(8)
+    (event,) = read_events(Form.MSGPACK, in_messagepack(most, zero), 10).events
+    assert event.data is not None
+    assert MAX_DATA_BYTES - 1 <= len(event.data) <= MAX_DATA_BYTES
+    (rejected,) = read_events(Form.MSGPACK, in_messagepack(most + 1, zero), 10).rejected
+    assert (rejected.field, rejected.code) == ("data", "too_large")
+
+
+@pytest.mark.parametrize(("more", "read"), [(-1, True), (0, True), (1, False)])
+def test_data_in_messagepack_beyond_its_bound_is_refused_unread(more: int, read: bool) -> None:
+    body = in_messagepack(MAX_PACKED_DATA_BYTES - len(b"\x81\xa1n\xdd....") + more, b"\x90")
+    tracemalloc.start()
+    try:
+        (rejected,) = read_events(Form.MSGPACK, body, 10).rejected
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (rejected.field, rejected.code) == ("data", "too_large")
+    assert (peak > 10 * MAX_PACKED_DATA_BYTES) is read

@@ -33,13 +33,13 @@ from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
-__all__ = ["ARRIVES_WITHIN_S", "MAX_DECODED_BYTES", "AgentDoor"]
+__all__ = ["ARRIVES_WITHIN_S", "MAX_DECODED_BYTES", "SLACK_BYTES", "AgentDoor"]
 
 MAX_DECODED_BYTES = 8 * 1024 * 1024
 ARRIVES_WITHIN_S = 30
 """For a whole body: a batch that drips in would keep its place for as long as it likes."""
 # The rest of a batch's message, and events that do not shrink when zipped.
-_SLACK_BYTES = 64 * 1024
+SLACK_BYTES = 64 * 1024
 _LONGEST_WAIT_S = 3600
 
 T = TypeVar("T")
@@ -210,7 +210,7 @@ async def _read(request: Request, decode: Callable[[bytes], T]) -> T:
     try:
         async with asyncio.timeout(ARRIVES_WITHIN_S):
             body = await read_body(
-                request, max_bytes=MAX_BATCH_BYTES + _SLACK_BYTES, max_decoded_bytes=MAX_DECODED_BYTES
+                request, max_bytes=MAX_BATCH_BYTES + SLACK_BYTES, max_decoded_bytes=MAX_DECODED_BYTES
             )
     except TimeoutError as exc:
         raise Refused(408, "too_slow", f"a body arrives within {ARRIVES_WITHIN_S} s") from exc

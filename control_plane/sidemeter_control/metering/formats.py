@@ -11,12 +11,24 @@ from urllib.parse import unquote
 
 import msgspec
 
-from sidemeter_control.metering.events import MAX_DEPTH, BadEvent, Event, check, check_fields, parse_time
+from sidemeter_control.metering.events import (
+    MAX_DATA_BYTES,
+    MAX_DEPTH,
+    BadEvent,
+    Event,
+    check,
+    check_fields,
+    parse_time,
+)
 
 __all__ = ["MAX_EVENTS", "Form", "ReadEvents", "Rejection", "form_of", "read_binary", "read_events"]
 
 MAX_EVENTS = 10_000
 """In one request; a longer array is refused as a whole."""
+
+MAX_PACKED_DATA_BYTES = 5 * MAX_DATA_BYTES
+"""Of an event's data in MessagePack: nine bytes, for a number, are the most that it takes for two of JSON, so what is
+longer is too long as JSON too. It is looked at first, because a byte may stand for an object of 64 bytes."""
 
 DEFAULT_SOURCE = "http"
 
@@ -236,6 +248,8 @@ def _data(form: Form, raw: bytes) -> str | None:
         return None
     if form is not Form.MESSAGE_PACK:
         return raw.decode()
+    if len(raw) > MAX_PACKED_DATA_BYTES:
+        raise BadEvent("data", f"must be at most {MAX_DATA_BYTES} bytes as JSON", "too_large")
     try:
         value = msgspec.msgpack.decode(raw)
         _check_plain(value, 1)
