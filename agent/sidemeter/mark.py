@@ -62,7 +62,7 @@ class Mark:
         self._descriptor = descriptor
         self._turn = 0
         self._written: Facts | None = None
-        self._dirty = False
+        self._synced: int | None = None
         self.facts: Facts | None = None
 
     @classmethod
@@ -93,13 +93,13 @@ class Mark:
             self._written = None
             return
         self._written = facts
-        self._dirty = True
 
     def sync(self) -> None:
-        """Return once the mark is on disk. Raises OSError."""
-        if self._dirty:
-            self._dirty = False
+        """Return once the mark is on disk as it is now. Raises OSError."""
+        turn = self._turn
+        if turn != self._synced:
             os.fsync(self._descriptor)
+            self._synced = turn
 
     def close(self) -> None:
         """Close the file."""
@@ -113,7 +113,6 @@ class Mark:
             self._turn, self.facts = newest.turn, newest.facts
         if len(content) < 2 * _SLOT_BYTES:  # all of it exists from here on: later writes need no room on the disk
             os.pwrite(self._descriptor, content.ljust(2 * _SLOT_BYTES, b"\0"), 0)
-            self._dirty = True
             self.sync()
 
 

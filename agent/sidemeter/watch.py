@@ -152,6 +152,7 @@ class Watch:
 
     def finish(self, damage: Damage) -> None:
         """A damaged database was read back. Blocks; raises OSError."""
+        self.sync()  # what the disk has of the mark must not name a database that nobody knows of any more
         damaged.finish(self._path.parent, damage)
         self.pending = damaged.pending(self._path.parent)
 
