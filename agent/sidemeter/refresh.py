@@ -115,6 +115,7 @@ class Refresher:
                 backlog=self._buffer.unsent_events,
                 oldest_pending_us=self._buffer.oldest_us,
                 sync_id=self._sync_id,
+                settled_batch_no=settled,
             )
         )
         self._sync_id = self._clock.token_hex(_SYNC_ID_BYTES)  # asked again without an answer, it is the same sync

@@ -167,7 +167,8 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     """A question for the limits of some subjects. Leases have their place here; there are none yet.
 
     `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
-    and stays the same until the sync is answered.
+    and stays the same until the sync is answered. `settled_batch_no` is the last batch of the epoch which the agent heard
+    is counted.
     """
 
     agent_id: str
@@ -180,6 +181,7 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     backlog: int
     oldest_pending_us: int | None
     sync_id: str | None = None
+    settled_batch_no: int = 0
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):

@@ -60,6 +60,7 @@ REQUESTS = {
     "sync": Sync("a" * 32, 3, 1, None, None, ("acme", "café"), (), 0, None),
     "sync_seen": Sync("a" * 32, 3, 2, None, Seen("g1", 41), ("acme",), (), 12, 1_767_225_600_000_001),
     "sync_nonce": Sync("a" * 32, 3, 3, bytes(range(24)), Seen("g1", 41), ("acme",), (), 12, None, "0123456789abcdef"),
+    "sync_settled": Sync("a" * 32, 3, 3, None, None, (), (), 0, None, "0123456789abcdef", 17),
 }
 
 ANSWERS: dict[str, type[msgspec.Struct]] = {

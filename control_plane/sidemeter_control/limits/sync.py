@@ -54,6 +54,7 @@ class SyncQuestion(msgspec.Struct, frozen=True):
     oldest_pending_us: int | None = None
     seen: Seen | None = None
     sync_id: _Short | None = None
+    settled_batch_no: int = 0
 
 
 class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
@@ -133,12 +134,14 @@ async def _admit(
     known = await state.get(conn)
     generation = known.generation
     agent = await agents.get(conn, question.agent_id)
+    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
     decided = decide_sync(
         None if agent is None else agent.epoch,
         await agents.nonces(conn, question.agent_id, question.epoch),
         _claim(question),
         generation=generation,
         state_version=known.config_version,
+        counted_batch_no=0 if cursor is None else cursor.next_batch_no - 1,
     )
     if decided.rolled_back:
         generation = await rollbacks.notice(conn, question.agent_id)
@@ -170,6 +173,7 @@ def _claim(question: SyncQuestion) -> Claim:
         sync_id=question.sync_id,
         generation=None if seen is None else seen.generation,
         state_version=None if seen is None else seen.state_version,
+        settled_batch_no=question.settled_batch_no,
     )
 
 

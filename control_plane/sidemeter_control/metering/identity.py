@@ -53,13 +53,17 @@ NO_NONCES = Nonces()
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a sync shows of what its agent heard before. `sync_id` None: an agent from before there were nonces."""
+    """What a sync shows of what its agent heard before. `sync_id` None: an agent from before there were nonces.
+
+    `settled_batch_no` is the last batch of its epoch that it was told is counted.
+    """
 
     epoch: int
     nonce: bytes | None = None
     sync_id: str | None = None
     generation: str | None = None
     state_version: int | None = None
+    settled_batch_no: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +129,17 @@ def lacks(counted: Counted | None, digest_here: bytes | None, current: str) -> b
 
 
 def decide_sync(
-    newest_epoch: int | None, held: Nonces | None, claim: Claim, *, generation: str, state_version: int
+    newest_epoch: int | None,
+    held: Nonces | None,
+    claim: Claim,
+    *,
+    generation: str,
+    state_version: int,
+    counted_batch_no: int = 0,
 ) -> SyncDecision:
     """What to answer a sync. `held` are the nonces of its epoch, None when this database never gave that epoch out.
+
+    `counted_batch_no` is the last batch of that epoch which is counted here.
 
     >>> decide_sync(1, NO_NONCES, Claim(1, None, "s1"), generation="g", state_version=1).status
     <SyncStatus.OK: 'OK'>
@@ -137,7 +149,8 @@ def decide_sync(
         return SyncDecision(SyncStatus.UNKNOWN_EPOCH, NO_NONCES, rolled_back=same)
     if claim.epoch != newest_epoch:
         return SyncDecision(SyncStatus.FENCED, held)
-    rolled_back = same and (claim.state_version or 0) > state_version
+    lacking = claim.settled_batch_no > counted_batch_no or (claim.state_version or 0) > state_version
+    rolled_back = same and lacking
     if claim.sync_id is None:
         return SyncDecision(SyncStatus.OK, held, rolled_back)
     not_given_yet = _count(claim.nonce) > _count(held.current)

@@ -137,7 +137,7 @@ async def test_a_broken_request_is_a_problem_and_the_next_one_is_served(plane: D
 
 
 RECORDED = ["hello", "hello_again", "hello_losses", "hello_counted", "batch", "batch_generation", "batch_letter"]
-RECORDED += ["sync", "sync_seen", "sync_nonce"]
+RECORDED += ["sync", "sync_seen", "sync_nonce", "sync_settled"]
 
 
 @pytest.mark.parametrize("name", RECORDED)

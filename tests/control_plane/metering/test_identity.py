@@ -89,6 +89,9 @@ SYNCS = [
     ("of an older epoch", NO_NONCES, Claim(1, None, "s9", "g"), SyncStatus.FENCED, False),
     ("of an epoch never given", None, Claim(3, None, "s9"), SyncStatus.UNKNOWN_EPOCH, False),
     ("of an epoch that this copy forgot", None, Claim(3, FIRST, "s9", "g"), SyncStatus.UNKNOWN_EPOCH, True),
+    ("that heard of a batch not counted", Nonces(FIRST), Claim(2, FIRST, "s9", "g", 7, 5), SyncStatus.OK, True),
+    ("that heard of all that is counted", Nonces(FIRST), Claim(2, FIRST, "s9", "g", 7, 4), SyncStatus.OK, False),
+    ("that heard of a batch of another copy", Nonces(FIRST), Claim(2, FIRST, "s9", "o", 7, 5), SyncStatus.OK, False),
     ("of an agent without nonces", Nonces(SECOND, FIRST), Claim(2), SyncStatus.OK, False),
 ]
 
@@ -99,7 +102,7 @@ SYNCS = [
 def test_a_sync_is_known_for_whose_it_is(
     held: Nonces | None, claim: Claim, status: SyncStatus, rolled_back: bool
 ) -> None:
-    decided = decide_sync(2, held, claim, generation="g", state_version=7)
+    decided = decide_sync(2, held, claim, generation="g", state_version=7, counted_batch_no=4)
     assert (decided.status, decided.rolled_back) == (status, rolled_back)
     if status is not SyncStatus.OK or claim.sync_id is None:
         assert decided.nonces == (held or NO_NONCES)

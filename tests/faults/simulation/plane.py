@@ -331,10 +331,19 @@ class Plane:
             question.sync_id,
             None if seen is None else seen.generation,
             None if seen is None else seen.state_version,
+            question.settled_batch_no,
         )
         with self.transaction() as books:
             newest, held = books.newest.get(question.agent_id), books.nonces.get(which)
-            decided = decide_sync(newest, held, claim, generation=books.generation, state_version=_STATE_VERSION)
+            cursor = books.cursors.get(which)
+            decided = decide_sync(
+                newest,
+                held,
+                claim,
+                generation=books.generation,
+                state_version=_STATE_VERSION,
+                counted_batch_no=0 if cursor is None else cursor.next_batch_no - 1,
+            )
             if decided.rolled_back:
                 self._notice_rollback(books)
             if decided.status is SyncStatus.OK:
