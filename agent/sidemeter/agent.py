@@ -252,8 +252,8 @@ class _Parts:
             await parts.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
-        parts.run(parts.salvager.salvage_once)
         parts.run(parts.tend_once)
+        parts.run(parts.salvager.salvage_once)
         parts.run(parts.recorder.line.expire_once)
         if parts.forwarder is not None:
             parts.run(parts.forward_once)
@@ -301,13 +301,14 @@ class _Parts:
 
     async def stop(self) -> None:
         self.recorder.stop()
-        commits, *others = self._loops
+        commits, tends, *others = self._loops  # who looks after the disk is needed until the last commit
         try:
             await self._finish(others)
         finally:
             await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
-            commits.cancel()
-            await asyncio.wait([commits])
+            for loop in (commits, tends):
+                loop.cancel()
+            await asyncio.wait([commits, tends])
             if self._link is not None:
                 await self._link.close()
             await self.buffer.close()

@@ -11,6 +11,11 @@ import pytest
 from fakes import eventually
 from processes import ADMIN_KEY, AgentProcess, ControlPlane, control_plane
 
+from sidemeter import Agent, Settings
+from sidemeter.buffer import Buffer
+from sidemeter.clock import Clock
+from sidemeter.volume import Volume
+
 AGENTS = "{ agents { id epoch backlog state } }"
 QUICK = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.1"}
 USAGE = """{ usage(meter: "calls", from: "0001-01-01T00:00:00Z", to: "9999-01-01T00:00:00Z") { events } }"""
@@ -192,3 +197,53 @@ async def test_an_empty_control_plane_gets_everything_that_is_kept(tmp_path: Pat
             await stopped.start()
             await calls.counted(plane)
             await drained(plane, 2)
+
+
+class SameFile(Volume):
+    """A volume as a snapshot of a whole machine brings it back: nothing shows that it is a copy."""
+
+    def file_id(self, path: Path) -> str:
+        return "1:1"
+
+
+async def of_a_snapshot(directory: Path, clock: Clock) -> Buffer:
+    return await Buffer.open(directory, clock, volume=SameFile(directory))
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "that record"])
+async def test_two_machines_from_one_snapshot_are_told_apart_at_the_next_contact(tmp_path: Path, idle: bool) -> None:
+    async with control_plane(tmp_path) as plane:
+        await define(plane)
+
+        def machine(name: str) -> Agent:
+            return Agent(
+                Settings(
+                    service="journey",
+                    data_dir=tmp_path / name,
+                    control_plane=plane.url,
+                    api_key=ADMIN_KEY,
+                    flush_after_s=0.02,
+                    sync_interval_s=0.1,
+                ),
+                open_buffer=of_a_snapshot,
+            )
+
+        async with machine("a") as agent:
+            await agent.record("call", "acme", id="before")
+            await eventually(lambda: agent.status().backlog_events == 0)
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        async with machine("a") as one, machine("b") as other:
+            if not idle:
+                for n in range(5):
+                    await one.record("call", "acme", id=f"one-{n}")
+                    await other.record("call", "acme", id=f"other-{n}")
+            await eventually(lambda: one.status().new_names + other.status().new_names == 1, 30)
+            await eventually(lambda: one.status().backlog_events + other.status().backlog_events == 0, 30)
+            await drained(plane, 2)
+            assert one.status().new_names + other.status().new_names == 1
+        found = await known(plane)
+        assert len(found) == 2
+        counted = sum(row["events"] for row in (await plane.ask(USAGE))["usage"])
+        assert counted == (1 if idle else 11)
+        figures = (await plane.http.get(f"{plane.url}/metrics")).text
+        assert "sidemeter_rollbacks_total 0.0" in figures
