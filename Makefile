@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 WORKERS ?= 2
 MINUTES ?= 10
+SEEDS ?= 10000
 
 .PHONY: demo test check format bench soak constraints clean
 
@@ -37,6 +38,7 @@ bench: $(READY) ## one table of figures, and bench.json
 
 soak: $(READY) ## what has to hold time after time, then every kind of fault for MINUTES, and a report
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES)
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes
