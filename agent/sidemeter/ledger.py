@@ -19,6 +19,7 @@ from sidemeter.database import Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.figures import Figures, figures
 from sidemeter.losses import Loss
+from sidemeter.rows import check_refused
 from sidemeter.volume import Volume
 from sidemeter.watch import Watch
 
@@ -151,6 +152,10 @@ class Ledger:
     async def opened(self, conn: aiosqlite.Connection) -> None:
         """Take the figures of the file, once it is seen to be sound."""
         found, settled = await self._watch.opened(conn)
+        lost = await check_refused(conn, self._clock.now_us())
+        await conn.commit()
+        self.lost_events += len(lost)
+        found = found._replace(open_losses=found.open_losses + len(lost))
         self._committed = settled + found.unsent_events
         self._apply(found)
         if self.salvaging:

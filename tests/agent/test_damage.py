@@ -212,6 +212,19 @@ async def test_a_row_that_does_not_match_is_kept_apart_and_declared_alone(tmp_pa
     await buffer.close()
 
 
+async def test_an_event_kept_apart_that_does_not_match_any_more_is_declared_once(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    buffer = await Buffer.open(directory, RestingClock())
+    await fill(buffer, ROWS)
+    await buffer._database.transact(lambda conn: conn.execute("UPDATE refused SET body = x'90'"))
+    await buffer.close()
+    for lost in (1, 0):
+        buffer = await Buffer.open(directory, RestingClock())
+        assert (buffer.rebuilds, buffer.lost_events, buffer.open_losses) == (0, lost, 2)
+        assert {(each.first_seq, each.events) for each in await buffer.losses()} == {(1, 2), (17, 1)}
+        await buffer.close()
+
+
 async def test_rows_that_vanish_while_the_agent_runs_are_declared_when_they_are_missed(tmp_path: Path) -> None:
     buffer = await Buffer.open(tmp_path / "data", RestingClock())
     await buffer.append([(seq, body(seq, 300)) for seq in range(1, 11)], [])

@@ -116,9 +116,12 @@ class Rig:
         self.recorder = Recorder(buffer, Limits(allow_unknown=False), settings(directory), clock, lambda: None)
         self.salvager = Salvager(buffer, clock, self.requeue)
         self.requeued: list[bytes] = []
+        self.most = 1 << 20
         self.fails: Iterator[bool] = iter(())
 
     async def requeue(self, bodies: list[bytes]) -> None:
+        if len(self.requeued) >= self.most:
+            await asyncio.get_running_loop().create_future()
         if next(self.fails, False):
             raise StorageRefused("full")
         commit = asyncio.create_task(self.recorder.commit_once())
@@ -134,8 +137,9 @@ async def test_what_was_brought_back_before_a_kill_does_not_come_twice(left: tup
     directory = copied(left[0], tmp_path / "data")
     buffer = await Buffer.open(directory, RestingClock())
     rig = Rig(buffer, directory)
+    rig.most = 4
     loop = asyncio.create_task(rig.salvager.salvage_once())
-    await eventually(lambda: len(rig.requeued) > 3)
+    await eventually(lambda: len(rig.requeued) >= 4)
     loop.cancel()
     await asyncio.wait([loop])
     before = await rig.stored()
