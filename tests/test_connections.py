@@ -185,6 +185,7 @@ def wait_for_hang_up(fd: int) -> None:
     ("descriptors", "connections"), [(40, 20), (128, 64), (129, 65), (1087, 1023), (1088, 1024), (4096, 1024)]
 )
 def test_connections_leave_file_descriptors_to_everything_else(module, descriptors: int, connections: int) -> None:
+    assert (module.MAX_CONNECTIONS, module.RESERVED_FILES) == (1024, 64)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     pid = os.fork()  # a hard limit cannot be raised again
     if not pid:

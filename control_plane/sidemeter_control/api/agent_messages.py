@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sidemeter_control.metering.events import LAST_US
+from sidemeter_control.metering.events import LAST_US, array_length
 
 __all__ = [
     "MAX_BATCH_BYTES",
@@ -106,16 +106,3 @@ class BatchReply(msgspec.Struct, frozen=True):
     duplicates: int
     dead_letters: int
     wait_ms: int
-
-
-def array_length(raw: bytes) -> int:
-    """How many elements a MessagePack array says it has; 1 for whatever else that is.
-
-    >>> array_length(bytes.fromhex("920101")), array_length(bytes.fromhex("dc1388")), array_length(bytes.fromhex("c0"))
-    (2, 5000, 1)
-    """
-    head = raw[:1]
-    if b"\x90" <= head <= b"\x9f":
-        return head[0] & 0x0F
-    width = {b"\xdc": 2, b"\xdd": 4}.get(head)
-    return 1 if width is None else int.from_bytes(raw[1 : 1 + width], "big")

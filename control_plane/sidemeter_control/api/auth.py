@@ -8,13 +8,13 @@ from sidemeter_control.store import keys
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
 
-__all__ = ["MAX_CACHED_KEYS", "Gate"]
+__all__ = ["MAX_CACHED_KEYS", "MAX_NAME", "Gate"]
 
 # Keys in use at once, far above any real number; a miss costs one point read.
 MAX_CACHED_KEYS = 1_000
 
 _SECRET_PREFIX = "smk_"  # noqa: S105 -- what every secret begins with, so that leak scanners find them
-_MAX_NAME = 256
+MAX_NAME = 256
 
 
 class Gate:
@@ -53,8 +53,8 @@ class Gate:
     async def make(self, name: str, scopes: frozenset[Scope], expires_at_us: int | None) -> tuple[Key, str]:
         """A new key and its secret, which is never shown again."""
         now_us = self._clock.now_us()
-        if not 1 <= len(name) <= _MAX_NAME:
-            raise InvalidInput("name", f"must be 1 to {_MAX_NAME} characters")
+        if not 1 <= len(name) <= MAX_NAME:
+            raise InvalidInput("name", f"must be 1 to {MAX_NAME} characters")
         if not scopes:
             raise InvalidInput("scopes", "must name at least one scope")
         if expires_at_us is not None and expires_at_us <= now_us:

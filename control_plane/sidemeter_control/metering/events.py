@@ -25,6 +25,7 @@ __all__ = [
     "Data",
     "Event",
     "Unreadable",
+    "array_length",
     "check",
     "check_fields",
     "json_of",
@@ -167,6 +168,19 @@ def _explained(exc: Exception) -> BadEvent:
         if found:
             return BadEvent(field, text)
     return BadEvent("event", f"must be an array of id, source, type, subject, time and data: {text}")
+
+
+def array_length(raw: bytes) -> int:
+    """How many elements a MessagePack array says it has; 1 for whatever else that is.
+
+    >>> array_length(bytes.fromhex("920101")), array_length(bytes.fromhex("dc1388")), array_length(bytes.fromhex("c0"))
+    (2, 5000, 1)
+    """
+    head = raw[:1]
+    if b"\x90" <= head <= b"\x9f":
+        return head[0] & 0x0F
+    width = {b"\xdc": 2, b"\xdd": 4}.get(head)
+    return 1 if width is None else int.from_bytes(raw[1 : 1 + width], "big")
 
 
 def check(event: Event) -> Data:

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
-from sidemeter_control.metering.events import Arrived, BadEvent, Event, json_of, parse_data, read_array
+from sidemeter_control.metering.events import Arrived, BadEvent, Event, array_length, json_of, parse_data, read_array
 from sidemeter_control.metering.identity import Counted, decide_hello, lacks, was_rolled_back
 from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.pacing import MAX_BATCH_EVENTS
 from sidemeter_control.metering.replay import replay
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.metering.storing import Refusal, Rules, store
@@ -230,6 +231,8 @@ async def _lacks(conn: AsyncConnection, counted: Counted | None, generation: str
 
 
 def _read(batch: Batch) -> Arrived | BadEvent:
+    if array_length(batch.events[:5]) > MAX_BATCH_EVENTS:
+        return BadEvent("events", f"must be at most {MAX_BATCH_EVENTS}", "too_many")
     try:
         return read_array(batch.events)
     except BadEvent as exc:

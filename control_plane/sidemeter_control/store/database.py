@@ -53,17 +53,18 @@ class Database:
     nothing is then known of the transaction's effect, and it may be repeated.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, max_wait_s: float) -> None:
         self._path = path
-        self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, connections=1)
-        self._reader = _engine(path, "BEGIN", _READER, connections=READERS)
+        self._max_wait_s = max_wait_s
+        self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, max_wait_s, connections=1)
+        self._reader = _engine(path, "BEGIN", _READER, max_wait_s, connections=READERS)
         self._snapshots = _sync_engine(path)
         self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
         self._turns = asyncio.Semaphore(READERS)
         self._lock = lock
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, max_wait_s: float = MAX_WAIT_S) -> Self:
         """Open the database at `url`, making its file (0600) and directory where they are missing.
 
         SettingsError when the URL is not one, StoreUnavailable when another process has the database open or the
@@ -76,7 +77,7 @@ class Database:
         except BaseException:
             os.close(lock)
             raise
-        database = cls(path, lock)
+        database = cls(path, lock, max_wait_s)
         try:
             with _named(path):
                 async with database.write():
@@ -116,10 +117,10 @@ class Database:
         """As `read`, for many statements: each question to the snapshot is answered as a whole."""
         with _translated():
             try:
-                async with asyncio.timeout(MAX_WAIT_S):
+                async with asyncio.timeout(self._max_wait_s):
                     await self._turns.acquire()
             except TimeoutError as exc:
-                raise StoreUnavailable(f"no turn within {MAX_WAIT_S} s") from exc
+                raise StoreUnavailable("no turn came in time") from exc
             try:
                 with self._snapshots.connect() as connection, connection.begin() as transaction:
                     yield Snapshot(connection, self._threads)
@@ -195,13 +196,13 @@ def _prepare(path: Path) -> None:
     files.check_at_start(path)
 
 
-def _engine(path: Path, begin: str, pragmas: tuple[str, ...], *, connections: int) -> AsyncEngine:
+def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float, *, connections: int) -> AsyncEngine:
     engine = create_async_engine(
         URL.create("sqlite+aiosqlite", database=str(path)),
         connect_args=_CONNECT,
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=MAX_WAIT_S,
+        pool_timeout=max_wait_s,
         pool_reset_on_return=None,  # every transaction here ends before its connection returns
     )
     _set_up(engine.sync_engine, pragmas)
@@ -271,6 +272,6 @@ def _translated() -> Iterator[None]:
     except DatabaseError as exc:
         raise StoreUnavailable(str(exc.orig)) from exc
     except PoolTimeout as exc:
-        raise StoreUnavailable(f"no turn within {MAX_WAIT_S} s") from exc
+        raise StoreUnavailable("no turn came in time") from exc
     except MemoryError as exc:  # SQLite's own as well
         raise StoreUnavailable("no memory was left") from exc

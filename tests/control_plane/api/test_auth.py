@@ -6,7 +6,7 @@ import pytest
 from fakes import ManualClock
 from sqlalchemy import select
 
-from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.auth import MAX_CACHED_KEYS, Gate
 from sidemeter_control.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
@@ -122,6 +122,7 @@ async def test_a_given_admin_key_that_was_revoked_stays_revoked(gate: Gate) -> N
 
 
 async def test_only_so_many_keys_are_remembered(database: Database, clock: ManualClock) -> None:
+    assert Gate(database, clock)._remembered == MAX_CACHED_KEYS
     gate = Gate(database, clock, remembered=2)
     secrets = [(await gate.make(f"key {n}", frozenset({READ}), None))[1] for n in range(3)]
     for secret in secrets * 2:

@@ -131,3 +131,12 @@ async def test_each_door_has_its_bound(plane: Doors, path: str, more: int) -> No
     assert answer.json()["code"] == ("too_large" if more > 0 else "malformed")
     assert (answer.status_code == 413) is (more > 0)
     assert most <= MAX_BODIES_BYTES
+
+
+@pytest.mark.parametrize("path", [path for path in DOORS if path.startswith("/agent")])
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_each_door_of_agents_has_its_bound_for_what_a_body_unzips_to(plane: Doors, path: str, more: int) -> None:
+    headers = plane.key(Scope.ADMIN) | {"content-type": DOORS[path][0], "sidemeter-protocol": "1"}
+    body = gzip.compress(b" " * (agents.MAX_DECODED_BYTES + more))
+    answer = await plane.http.post(path, content=body, headers=headers | {"content-encoding": "gzip"})
+    assert answer.json()["code"] == ("too_large" if more > 0 else "malformed")
