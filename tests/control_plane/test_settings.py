@@ -36,6 +36,10 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("SIDEMETER_ADMIN_KEY", "x" * 257, "1 to 256"),
         ("SIDEMETER_MAX_FUTURE_S", "-1", "whole number from 0 to 31536000"),
         ("SIDEMETER_SYNC_INTERVAL_MS", "49", "from 50 to 60000"),
+        ("SIDEMETER_RATE_EVENTS_PER_S", "9", "from 10 to 10000000"),
+        ("SIDEMETER_RATE_EVENTS_PER_S", "10000001", "from 10 to 10000000"),
+        ("SIDEMETER_MAX_BATCHES_AT_ONCE", "0", "from 1 to 1000"),
+        ("SIDEMETER_MAX_BATCHES_AT_ONCE", "1001", "from 1 to 1000"),
         ("SIDEMETER_DRAIN_S", "soon", "from 0 to 600"),
     ],
 )
