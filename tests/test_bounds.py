@@ -55,7 +55,7 @@ from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database
 from sidemeter_control.store.remembered import Remembered
 from sidemeter_control.store.state import State
 
-PAGE = Path(__file__).parent.parent / "docs" / "bounds.md"
+PAGE = Path(__file__).parent / "bounds.md"
 ROW = re.compile(
     r"^\| (?P<what>[^|]+) \| (?P<number>[^|]+) \| `(?P<where>[^`|]+)` \| (?P<answer>[^|]+) \| (?P<test>[^|]+) \|$"
 )
