@@ -102,7 +102,7 @@ class Agent:
         """Record one event, and return once it is on disk.
 
         An `id` of yours makes a repeat harmless. Raises InvalidInput for what breaks a rule, and NotRecorded
-        (BufferFull, StorageRefused, AgentStopped) when nothing was kept.
+        (BufferFull, StorageRefused, AgentStopped) when nothing was kept, InDoubt when nobody can tell.
         """
         return await self._running.recorder.record(Event.of(type, subject, data, id=id, time=time, source=source))
 
@@ -305,6 +305,7 @@ class _Parts:
         try:
             await self._finish(others)
         finally:
+            self.buffer.look_no_more()
             await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
             for loop in (commits, tends):
                 loop.cancel()

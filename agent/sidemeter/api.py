@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sidemeter.answers import Accepted, DecisionAnswer, Problem, Quota, Quotas, Rejection, encode
 from sidemeter.clock import Clock, SystemClock
-from sidemeter.errors import AgentStopped, BufferFull, InvalidInput, SidemeterError, StorageRefused
+from sidemeter.errors import AgentStopped, BufferFull, InDoubt, InvalidInput, SidemeterError, StorageRefused
 from sidemeter.events import Event, Receipt, mint
 from sidemeter.formats import Form, Reading, form_of, read_binary_event, read_check, read_event, read_events
 from sidemeter.limits import Decision, QuotaView
@@ -278,7 +278,7 @@ def _problem(exc: SidemeterError | _Refused | _NothingValid) -> tuple[Problem, M
             return Problem.of(507, exc.code, str(exc)), {}
         case AgentStopped():
             return Problem.of(503, exc.code, str(exc)), RETRY_AFTER
-    return Problem.of(500, exc.code, str(exc)), {}
+    return Problem.of(504 if isinstance(exc, InDoubt) else 500, exc.code, str(exc)), {}
 
 
 async def _http_problem(_: Request, exc: Exception) -> Response:

@@ -19,6 +19,7 @@ from sidemeter.clock import Clock, SystemClock
 from sidemeter.errors import (
     AgentStopped,
     BufferFull,
+    InDoubt,
     InvalidInput,
     SidemeterError,
     StorageRefused,
@@ -171,6 +172,8 @@ def _error(problem: Problem, retry_after_s: float | None) -> SidemeterError:
             return BufferFull(problem.detail, retry_after_s=int(retry_after_s or 1))
         case 503:
             return AgentStopped(problem.detail)
+        case 504:
+            return InDoubt(problem.detail)
         case 507:
             return StorageRefused(problem.detail)
         case 400 | 413 | 415 | 422:

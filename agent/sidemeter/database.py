@@ -13,7 +13,7 @@ import aiosqlite
 
 from sidemeter.clock import Clock
 from sidemeter.damaged import Damaged
-from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.errors import DirectoryInUse, InDoubt, StorageRefused
 from sidemeter.verdicts import ERRORS, is_damage, is_damage_at_opening, is_not_kept, is_unreadable, name_of, refused
 from sidemeter.volume import Volume, is_full
 
@@ -73,6 +73,7 @@ class Database:
     Every transaction runs in a task of its own: a caller that is cancelled can neither stop it half-way nor leave it
     open, and whoever comes next waits for its end.
 
+    `doubt` says why nobody knows what the file holds: a commit failed, and the file does not open. `on_doubt` hears of it.
     `refusing` says why the disk has no room to record more. Then the ballast is gone, for all other transactions, until
     `tend` finds room for it. `displaced` says why the directory cannot be had again after somebody took it away: nothing
     is recorded, and what was goes on from the open file, until `tend` can write it there.
@@ -91,6 +92,8 @@ class Database:
         self._opens = 0
         self.refusing: str | None = None
         self.displaced: str | None = None
+        self.doubt: str | None = None
+        self.on_doubt: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Lock the directory, made if it is missing, and open the file.
@@ -132,9 +135,13 @@ class Database:
                     with contextlib.suppress(sqlite3.Error):  # it only saves time
                         await self._conn.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
 
+    def look_no_more(self) -> None:
+        """A transaction in doubt shall end at its next failure to open the file, with InDoubt."""
+        self._closing = True
+
     async def close(self) -> None:
         """Wait for the transaction under way, then close the file and release the directory."""
-        self._closing = True
+        self.look_no_more()
         async with self._turn:
             try:
                 await self._shut()
@@ -155,7 +162,8 @@ class Database:
         found: Work[T | None] | None = None,
         undo: Work[None] | None = None,
     ) -> T:
-        """Run `work` and commit; then `then`, before anyone else's turn. Raises StorageRefused: nothing was kept.
+        """Run `work` and commit; then `then`, before anyone else's turn. Raises StorageRefused: nothing was kept; and
+        InDoubt after `look_no_more`.
 
         A commit that fails is neither kept nor lost: the file is opened anew, and what `found` finds of the
         transaction is the result (P15); None means nothing. What finds the disk full is tried once more with the room
@@ -381,19 +389,22 @@ class Database:
 
     async def _look(self, found: Work[T | None] | None) -> T | None:
         """Open the file anew and look, as often as it takes: until then nobody knows, so nobody is answered."""
-        told = False
-        while True:
-            try:
-                return await self._look_once(found)
-            except (*ERRORS, *_AWAY) as exc:
-                if is_damage(exc):
-                    raise Damaged(f"{exc} ({name_of(exc)})") from exc
-                if self._closing:
-                    raise refused(exc) from exc
-                if not told:
-                    log.warning("whether the last events are kept is not known until the file opens: %s", exc)
-                    told = True
-                await self._clock.sleep(_LOOK_AGAIN_S)
+        try:
+            while True:
+                try:
+                    return await self._look_once(found)
+                except (*ERRORS, *_AWAY) as exc:
+                    if is_damage(exc):
+                        raise Damaged(f"{exc} ({name_of(exc)})") from exc
+                    if self._closing:
+                        raise (InDoubt(f"whether it is kept is not known: {exc}") if found else refused(exc)) from exc
+                    if self.doubt is None:
+                        log.warning("whether the last events are kept is not known until the file opens: %s", exc)
+                        self.doubt = str(exc)
+                        self.on_doubt()
+                    await self._clock.sleep(_LOOK_AGAIN_S)
+        finally:
+            self.doubt = None
 
     async def _look_once(self, found: Work[T | None] | None) -> T | None:
         if self._conn is not None and self._volume.is_displaced():

@@ -7,6 +7,7 @@
     │   ├── BufferFull        the buffer reached its bound (HTTP 503, Retry-After)
     │   ├── StorageRefused    the disk is full or read-only (HTTP 507)
     │   └── AgentStopped      the agent is starting, stopping or stopped (HTTP 503)
+    ├── InDoubt               it may be kept or not: the caller repeats it, harmlessly if it has an id (HTTP 504)
     ├── DirectoryInUse        another agent holds the data directory: the operator stops one of the two
     └── ControlPlaneError     only ever seen by the loops that talk to the control plane; they retry
         ├── Unreachable       no answer, or one that says "later"
@@ -20,6 +21,7 @@ __all__ = [
     "BufferFull",
     "ControlPlaneError",
     "DirectoryInUse",
+    "InDoubt",
     "InvalidInput",
     "NotRecorded",
     "SettingsError",
@@ -85,6 +87,15 @@ class AgentStopped(NotRecorded):
     """The agent does not take events now: it is not started, or it is draining."""
 
     code = "agent_stopped"
+
+
+class InDoubt(SidemeterError):
+    """The commit failed and the agent stopped before its disk said what is kept.
+
+    Repeated with an id of its own it counts once whatever is kept; without one, what is kept would count twice.
+    """
+
+    code = "in_doubt"
 
 
 class DirectoryInUse(SidemeterError):

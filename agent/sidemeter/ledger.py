@@ -5,7 +5,7 @@ moved aside; a new one takes its place at once, and what can be read of the old 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -71,6 +71,19 @@ class Ledger:
         await self._database.open()
         self.next_seq = self._watch.last_seq + 1
         return self
+
+    @property
+    def doubt(self) -> str | None:
+        """Why nobody knows what the file holds, and nothing can be recorded; None when that is not so."""
+        return self._database.doubt
+
+    def when_in_doubt(self, tell: Callable[[], None]) -> None:
+        """Call `tell` each time that `doubt` begins."""
+        self._database.on_doubt = tell
+
+    def look_no_more(self) -> None:
+        """What is recorded while the file cannot be opened shall not be waited for: it ends with InDoubt."""
+        self._database.look_no_more()
 
     async def close(self) -> None:
         """Wait for the transaction under way, then close the file and release the directory."""

@@ -13,7 +13,7 @@ from typing import Protocol
 from sidemeter.batches import Row
 from sidemeter.buffer import Buffer, CallerId
 from sidemeter.clock import Clock, wait_for
-from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
+from sidemeter.errors import AgentStopped, BufferFull, InDoubt, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt, decode, encode, mint
 from sidemeter.line import Line
 from sidemeter.settings import Settings
@@ -83,6 +83,7 @@ class Recorder:
         self.line = Line(
             clock, wait_s=settings.full_wait_s, max_events=settings.max_pending_events, fits=lambda n: not self._full(n)
         )
+        buffer.when_in_doubt(self._refuse_gathered)
         self.stopped = False
         self.pending = 0
         self.recorded = 0
@@ -121,6 +122,8 @@ class Recorder:
         The room is there for whoever takes it before the event loop goes on.
         """
         count = len(events)
+        if self._buffer.doubt is not None:
+            raise self._refusal(self._doubt(), count)
         full = self._full(count) or self._behind()
         if full is None:
             return False
@@ -201,6 +204,9 @@ class Recorder:
             self._gathering.appendleft(group)
             self._committing = _Group()
             self.fail(exc)
+        except InDoubt as exc:
+            self._committing = _Group()
+            self._leave(group, exc)
         else:
             self._failing = False
             self._earliest_s = self._clock.monotonic_s() + self._settings.group_window_s
@@ -209,7 +215,25 @@ class Recorder:
 
     def fail(self, error: NotRecorded) -> None:
         """Tell every caller that waits, and let its rows go. Rows that nobody waits for stay."""
-        for group in self._groups():
+        self._fail(error, self._groups())
+
+    def _refuse_gathered(self) -> None:
+        """What is under way is in doubt, but nothing was tried of what came after it."""
+        self._fail(self._doubt(), list(self._gathering))
+
+    def _doubt(self) -> StorageRefused:
+        return StorageRefused(f"the disk does not say what it holds: {self._buffer.doubt}")
+
+    def _leave(self, group: _Group, error: InDoubt) -> None:
+        """Let a group go that may be kept or not, and tell its callers."""
+        for waiter in group.waiters:
+            if not waiter.answer.done():
+                waiter.answer.set_exception(error)
+        self._let_go(group.rows)
+        self._settle_pending()
+
+    def _fail(self, error: NotRecorded, groups: Sequence[_Group]) -> None:
+        for group in groups:
             refused = {seq for each in group.waiters for seq in range(each.first_seq, each.last_seq + 1)}
             for waiter in group.waiters:
                 if not waiter.answer.done():

@@ -1,22 +1,26 @@
 """A disk that is small, or full to the last byte: recording is refused, everything else goes on, no restart is needed."""
 
+import asyncio
 import errno
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
 import disks
 import pytest
-from fakes import ManualClock
+from fakes import ManualClock, eventually
 
 from sidemeter.batches import Row, seal
 from sidemeter.buffer import Buffer
-from sidemeter.errors import StorageRefused
-from sidemeter.events import Event, encode
-from sidemeter.limits import Limit
+from sidemeter.clock import SystemClock
+from sidemeter.errors import AgentStopped, InDoubt, StorageRefused
+from sidemeter.events import Event, Receipt, decode, encode
+from sidemeter.limits import Limit, Limits
+from sidemeter.record import Recorder
+from sidemeter.settings import Settings
 from sidemeter.volume import Volume
 
 MIB = 1 << 20
@@ -248,3 +252,70 @@ async def test_what_a_failed_sync_left_in_doubt_is_in_the_file_before_it_is_told
     assert onlooker.execute("SELECT count(*) FROM events").fetchone() == (3,)
     onlooker.close()
     await buffer.close()
+
+
+class Unopened(Volume):
+    """A directory whose file, once `broken`, fails at the sync of a commit, and then does not open."""
+
+    broken = False
+
+    def connect(self, path: Path) -> aiosqlite.Connection:
+        if self.broken:
+            path = path / "nothing opens here"
+        volume = self
+
+        class Connection(sqlite3.Connection):
+            def commit(self) -> None:
+                super().commit()
+                if volume.broken and self.total_changes:
+                    raise sqlite3.OperationalError("disk I/O error")
+
+        return aiosqlite.connect(path, factory=Connection)
+
+
+@asynccontextmanager
+async def in_doubt(directory: Path) -> AsyncIterator[tuple[Unopened, Recorder, Buffer, asyncio.Task[list[Receipt]]]]:
+    """A recorder whose last commit failed on a file that does not open; it waits for what becomes of it."""
+    volume, clock = Unopened(directory), SystemClock()
+    buffer = await Buffer.open(directory, clock, volume.connect, volume)
+    recorder = Recorder(buffer, Limits(allow_unknown=False), Settings(service="chat"), clock, lambda: None)
+    commits = asyncio.create_task(_for_ever(recorder.commit_once))
+    await recorder.record(Event("first", "chat", "call", "acme"))
+    volume.broken = True
+    waits = asyncio.create_task(recorder.record_many([Event("in doubt", "chat", "call", "acme")]))
+    await eventually(lambda: recorder._committing.rows)
+    behind = asyncio.create_task(recorder.record_many([Event("behind", "chat", "call", "acme")]))
+    with pytest.raises(StorageRefused, match="does not say"):
+        await behind
+    assert not waits.done()
+    yield volume, recorder, buffer, waits
+    commits.cancel()
+    await asyncio.wait([commits])
+    await buffer.close()
+
+
+async def _for_ever(once: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await once()
+
+
+async def test_while_a_commit_is_in_doubt_only_its_own_callers_wait(tmp_path: Path) -> None:
+    async with in_doubt(tmp_path) as (volume, recorder, buffer, waits):
+        with pytest.raises(StorageRefused, match="does not say what it holds: unable to open"):
+            await recorder.record(Event("later", "chat", "call", "acme"))
+        later = recorder.record_nowait(Event("nobody waits", "chat", "call", "acme"))
+        volume.broken = False
+        assert [receipt.duplicate for receipt in await waits] == [False]
+        assert buffer.doubt is None
+        await recorder.record(Event("again", "chat", "call", "acme"))
+        rows = [decode(body).id for _, body in await buffer.rows(0, 99, 99)]
+        assert rows == ["first", "in doubt", later, "again"]
+
+
+async def test_a_stop_does_not_wait_for_a_commit_in_doubt_and_says_that_it_is(tmp_path: Path) -> None:
+    async with in_doubt(tmp_path) as (_, recorder, buffer, waits):
+        buffer.look_no_more()
+        await recorder.give_up(AgentStopped("stopped"))
+        with pytest.raises(InDoubt, match="is not known: unable to open"):
+            await waits
+        assert recorder.pending == 0

@@ -17,12 +17,12 @@ from typing import Final
 
 import httpx
 from fakes import eventually
-from processes import AgentProcess, Process
+from processes import AgentProcess, Process, Program
 
 from . import mounts, strace
 from .mounts import Disk, ext4, fill
 from .oracle import Tally
-from .rig import Deployment, at_work, deliver, deliver_straight, deployed, has_drained, post, traffic
+from .rig import Deployment, at_work, deliver, deliver_straight, deployed, has_drained, pause, post, traffic
 from .strace import tampered
 
 __all__ = ["FAULTS", "round", "skip_reason"]
@@ -30,6 +30,7 @@ __all__ = ["FAULTS", "round", "skip_reason"]
 DISK_MIB: Final = 64
 NOTICED_WITHIN_S: Final = 20.0
 BACK_WITHIN_S: Final = 30.0
+STOPS_WITHIN_S: Final = 20.0
 ANSWERS_WITHIN_S: Final = 2.0
 HANGS_S: Final = 0.7
 HANGING: Final = f"fdatasync:delay_enter={int(HANGS_S * 1e6)}"
@@ -149,15 +150,25 @@ async def _plane_read_only(place: Place) -> None:
 
 async def _agent_broken(place: Place) -> None:
     """An error of the file system, which is read-only from then on; it is mounted anew, and only then the agent starts."""
-    place.disk.forbid()
-    await place.answers()
+    await _break(place.disk, place.agent)
+    await place.refuses()
+    if place.it.rng.random() < 0.5:
+        _signal(place.agent.process, signal.SIGTERM)  # a commit in doubt holds up no stop
+        await eventually(lambda: not place.agent.running, STOPS_WITHIN_S)
     place.agent.kill()
     place.disk.restore()
     await place.agent.start()
 
 
+async def _break(disk: Disk, program: Program) -> None:
+    """Between two system calls: an fsync under way would say that all is well, and lie."""
+    await pause(program)
+    disk.forbid()
+    _signal(program.process, signal.SIGCONT)
+
+
 async def _plane_broken(place: Place) -> None:
-    place.plane_disk.forbid()
+    await _break(place.plane_disk, place.it.plane)
     await place.takes_straight(yes=False)
     assert await deliver(place.it.oracle, place.agent, place.it.oracle.issue(50))
     place.it.plane.kill()

@@ -7,12 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from fakes import eventually
 from processes import Program
 
 from .mounts import Disk, ext4, missing_tool, scatter
 from .oracle import Tally
-from .rig import Deployment, at_work, deliver_straight, deployed, traffic
+from .rig import Deployment, at_work, deliver_straight, deployed, pause, traffic
 
 __all__ = ["CUTS", "round", "skip_reason"]
 
@@ -49,7 +48,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
 async def _cut(hit: list[tuple[Program, Disk]], rng: random.Random) -> None:
     """Cut the power of some disks, with part of what was not synced on them; what runs there finds out, or dies at once."""
     for program, _ in hit:
-        await _stop(program)
+        await pause(program)
     for _, disk in hit:
         if rng.random() < 0.5:
             scatter(disk, rng)
@@ -61,17 +60,6 @@ async def _cut(hit: list[tuple[Program, Disk]], rng: random.Random) -> None:
     for program, disk in hit:
         program.kill()
         disk.restore()
-
-
-async def _stop(program: Program) -> None:
-    """Stop a program between two system calls."""
-    tasks = Path("/proc", str(program.process.pid), "task")
-    program.process.send_signal(signal.SIGSTOP)
-    await eventually(lambda: all(_state(task) == "T" for task in tasks.iterdir()))
-
-
-def _state(task: Path) -> str:
-    return (task / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 async def _straight(it: Deployment, key: str) -> None:
