@@ -125,7 +125,7 @@ async def connected(path: Path) -> AsyncIterator[Wire]:
 @pytest.fixture
 async def hasty(tmp_path: Path) -> AsyncIterator[Path]:
     """The socket of an agent that gives a request little time to arrive."""
-    async with sidecar(tmp_path, Bounds(100, arrives_within_s=0.2)) as served:
+    async with sidecar(tmp_path, Bounds(100, arrives_within_s=1.0)) as served:
         yield served.socket
 
 

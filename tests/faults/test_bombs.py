@@ -130,13 +130,18 @@ def no_events(bombs: Iterable[Bomb]) -> list[Bomb]:
     ]
 
 
-async def stored_ids(plane: ControlPlane, at_least: int) -> set[str]:
-    """The ids of every stored event, once there are so many."""
+async def stored_ids(plane: ControlPlane, good: int) -> set[str]:
+    """The ids of every stored event, once so many good ones are among them. Some of the bombs may be events, too."""
+    expected = {f"good-{n}" for n in range(good)}
 
-    async def arrived() -> bool:
-        return await used(plane) >= at_least
+    async def arrived() -> set[str]:
+        ids = await _stored_now(plane)
+        return ids if expected <= ids else set()
 
-    await eventually(arrived, 60)
+    return await eventually(arrived, 60, every_s=0.2)
+
+
+async def _stored_now(plane: ControlPlane) -> set[str]:
     ids: set[str] = set()
     after = None
     while True:
