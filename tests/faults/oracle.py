@@ -3,7 +3,7 @@
 import json
 import random
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,7 +28,8 @@ Event = dict[str, Any]
 class Tally:
     """What one or many rounds came to. `lost` and `doubled` must be 0, `wrong` empty.
 
-    A sweep adds how many there are of each system call at least (`calls`), and which were struck how (`swept`).
+    `outside` counts what was acknowledged and whose last copy was destroyed on purpose. A sweep adds how many there are of
+    each system call at least (`calls`), and which were struck how (`swept`).
     """
 
     rounds: int = 0
@@ -38,6 +39,7 @@ class Tally:
     stored: int = 0
     declared: int = 0
     dead_letters: int = 0
+    outside: int = 0
     lost: int = 0
     doubled: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -49,7 +51,17 @@ class Tally:
         self.wrong.extend(other.wrong)
         self.calls |= {call: min(last, self.calls.get(call, last)) for call, last in other.calls.items()}
         self.swept |= {blow: sorted({*ks, *self.swept.get(blow, ())}) for blow, ks in other.swept.items()}
-        for name in ("rounds", "issued", "acknowledged", "stored", "declared", "dead_letters", "lost", "doubled"):
+        for name in (
+            "rounds",
+            "issued",
+            "acknowledged",
+            "stored",
+            "declared",
+            "dead_letters",
+            "outside",
+            "lost",
+            "doubled",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
@@ -83,6 +95,9 @@ class Oracle:
         self._run = f"{rng.getrandbits(48):012x}"
         self.issued: dict[str, Event] = {}
         self.acknowledged: set[str] = set()
+        self.kept: defaultdict[object, set[str]] = defaultdict(set)
+        """What each agent acknowledged, as far as its directory was not destroyed since."""
+        self.outside: set[str] = set()
         self.refused: set[str] = set()
         self.unanswered: dict[str, Event] = {}
         self.destroyed = False
@@ -133,11 +148,24 @@ class Oracle:
             events.append(event)
         return events
 
-    def answered(self, events: Iterable[Event]) -> None:
-        """They were acknowledged as durable, or as duplicates of something durable."""
+    def answered(self, events: Iterable[Event], keeper: object = None) -> None:
+        """They were acknowledged by `keeper` as durable, or as duplicates of something durable."""
         for event in events:
             self.acknowledged.add(tag_of(event))
+            self.kept[keeper].add(tag_of(event))
             self.unanswered.pop(tag_of(event), None)
+
+    def destroyed_at(self, keeper: object, database: Path, *, but: Iterable[str] = ()) -> None:
+        """What `keeper` kept is destroyed, `but` for these: what nobody else has is outside of every promise."""
+        self.kept[keeper] = set(but)
+        self.rolled_back(database)
+
+    def rolled_back(self, database: Path) -> None:
+        """The control plane's database is an older one now: what no agent keeps either is outside of every promise."""
+        gone = self.acknowledged - _stored_tags(database) - self._dead(letters_of(database))
+        gone = gone.difference(*self.kept.values())
+        self.acknowledged -= gone
+        self.outside |= gone
 
     def turned_away(self, events: Iterable[Event]) -> None:
         """They were clearly refused: nothing of them may be kept. One that went out before may be, all the same."""
@@ -188,6 +216,7 @@ class Oracle:
             stored=len(rows),
             declared=declared,
             dead_letters=len(letters),
+            outside=len(self.outside),
             lost=len(absent) - declared,
             doubled=sum(count - 1 for count in tags.values()) + len(self.refused & tags.keys()),
             wrong=wrong,

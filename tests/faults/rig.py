@@ -214,7 +214,7 @@ async def post(oracle: Oracle, agent: Door, events: Sequence[Event], timeout_s: 
         body = answer.json()
         assert (body["accepted"] + body["duplicates"], body["rejected"]) == (len(events), []), body
         assert body["durability"] == "disk", body
-        oracle.answered(events)
+        oracle.answered(events, agent)
     elif answer.status_code == 504:
         oracle.left_open(events)
     else:

@@ -26,6 +26,7 @@ KINDS: Final = (
     "commits",
     "disks",
     "flips",
+    "identity",
     "keys",
     "kills",
     "load",
