@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,6 +19,8 @@ __all__ = ["INTERNAL", "Refusal", "Rules", "Stored", "all_that_can", "store"]
 
 INTERNAL = "internal"
 """The code of a dead letter that is our fault: its reason names the incident under which the log explains it."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -70,16 +73,9 @@ async def store(
     new: list[int] = []
 
     async def add(part: Sequence[int]) -> None:
-        some = [events[place] for place in part]
-        added = [part[place] for place in await stored_events.add(conn, some, rules.now_us)]
-        await add_to_totals(
-            conn,
-            rules.readers,
-            [events[place] for place in added],
-            rules.now_us,
-            data=[data[place] for place in added],
-            batch=batch,
-        )
+        placed = await stored_events.add(conn, _at(events, part), rules.now_us)
+        added = part if len(placed) == len(part) else [part[place] for place in placed]
+        await add_to_totals(conn, rules.readers, _at(events, added), rules.now_us, data=_at(data, added), batch=batch)
         new.extend(added)
 
     def alone(place: int) -> None:
@@ -92,6 +88,11 @@ async def store(
             place: fault for place, fault in faults.items() if (events[place].source, events[place].id) not in known
         }
     return Stored(new, refused | faults)
+
+
+def _at(values: Sequence[T], places: Sequence[int]) -> Sequence[T]:
+    """The values at some of their places, which rise; all of them nearly always, and then as they are."""
+    return values if len(places) == len(values) else [values[place] for place in places]
 
 
 async def all_that_can(

@@ -33,12 +33,14 @@ READERS = 4
 MAX_WAIT_S = 30
 
 # FULL: only then does a commit survive a power cut in WAL mode (P1). The cache is 64 MiB; 4,000 pages are 16 MiB of log
-# between checkpoints, so that a batch of 5,000 events does not pay for one each time.
+# between checkpoints, so that a batch of 5,000 events does not pay for one each time. What a savepoint may have to undo
+# stays in memory: SQLite would write it to /var/tmp, a disk that nobody watches, for every batch.
 _WRITER = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -65536",
+    "PRAGMA temp_store = MEMORY",
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA journal_size_limit = 67108864",
 )

@@ -4,7 +4,7 @@ import random
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sidemeter_control.metering.meters import NANO, Aggregation
@@ -26,6 +26,7 @@ def readings(aggregation: Aggregation) -> st.SearchStrategy[list[object]]:
     return st.lists(each, min_size=1, max_size=20)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first text of a process takes a second to draw
 @given(st.data(), st.sampled_from(Aggregation), st.integers(0, 2**32))
 def test_any_order_and_any_batching_fold_to_the_same(data: st.DataObject, aggregation: Aggregation, seed: int) -> None:
     whole = data.draw(readings(aggregation))

@@ -54,6 +54,7 @@ async def test_the_writer_syncs_in_full_and_the_readers_cannot_write(database: D
     async with database.write() as conn:
         assert await scalar(conn, "PRAGMA synchronous") == 2
         assert await scalar(conn, "PRAGMA journal_mode") == "wal"
+        assert await scalar(conn, "PRAGMA temp_store") == 2  # a savepoint writes no file outside the directory
     with pytest.raises(StoreUnavailable, match="readonly"):
         async with database.read() as conn:
             await conn.execute(text("DELETE FROM meters"))
