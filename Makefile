@@ -9,9 +9,10 @@ SEEDS ?= 10000
 
 .PHONY: demo test check format bench soak constraints clean
 
+# The pins are the whole set: with --no-deps no newer release of one of them is looked for, and then refused for its hash.
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
