@@ -25,6 +25,7 @@ __all__ = [
     "NO_CURRENCY",
     "Money",
     "check_currency",
+    "check_minor_unit",
     "decimal_text",
     "exact",
     "parse_decimal",
@@ -42,9 +43,10 @@ MAX_DECIMAL_DIGITS = 40
 
 _DECIMAL = re.compile(r"-?\d{1,64}(\.\d{1,64})?([eE][+-]?\d{1,3})?", re.ASCII)
 
-# The longest product is a price times a quantity, 80 digits; anything that would not fit raises instead of rounding.
-_EXACT = Context(prec=120, rounding=ROUND_HALF_UP, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
-_ROUNDING = Context(prec=120, rounding=ROUND_HALF_UP, traps=[InvalidOperation, Overflow])
+# The longest product is a quantity, converted, times a price and five discounts: some 220 digits. Anything that would
+# not fit raises instead of rounding.
+_EXACT = Context(prec=300, rounding=ROUND_HALF_UP, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+_ROUNDING = Context(prec=300, rounding=ROUND_HALF_UP, traps=[InvalidOperation, Overflow])
 
 # Babel knows the digits that people use; where ISO 4217 gives a currency others, an invoice needs ISO's.
 _ISO_DIGITS = dict.fromkeys(
@@ -53,7 +55,7 @@ _ISO_DIGITS = dict.fromkeys(
 
 
 def exact(function: Callable[P, R]) -> Callable[P, R]:
-    """Run `function` with 120 digits and no rounding: a result that would lose a digit raises `decimal.Inexact`."""
+    """Run `function` with 300 digits and no rounding: a result that would lose a digit raises `decimal.Inexact`."""
 
     @wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -112,6 +114,14 @@ def rounded(amount: Decimal, currency: str) -> Decimal:
     (Decimal('-10.13'), Decimal('101'), Decimal('0.001'))
     """
     return amount.quantize(_minor_unit(currency), context=_ROUNDING)
+
+
+def check_minor_unit(field: str, amount: Decimal, currency: str) -> None:
+    """Raise InvalidInput for `field` unless `amount` can be paid in the currency to the last digit."""
+    if rounded(amount, currency) != amount:
+        digits = -int(_minor_unit(currency).as_tuple().exponent)
+        rule = f"must have at most {digits} digits after the point" if digits else "must be a whole number"
+        raise InvalidInput(field, f"{rule}: {currency} has nothing smaller")
 
 
 @dataclass(frozen=True, slots=True)

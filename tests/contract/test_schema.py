@@ -47,6 +47,16 @@ GROWN = {
     "LossDeclarationConnection.pageInfo(): PageInfo!",
     "LossDeclarationEdge.cursor(): String!",
     "LossDeclarationEdge.node(): LossDeclaration!",
+    "GraphQLEnumType Language",
+    "Language.DE",
+    "Language.EN",
+    'OutcomeInput.property: String = "id"',
+    "PriceLine.match(): JSON",
+    (
+        "Query.pricePreview(charge: ChargeInput!, currency: String!, language: Language = EN, "
+        'timeZone: String = "UTC", usage: UsageInput!): Price!'
+    ),
+    "UsageInput.final: Boolean = true",
     "Query.lossDeclarations(after: String, first: Int = 50): LossDeclarationConnection!",
 }
 

@@ -4,28 +4,46 @@ Nothing is checked here but the form: each input says `spec()`, and the domain n
 A null is the same as an absent field.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import cast
 
 import strawberry
 
 from sidemeter_control.api.scalars import Instant, Json, json_text
-from sidemeter_control.pricing.charges import ChargeSpec, PricingModel, Rounding, TierSpec
+from sidemeter_control.pricing.charges import (
+    BandSpec,
+    ChargeSpec,
+    ConvertSpec,
+    MatrixRateSpec,
+    OutcomeSpec,
+    PricingModel,
+    Rounding,
+    TierSpec,
+)
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, ResetPeriod
+from sidemeter_control.pricing.preview import UsageLineSpec, UsageSpec
 from sidemeter_control.pricing.subscriptions import SubscribeSpec
+from sidemeter_control.pricing.words import Language
 
 __all__ = [
+    "BandInput",
     "ChargeInput",
+    "ConvertInput",
     "CustomerInput",
     "EntitlementInput",
     "FeatureInput",
+    "MatrixRateInput",
+    "OutcomeInput",
     "PlanInput",
     "SubscribeInput",
     "TierInput",
     "UsageInput",
+    "UsageLineInput",
 ]
 
-for _enum in (PricingModel, Rounding, Interval, EntitlementKind, Enforcement, ResetPeriod):
+for _enum in (PricingModel, Rounding, Language, Interval, EntitlementKind, Enforcement, ResetPeriod):
     strawberry.enum(_enum)
 
 
@@ -36,15 +54,93 @@ class TierInput:
     up_to: Decimal | None = None
     unit_price: Decimal | None = None
     flat_fee: Decimal | None = None
+    percentage: Decimal | None = None
 
     def spec(self) -> TierSpec:
         """What is written, for the domain to check."""
-        return TierSpec(up_to=self.up_to, unit_price=self.unit_price, flat_fee=self.flat_fee)
+        return TierSpec(
+            up_to=self.up_to, unit_price=self.unit_price, flat_fee=self.flat_fee, percentage=self.percentage
+        )
+
+
+@strawberry.input
+class MatrixRateInput:
+    """A price for usage with certain dimensions, each one text or any of several: {model: "large", region: ["eu", "us"]}.
+
+    Of the rates that match, the most specific wins: more keys, then fewer listed values, then the older.
+    """
+
+    match: Json
+    unit_price: Decimal
+
+    def spec(self) -> MatrixRateSpec:
+        """What is written, for the domain to check."""
+        return MatrixRateSpec(match=cast("Mapping[str, str | tuple[str, ...]]", self.match), unit_price=self.unit_price)
+
+
+@strawberry.input
+class BandInput:
+    """A price for a part of the day, on the clocks of the customer's time zone.
+
+    days: 1 Monday to 7 Sunday, absent: all. from and to as HH:MM; a band that ends no later than it begins ends on the
+    next day.
+    """
+
+    days: list[int] | None = None
+    from_: str = strawberry.field(name="from")
+    to: str
+    unit_price: Decimal
+
+    def spec(self) -> BandSpec:
+        """What is written, for the domain to check."""
+        days = None if self.days is None else tuple(self.days)
+        return BandSpec(days=days, from_=self.from_, to=self.to, unit_price=self.unit_price)
+
+
+@strawberry.input
+class OutcomeInput:
+    """Which later event settles a provisional charge: one of the types, within windowHours of the charged event.
+
+    property: the dotted path of what the charged event and the later one have in common in their data.
+    """
+
+    confirm_type: str
+    reverse_type: str
+    window_hours: int
+    property: str | None = "id"
+
+    def spec(self) -> OutcomeSpec:
+        """What is written, for the domain to check."""
+        return OutcomeSpec(
+            confirm_type=self.confirm_type,
+            reverse_type=self.reverse_type,
+            window_hours=self.window_hours,
+            property="id" if self.property is None else self.property,
+        )
+
+
+@strawberry.input
+class ConvertInput:
+    """How a meter's quantity becomes the charge's: multiplied, divided, then rounded to precision digits."""
+
+    multiply: Decimal | None = None
+    divide: Decimal | None = None
+    rounding: Rounding | None = None
+    precision: int | None = 0
+
+    def spec(self) -> ConvertSpec:
+        """What is written, for the domain to check."""
+        return ConvertSpec(
+            multiply=self.multiply, divide=self.divide, rounding=self.rounding, precision=self.precision or 0
+        )
 
 
 @strawberry.input
 class ChargeInput:
-    """One priced line of a plan. Each model takes its own parameters; any other is refused by name."""
+    """One priced line of a plan. Each model takes its own parameters; any other is refused by name.
+
+    Every percentage is in percent: "2.9" is 2.9 %.
+    """
 
     key: strawberry.ID
     name: str | None = None
@@ -56,7 +152,24 @@ class ChargeInput:
     package_size: Decimal | None = None
     package_rounding: Rounding | None = Rounding.UP
     tiers: list[TierInput] | None = None
+    stairstep_cumulative: bool | None = False
+    percentage: Decimal | None = None
+    fixed_per_event: Decimal | None = None
+    min_per_event: Decimal | None = None
+    max_per_event: Decimal | None = None
+    free_events: int | None = None
+    free_amount: Decimal | None = None
+    rates: list[MatrixRateInput] | None = None
+    bands: list[BandInput] | None = None
+    default_unit_price: Decimal | None = None
+    multiplier: Decimal | None = None
+    outcome: OutcomeInput | None = None
     included_units: Decimal | None = None
+    discount_units: Decimal | None = None
+    discount_percentages: list[Decimal] | None = None
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    convert: ConvertInput | None = None
     charge_flat_fee_at_zero: bool | None = False
     in_advance: bool | None = False
 
@@ -73,7 +186,24 @@ class ChargeInput:
             package_size=self.package_size,
             package_rounding=self.package_rounding or Rounding.UP,
             tiers=None if self.tiers is None else tuple(tier.spec() for tier in self.tiers),
+            stairstep_cumulative=bool(self.stairstep_cumulative),
+            percentage=self.percentage,
+            fixed_per_event=self.fixed_per_event,
+            min_per_event=self.min_per_event,
+            max_per_event=self.max_per_event,
+            free_events=self.free_events,
+            free_amount=self.free_amount,
+            rates=None if self.rates is None else tuple(rate.spec() for rate in self.rates),
+            bands=None if self.bands is None else tuple(band.spec() for band in self.bands),
+            default_unit_price=self.default_unit_price,
+            multiplier=self.multiplier,
+            outcome=None if self.outcome is None else self.outcome.spec(),
             included_units=self.included_units,
+            discount_units=self.discount_units,
+            discount_percentages=None if self.discount_percentages is None else tuple(self.discount_percentages),
+            minimum=self.minimum,
+            maximum=self.maximum,
+            convert=None if self.convert is None else self.convert.spec(),
             charge_flat_fee_at_zero=bool(self.charge_flat_fee_at_zero),
             in_advance=bool(self.in_advance),
         )
@@ -130,11 +260,45 @@ class PlanInput:
 
 
 @strawberry.input
+class UsageLineInput:
+    """A part of a usage: how much, with which dimensions and, for a price by the time of day, when.
+
+    For a charge by outcome the dimension "outcome" is PROVISIONAL, CONFIRMED, REVERSED or EXPIRED.
+    """
+
+    dimensions: Json
+    quantity: Decimal
+    at: Instant | None = None
+
+
+@strawberry.input
 class UsageInput:
-    """What was used of a charge's meter. previousQuantity: price only what came on top of it, cumulatively."""
+    """What was used of a charge's meter: one of quantity, events (amount of each, in order) or lines.
+
+    previousQuantity: price only what came on top of it, cumulatively. final: whether the billing period ends with it, so
+    that a minimum is owed.
+    """
 
     quantity: Decimal | None = None
+    events: list[Decimal] | None = None
+    lines: list[UsageLineInput] | None = None
     previous_quantity: Decimal | None = None
+    final: bool | None = True
+
+    def spec(self) -> UsageSpec:
+        """What is written, for the domain to check."""
+        lines = None
+        if self.lines is not None:
+            lines = tuple(
+                UsageLineSpec(dimensions=line.dimensions, quantity=line.quantity, at_us=line.at) for line in self.lines
+            )
+        return UsageSpec(
+            quantity=self.quantity,
+            events=self.events,
+            lines=lines,
+            previous_quantity=self.previous_quantity,
+            final=self.final is not False,
+        )
 
 
 @strawberry.input

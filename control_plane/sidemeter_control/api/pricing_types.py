@@ -50,6 +50,9 @@ class PriceLine:
     quantity: Decimal | None
     unit_price: Decimal | None
     flat_fee: Decimal | None
+    match: Json | None = strawberry.field(
+        description="The dimensions that a matrix price is for, each with its texts; empty for the default."
+    )
     amount: Money
 
     @classmethod
@@ -61,6 +64,7 @@ class PriceLine:
             quantity=line.quantity,
             unit_price=line.unit_price,
             flat_fee=line.flat_fee,
+            match=None if line.match is None else Json(line.match),
             amount=Money.of(money.Money.of(line.amount, currency)),
         )
 

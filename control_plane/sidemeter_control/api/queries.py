@@ -1,7 +1,5 @@
 """Every query of the contract: one verb or one store read each, under a key with the scope READ."""
 
-from decimal import Decimal
-
 import strawberry
 
 from sidemeter_control.api.agent_types import AgentStatus, DeadLetter, LossDeclaration
@@ -14,9 +12,9 @@ from sidemeter_control.api.pages import Connection, connection, numbers, positio
 from sidemeter_control.api.pricing_inputs import ChargeInput, UsageInput
 from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
-from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.windows import Window
-from sidemeter_control.pricing import cost
+from sidemeter_control.pricing.preview import preview
+from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import agents, customers, dead_letters, events, features, losses, meters, plans
 
 __all__ = ["Query"]
@@ -150,12 +148,23 @@ class Query:
         return [AgentStatus.of(agent, info.context.now_us) for agent in await info.context.ask(agents.list_all)]
 
     @strawberry.field
-    async def price_preview(self, currency: str, charge: ChargeInput, usage: UsageInput) -> Price:
-        """Price a usage under a charge; stores nothing."""
-        quantity = Decimal(0) if usage.quantity is None and charge.meter is None else usage.quantity
-        if quantity is None:
-            raise InvalidInput("usage.quantity", "must be given: the charge prices a meter")
-        return Price.of(cost.preview(currency, charge.spec(), quantity, usage.previous_quantity))
+    async def price_preview(
+        self,
+        currency: str,
+        charge: ChargeInput,
+        usage: UsageInput,
+        language: Language | None = Language.EN,
+        time_zone: str | None = "UTC",
+    ) -> Price:
+        """Price a usage under a charge; stores nothing. timeZone: whose clock the bands of a day are about."""
+        price = preview(
+            currency,
+            charge.spec(),
+            usage.spec(),
+            language=language or Language.EN,
+            time_zone=time_zone or "UTC",
+        )
+        return Price.of(price)
 
 
 async def _letters(info: Info, first: int | None, after: str | None, *, replayed: bool) -> Connection[DeadLetter]:

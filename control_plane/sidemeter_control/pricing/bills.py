@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.money import Money, exact
-from sidemeter_control.pricing.charges import Charge, PriceLine
+from sidemeter_control.pricing.charges import Charge, PriceLine, Used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.subscriptions import Subscribed
@@ -40,10 +40,6 @@ class CostLine:
     events: EventsBehind | None
 
 
-Used = Mapping[str, Decimal]
-"""Quantity by charge key."""
-
-
 @dataclass(frozen=True, slots=True)
 class Slice:
     """The part of one billing period that is asked for. `dated`: its lines name the period's days."""
@@ -64,7 +60,14 @@ class Slice:
         starts_with_it = self.part.start_us == self.period.start_us
         return None if starts_with_it else Period(self.period.start_us, self.part.start_us)
 
-    def lines(self, customer: Customer, used: Used, before: Used | None) -> Iterator[CostLine]:
+    @property
+    def final(self) -> bool:
+        """Whether it reaches the end of the period, so that minimums are owed."""
+        return self.part.end_us == self.period.end_us
+
+    def lines(
+        self, customer: Customer, used: Mapping[str, Used], before: Mapping[str, Used] | None
+    ) -> Iterator[CostLine]:
         """One line per charge, of what was used `so_far` and `earlier`; a fee only where its period begins."""
         for charge in self.own.charges:
             name, key = charge.spec.name or charge.spec.key, charge.spec.meter
@@ -74,18 +77,17 @@ class Slice:
                 then = None if before is None else before[charge.spec.key]
                 yield self._usage_line(charge, text, events, used[charge.spec.key], then)
             elif before is None:
-                fee = charge.price(Decimal(0), Words(self.own.plan.currency))
+                fee = charge.price(Used.of(Decimal(0)), Words(self.own.plan.currency))
                 yield CostLine(charge.spec.key, text, None, fee.total, fee.lines, None)
 
     @exact
-    def _usage_line(
-        self, charge: Charge, text: str, events: EventsBehind, used: Decimal, before: Decimal | None
-    ) -> CostLine:
-        words = Words(self.own.plan.currency, events.meter.unit or "units")
+    def _usage_line(self, charge: Charge, text: str, events: EventsBehind, used: Used, before: Used | None) -> CostLine:
+        words = Words(self.own.plan.currency, events.meter.unit)
         if before is None:
-            price, quantity = charge.price(used, words), used
+            price, quantity = charge.price(used, words, final=self.final), used.quantity
         else:
-            price, quantity = charge.price_since(before, used, words), used - before
+            price = charge.price_since(before, used, words, final=self.final)
+            quantity = used.quantity - before.quantity
         return CostLine(charge.spec.key, text, quantity, price.total, price.lines, events)
 
 

@@ -6,9 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
-from sidemeter_control.pricing.charges import ChargeSpec
+from sidemeter_control.pricing.charges import Charge
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_plan
+from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_charges, read_plan
 from sidemeter_control.pricing.subscriptions import (
     Subscribed,
     SubscribeSpec,
@@ -36,7 +36,7 @@ async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan
     async with database.write() as conn:
         version = (await plans.newest_versions(conn, [spec.key])).get(spec.key, 0) + 1
         plan = read_plan(spec, version, clock.now_us())
-        await _check_meters(conn, "charges", spec.charges)
+        await _check_charges(conn, "charges", plan.charges, spec.currency)
         await _check_features(conn, spec.entitlements)
         await plans.add(conn, spec, plan)
         await state.config_changed(conn)
@@ -55,7 +55,8 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
             raise NotFound("customer", spec.customer)
         plan = await _plan(conn, spec.plan, spec.version)
         await _check_currency(conn, customer, plan)
-        await _check_meters(conn, "overrides", spec.overrides)
+        overrides = read_charges("overrides", spec.overrides)
+        await _check_charges(conn, "overrides", overrides, plan.currency)
         subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us())
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
@@ -107,13 +108,20 @@ async def _check_currency(conn: AsyncConnection, customer: Customer, plan: Plan)
             raise Conflict(f"customer {customer.key!r} pays in {currency}, plan {plan.key!r} is in {plan.currency}")
 
 
-async def _check_meters(conn: AsyncConnection, path: str, charges: Iterable[ChargeSpec]) -> None:
-    known = await meters.get(conn, sorted({charge.meter for charge in charges if charge.meter is not None}))
+async def _check_charges(conn: AsyncConnection, path: str, charges: Sequence[Charge], currency: str) -> None:
+    """What is asked of a charge when it is written: what was published before is not judged again."""
+    known = await meters.get(conn, sorted({each.spec.meter for each in charges if each.spec.meter is not None}))
     for charge in charges:
-        if charge.meter is not None and charge.meter not in known:
-            raise NotFound("meter", charge.meter)
-        if charge.meter is not None and known[charge.meter].archived_at_us is not None:
-            raise InvalidInput(f"{path}.{charge.key}.meter", "must not be archived: it counts nothing any more")
+        own = f"{path}.{charge.spec.key}"
+        charge.check_currency(own, currency)
+        if charge.spec.meter is None:
+            continue
+        meter = known.get(charge.spec.meter)
+        if meter is None:
+            raise InvalidInput(f"{own}.meter", f"must be a meter: there is no {charge.spec.meter!r}")
+        if meter.archived_at_us is not None:
+            raise InvalidInput(f"{own}.meter", "must not be archived: it counts nothing any more")
+        charge.check_counted(own, meter.aggregation, [each.key for each in meter.dimensions])
 
 
 async def _check_features(conn: AsyncConnection, entitlements: Iterable[EntitlementSpec]) -> None:

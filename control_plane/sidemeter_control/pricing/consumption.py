@@ -6,6 +6,7 @@ from decimal import Decimal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering import usage
+from sidemeter_control.pricing.charges import Used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.subscriptions import Subscribed
@@ -13,7 +14,7 @@ from sidemeter_control.pricing.subscriptions import Subscribed
 __all__ = ["used"]
 
 
-async def used(conn: AsyncConnection, own: Subscribed, customer: Customer, period: Period) -> Mapping[str, Decimal]:
+async def used(conn: AsyncConnection, own: Subscribed, customer: Customer, period: Period) -> Mapping[str, Used]:
     """The quantity of every metered charge, by charge key; zero where the meter has nothing to say.
 
     One usage question, however many meters are priced.
@@ -21,4 +22,4 @@ async def used(conn: AsyncConnection, own: Subscribed, customer: Customer, perio
     priced = list(own.meters.values())
     counted = await usage.quantities(conn, priced, customer.subjects, period.start_us, period.end_us)
     by_meter = {meter.key: quantity.value or Decimal(0) for meter, quantity in zip(priced, counted, strict=True)}
-    return {charge.spec.key: by_meter[key] for charge in own.charges if (key := charge.spec.meter) is not None}
+    return {charge.spec.key: Used.of(by_meter[key]) for charge in own.charges if (key := charge.spec.meter) is not None}

@@ -2,23 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.money import NO_CURRENCY, Money, check_currency
+from sidemeter_control.money import NO_CURRENCY, Money
 from sidemeter_control.pricing.bills import CostLine, Slice, total_of
 from sidemeter_control.pricing.catalogue import subscribed
-from sidemeter_control.pricing.charges import Charge, ChargeSpec, Price
 from sidemeter_control.pricing.consumption import used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_instant
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.pricing.words import Words
 
-__all__ = ["MAX_BILLING_PERIODS", "Cost", "cost", "cost_of", "preview"]
+__all__ = ["MAX_BILLING_PERIODS", "Cost", "cost", "cost_of"]
 
 MAX_BILLING_PERIODS = 400
 """Of one subscription in one answer: more than a year of daily ones. Each is one or two usage questions."""
@@ -73,15 +70,6 @@ def _asked(
     if asked.start_us >= asked.end_us:
         raise InvalidInput("to", "must be after from")
     return asked
-
-
-def preview(currency: str, spec: ChargeSpec, quantity: Decimal, previous_quantity: Decimal | None = None) -> Price:
-    """What a quantity would cost under a charge, or what it would add to an earlier one of the same period."""
-    check_currency("currency", currency)
-    charge, words = Charge.read("charge", spec), Words(currency)
-    if previous_quantity is None:
-        return charge.price(quantity, words)
-    return charge.price_since(previous_quantity, quantity, words)
 
 
 def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) -> Period:

@@ -1,69 +1,240 @@
-"""The words of a price: every sentence that a customer reads on a line, in one place and, so far, in English."""
+"""The words of a price: what a customer reads on a line, its numbers written as the language writes them.
 
-from dataclasses import dataclass
+The sentences themselves are in `sentences`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
+from itertools import pairwise
 
-__all__ = ["Words"]
+from babel import Locale
+from babel.dates import get_day_names
+from babel.numbers import get_decimal_symbol, get_group_symbol
+
+from sidemeter_control.pricing.sentences import SENTENCES, Language, Sentences
+
+__all__ = ["Language", "Words"]
+
+_LOCALES = {Language.EN: "en", Language.DE: "de"}
+_EVERY_DAY = frozenset(range(1, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a line says, given the charge's currency and the unit of its meter.
+    """What a line says, given the charge's currency, the unit of its meter (None: it has none) and the language.
 
     >>> Words("USD", "tokens").slice(1, Decimal(1_000_000), Decimal("0.0025"), Decimal(0))
     'first 1,000,000 tokens at 0.0025 USD'
+    >>> Words("EUR", "Tokens", Language.DE).slice(2, Decimal("1000.5"), Decimal("0.0025"), Decimal(10))
+    'die nächsten 1.000,5 Tokens zu je 0,0025 EUR zuzüglich 10 EUR pauschal'
     """
 
     currency: str
-    unit: str = "units"
+    unit: str | None = None
+    language: Language = Language.EN
+
+    def of_money(self) -> "Words":
+        """The same where what is counted is money of the currency."""
+        return replace(self, unit=self.currency)
+
+    def of_converted(self, divided_by: Decimal | None) -> "Words":
+        """The same for a quantity after its conversion: so many thousands, or units of another kind."""
+        if divided_by is None:
+            return replace(self, unit=None)
+        return replace(self, unit=f"× {self._amount(divided_by)}")
 
     def fee(self, amount: Decimal) -> str:
         """What is owed, or given back, once per period."""
-        return "recurring fee" if amount >= 0 else "recurring credit"
+        return self._say.fee if amount >= 0 else self._say.credit
 
     def included(self, quantity: Decimal) -> str:
         """Units that cost nothing."""
-        return f"{self._amount(quantity)} included"
+        return self._say.included.format(amount=self._amount(quantity))
+
+    def usage_discount(self, quantity: Decimal) -> str:
+        """Units that a discount takes off."""
+        return self._say.usage_discount.format(amount=self._amount(quantity))
 
     def units(self, quantity: Decimal, unit_price: Decimal) -> str:
         """Units at one price."""
-        return f"{self._amount(quantity)}{self._at(unit_price)}"
+        return self._priced(self._say.each, quantity, unit_price)
 
     def packages(self, packages: Decimal, size: Decimal, price: Decimal) -> str:
         """Whole packages."""
-        noun = "package" if packages == 1 else "packages"
-        return f"{_grouped(packages)} {noun} of {self._amount(size)}{self._at(price)}"
+        sentence = self._say.package if packages == 1 else self._say.packages
+        return sentence.format(count=self._number(packages), amount=self._amount(size), at=self._at(price))
 
     def slice(self, tier: int, quantity: Decimal, unit_price: Decimal, flat_fee: Decimal) -> str:
         """The part of a quantity that falls in one tier (counted from 1)."""
-        order = "first" if tier == 1 else "next"
-        return f"{order} {self._amount(quantity)}{self._at(unit_price, flat_fee)}"
+        return self._priced(self._say.first if tier == 1 else self._say.next, quantity, unit_price, flat_fee)
+
+    def rated_slice(self, tier: int, amount: Decimal, rate: Decimal, flat_fee: Decimal) -> str:
+        """The part of an amount that falls in one tier with a rate; 0.025 is 2.5 %."""
+        at = self._end(self.percent(rate.scaleb(2)) if rate else None, flat_fee)
+        return (self._say.first if tier == 1 else self._say.next).format(amount=self._money(amount), at=at)
 
     def whole(self, quantity: Decimal, unit_price: Decimal, flat_fee: Decimal) -> str:
         """A whole quantity at the price of the tier it reaches."""
-        return f"all {self._amount(quantity)}{self._at(unit_price, flat_fee)}"
+        return self._priced(self._say.whole, quantity, unit_price, flat_fee)
+
+    def events_free(self, events: int, amount: Decimal) -> str:
+        """Events within a free allowance, and what it covered of them."""
+        return self._say.events_free.format(events=self._events(events), money=self._money(amount))
+
+    def events_between(self, events: int, amount: Decimal, percentage: Decimal, fixed: Decimal) -> str:
+        """Events that owe their rate, and something each."""
+        each = self._say.fixed_each.format(fixed=self._money(fixed), events=self._events(events)) if fixed else ""
+        return self._say.events_between.format(rate=self.percent(percentage), money=self._money(amount), fixed=each)
+
+    def events_at_minimum(self, events: int, minimum: Decimal) -> str:
+        """Events whose fee was raised."""
+        return self._say.events_at_minimum.format(events=self._events(events), money=self._money(minimum))
+
+    def events_at_maximum(self, events: int, maximum: Decimal) -> str:
+        """Events whose fee was lowered."""
+        return self._say.events_at_maximum.format(events=self._events(events), money=self._money(maximum))
+
+    def matched(self, quantity: Decimal, match: Mapping[str, Sequence[str]], unit_price: Decimal) -> str:
+        """Units with certain dimensions; none are named: all the others."""
+        if not match:
+            return self._priced(self._say.unmatched, quantity, unit_price)
+        named = ", ".join(f"{key}: {self._say.any_of.join(values)}" for key, values in match.items())
+        return self._say.matched.format(amount=self._amount(quantity), match=named, at=self._at(unit_price))
+
+    def band(self, quantity: Decimal, days: frozenset[int], begin: str, end: str, unit_price: Decimal) -> str:
+        """Units used in a band of the day, on certain days of the week (1 Monday to 7 Sunday)."""
+        return self._say.band.format(
+            amount=self._amount(quantity), days=self._days(days), begin=begin, end=end, at=self._at(unit_price)
+        )
+
+    def other_times(self, quantity: Decimal, unit_price: Decimal) -> str:
+        """Units used when no band was."""
+        return self._priced(self._say.other_times, quantity, unit_price)
+
+    def dynamic(self, amount: Decimal, multiplier: Decimal) -> str:
+        """What the events themselves said, times something."""
+        text = self._say.dynamic.format(money=self._money(amount))
+        return text if multiplier == 1 else f"{text} × {self._number(multiplier)}"
+
+    def provisional(self, quantity: Decimal, unit_price: Decimal) -> str:
+        """Units that a later event may still settle either way."""
+        return self._priced(self._say.provisional, quantity, unit_price)
+
+    def confirmed(self, quantity: Decimal, unit_price: Decimal) -> str:
+        """Units that a later event confirmed."""
+        return self._priced(self._say.confirmed, quantity, unit_price)
+
+    def expired(self, quantity: Decimal, unit_price: Decimal) -> str:
+        """Units that nothing settled in time; they stay owed."""
+        return self._priced(self._say.expired, quantity, unit_price)
+
+    def reversed(self, quantity: Decimal) -> str:
+        """Units that a later event took back."""
+        return self._say.reversed.format(amount=self._amount(quantity))
+
+    def converted(
+        self, quantity: Decimal, factors: Sequence[tuple[str, Decimal]], result: Decimal, rounded: str
+    ) -> str:
+        """A quantity times and divided by something; `rounded`: UP, DOWN, HALF_UP or nothing."""
+        return self._say.converted.format(
+            amount=self._amount(quantity),
+            factors="".join(f" {sign} {self._number(factor)}" for sign, factor in factors),
+            rounding={"UP": self._say.rounded_up, "DOWN": self._say.rounded_down, "HALF_UP": self._say.rounded}.get(
+                rounded, ""
+            ),
+            result=self._number(result),
+        )
+
+    def discount(self, percentages: Sequence[Decimal]) -> str:
+        """Percentages taken off a price, one after the other."""
+        return self._say.discount.format(percentages=" + ".join(map(self.percent, percentages)))
+
+    def maximum(self, amount: Decimal) -> str:
+        """What is above the most that a period may cost."""
+        return self._say.maximum.format(money=self._money(amount))
+
+    def minimum(self, amount: Decimal) -> str:
+        """What is missing to the least that a period costs."""
+        return self._say.minimum.format(money=self._money(amount))
+
+    def commitment(self, amount: Decimal) -> str:
+        """What is missing to the spend that was committed to."""
+        return self._say.commitment.format(money=self._money(amount))
+
+    def overage(self, excess: Decimal, commitment: Decimal, factor: Decimal) -> str:
+        """What is owed for spend beyond the one that was committed to, on top of its price."""
+        return self._say.overage.format(
+            excess=self._money(excess), money=self._money(commitment), factor=self._number(factor)
+        )
 
     def billed_before(self, quantity: Decimal) -> str:
         """What an earlier slice of the period has billed already."""
-        return f"less {self._amount(quantity)} billed before"
+        return self._say.billed_before.format(amount=self._amount(quantity))
 
     @staticmethod
-    def in_period(name: str, first: date, last: date) -> str:
+    def in_period(name: str, first: date, last: date, language: Language = Language.EN) -> str:
         """A line among others of the same name, told apart by its days."""
-        return f"{name}, {first} to {last}"
+        say = SENTENCES[language]
+        return say.in_period.format(name=name, first=first.strftime(say.date), last=last.strftime(say.date))
 
-    def _amount(self, quantity: Decimal) -> str:
-        return f"{_grouped(quantity)} {self.unit}"
+    def percent(self, percentage: Decimal) -> str:
+        """A percentage as the language writes it: 2.5% or 2,5 %."""
+        return self._number(percentage) + _percent_sign(self.language)
+
+    @property
+    def _say(self) -> Sentences:
+        return SENTENCES[self.language]
+
+    def _priced(self, sentence: str, quantity: Decimal, unit_price: Decimal, flat_fee: Decimal = Decimal(0)) -> str:
+        return sentence.format(amount=self._amount(quantity), at=self._at(unit_price, flat_fee))
 
     def _at(self, unit_price: Decimal, flat_fee: Decimal = Decimal(0)) -> str:
-        flat = f"{_grouped(flat_fee)} {self.currency}"
-        if not unit_price:
-            return f" for {flat} flat" if flat_fee else " free"
-        each = f" at {_grouped(unit_price)} {self.currency}"
-        return f"{each} plus {flat} flat" if flat_fee else each
+        return self._end(self._money(unit_price) if unit_price else None, flat_fee)
+
+    def _end(self, price: str | None, flat_fee: Decimal) -> str:
+        say, flat = self._say, self._money(flat_fee)
+        if price is None:
+            return say.at_flat.format(flat=flat) if flat_fee else say.at_nothing
+        return (say.at_plus if flat_fee else say.at).format(price=price, flat=flat)
+
+    def _events(self, events: int) -> str:
+        return (self._say.event if events == 1 else self._say.events).format(count=self._number(Decimal(events)))
+
+    def _amount(self, quantity: Decimal) -> str:
+        return f"{self._number(quantity)} {self.unit or self._say.units}"
+
+    def _money(self, amount: Decimal) -> str:
+        return f"{self._number(amount)} {self.currency}"
+
+    def _number(self, value: Decimal) -> str:
+        text = format(value, ",f")
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return text.translate(_separators(self.language))
+
+    def _days(self, days: frozenset[int]) -> str:
+        if days >= _EVERY_DAY:
+            return self._say.daily
+        names = get_day_names("abbreviated", "stand-alone", _LOCALES[self.language])
+        runs = [[day] for day in sorted(days)[:1]]
+        for before, day in pairwise(sorted(days)):
+            if day == before + 1:
+                runs[-1].append(day)
+            else:
+                runs.append([day])
+        return ", ".join("–".join(names[day - 1] for day in dict.fromkeys((run[0], run[-1]))) for run in runs)
 
 
-def _grouped(value: Decimal) -> str:
-    text = format(value, ",f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
+@lru_cache(maxsize=len(Language))
+def _separators(language: Language) -> dict[int, str]:
+    # Babel's own formatting goes through a decimal context and would round or trap; only its signs are needed.
+    locale = _LOCALES[language]
+    return str.maketrans({",": get_group_symbol(locale), ".": get_decimal_symbol(locale)})
+
+
+@lru_cache(maxsize=len(Language))
+def _percent_sign(language: Language) -> str:
+    pattern = Locale.parse(_LOCALES[language]).percent_formats[None]
+    return str(pattern.suffix[0])

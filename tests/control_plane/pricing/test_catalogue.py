@@ -71,7 +71,11 @@ async def test_every_change_of_the_catalogue_raises_the_version_of_what_is_confi
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        (replace(PRO, charges=(on_meter("nope"),)), NotFound, "there is no meter 'nope'"),
+        (
+            replace(PRO, charges=(on_meter("nope"),)),
+            InvalidInput,
+            "charges.calls.meter: must be a meter: there is no 'nope'",
+        ),
         (
             replace(PRO, charges=(on_meter("old"),)),
             InvalidInput,

@@ -11,8 +11,7 @@ from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import Money
 from sidemeter_control.pricing.bills import CostLine, EventsBehind
-from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
-from sidemeter_control.pricing.cost import Cost, cost, preview
+from sidemeter_control.pricing.cost import Cost, cost
 from sidemeter_control.pricing.customers import Customer
 
 
@@ -166,16 +165,3 @@ async def test_an_interval_that_has_no_answer_is_refused(shop: Shop, start: str,
     with pytest.raises(InvalidInput) as caught:
         await owed(shop, acme, start, end)
     assert str(caught.value) == message
-
-
-def test_a_preview_prices_a_quantity_and_what_comes_on_top_of_one() -> None:
-    charge = ChargeSpec(key="x", model=PricingModel.PER_UNIT, unit_price=Decimal("0.001"))
-    assert preview("USD", charge, Decimal(333)).total == Money(Decimal("0.333"), "USD", Decimal("0.33"))
-    assert preview("USD", charge, Decimal(0), Decimal(6)).total == Money(Decimal("-0.006"), "USD", Decimal("-0.01"))
-
-
-@pytest.mark.parametrize(("currency", "field"), [("???", "currency"), ("USD", "charge.unitPrice")])
-def test_a_preview_of_a_wrong_charge_names_the_field(currency: str, field: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        preview(currency, ChargeSpec(key="x", meter="calls", model=PricingModel.PER_UNIT), Decimal(1))
-    assert caught.value.field == field

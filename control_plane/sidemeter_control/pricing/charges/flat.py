@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from sidemeter_control.pricing.charges.lines import PriceLine
+from sidemeter_control.pricing.charges.used import Needs, Used
 from sidemeter_control.pricing.words import Words
 
 __all__ = ["Flat"]
@@ -18,9 +19,10 @@ class Flat:
     """
 
     metered: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs.QUANTITY
     amount: Decimal
     in_advance: bool = False
 
-    def lines(self, quantity: Decimal, words: Words) -> tuple[PriceLine, ...]:  # noqa: ARG002 -- it is flat
+    def lines(self, used: Used, words: Words) -> tuple[PriceLine, ...]:  # noqa: ARG002 -- it is flat
         """One line, the fee."""
         return (PriceLine(words.fee(self.amount), self.amount, flat_fee=self.amount),)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import decimal_text
 
-__all__ = ["MAX_DIGITS_AFTER", "MAX_DIGITS_BEFORE", "bounded", "not_negative", "positive"]
+__all__ = ["MAX_DIGITS_AFTER", "MAX_DIGITS_BEFORE", "bounded", "free_count", "not_negative", "positive"]
 
 MAX_DIGITS_BEFORE = 18
 MAX_DIGITS_AFTER = 18
@@ -33,4 +33,11 @@ def positive(path: str, value: Decimal) -> Decimal:
     """More than zero, and bounded."""
     if bounded(path, value) <= 0:
         raise InvalidInput(path, "must be more than zero")
+    return value
+
+
+def free_count(path: str, value: int) -> int:
+    """A number of events: zero or more."""
+    if value < 0:
+        raise InvalidInput(path, "must not be negative")
     return value

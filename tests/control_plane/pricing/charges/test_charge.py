@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.pricing.charges import Charge, ChargeSpec, PricingModel, Rounding, TierSpec
+from sidemeter_control.pricing.charges import Charge, ChargeSpec, PricingModel, Rounding, TierSpec, Used
 from sidemeter_control.pricing.words import Words
 
 WORDS = Words("USD", "tokens")
@@ -31,7 +31,7 @@ def spec(model: str, **parameters: Any) -> ChargeSpec:
 
 
 def lines(model: str, quantity: str, **parameters: Any) -> list[tuple[str, str]]:
-    price = Charge.read("charges.input", spec(model, **parameters)).price(Decimal(quantity), WORDS)
+    price = Charge.read("charges.input", spec(model, **parameters)).price(Used.of(Decimal(quantity)), WORDS)
     assert price.total.amount == sum(line.amount for line in price.lines)
     return [(line.text, format(line.amount.normalize(), "f")) for line in price.lines]
 
@@ -95,12 +95,12 @@ def test_price_of(model: str, quantity: str, parameters: dict[str, Any], expecte
 )
 def test_started_packages_are_rounded_as_the_charge_says(rounding: Rounding, quantity: str, packages: int) -> None:
     charge = spec("PACKAGE", package_price="1", package_size="100", package_rounding=rounding)
-    assert Charge.read("charge", charge).price(Decimal(quantity), WORDS).total.amount == packages
+    assert Charge.read("charge", charge).price(Used.of(Decimal(quantity)), WORDS).total.amount == packages
 
 
 def test_what_was_billed_before_is_shown_and_taken_off() -> None:
     charge = Charge.read("charge", spec("VOLUME", tiers=tiers(("15", "10", None), (None, "5", None))))
-    price = charge.price_since(Decimal(15), Decimal(16), WORDS)
+    price = charge.price_since(Used.of(Decimal(15)), Used.of(Decimal(16)), WORDS)
     assert [(line.text, line.amount) for line in price.lines] == [
         ("all 16 tokens at 5 USD", 80),
         ("less 15 tokens billed before", -150),
@@ -110,7 +110,9 @@ def test_what_was_billed_before_is_shown_and_taken_off() -> None:
 
 def test_a_slice_is_rounded_now_minus_rounded_before() -> None:
     charge = Charge.read("charge", spec("PER_UNIT", unit_price="0.001"))
-    slices = [charge.price_since(Decimal(q), Decimal(q + 4), WORDS).total.rounded for q in range(0, 20, 4)]
+    slices = [
+        charge.price_since(Used.of(Decimal(q)), Used.of(Decimal(q + 4)), WORDS).total.rounded for q in range(0, 20, 4)
+    ]
     assert slices == [Decimal(text) for text in ("0.00", "0.01", "0.00", "0.01", "0.00")]
 
 
@@ -201,23 +203,23 @@ def metered_charges(draw: st.DrawFn) -> Charge:
 
 @given(metered_charges(), st.lists(quantities, min_size=1, max_size=6))
 def test_slices_of_a_period_add_up_to_the_period(charge: Charge, cumulative: Sequence[Decimal]) -> None:
-    whole = charge.price(cumulative[-1], WORDS).total
-    slices = [charge.price(cumulative[0], WORDS).total]
-    slices += [charge.price_since(a, b, WORDS).total for a, b in pairwise(cumulative)]
+    whole = charge.price(Used.of(cumulative[-1]), WORDS).total
+    slices = [charge.price(Used.of(cumulative[0]), WORDS).total]
+    slices += [charge.price_since(Used.of(a), Used.of(b), WORDS).total for a, b in pairwise(cumulative)]
     assert sum(part.amount for part in slices) == whole.amount
     assert sum(part.rounded for part in slices) == whole.rounded
 
 
 @given(metered_charges(), quantities, quantities)
 def test_the_lines_of_a_slice_add_up_to_its_exact_amount(charge: Charge, before: Decimal, now: Decimal) -> None:
-    price = charge.price_since(before, now, WORDS)
+    price = charge.price_since(Used.of(before), Used.of(now), WORDS)
     assert sum(line.amount for line in price.lines) == price.total.amount
 
 
 @given(metered_charges(), quantities, quantities)
 def test_more_usage_never_costs_less_unless_the_volume_price_falls(charge: Charge, a: Decimal, b: Decimal) -> None:
     if charge.spec.model is not PricingModel.VOLUME:
-        low, high = (charge.price(q, WORDS).total.amount for q in sorted((a, b)))
+        low, high = (charge.price(Used.of(q), WORDS).total.amount for q in sorted((a, b)))
         assert low <= high
 
 
@@ -231,7 +233,7 @@ def test_graduated_equals_its_tiers_counted_one_by_one(ladder: tuple[TierSpec, .
         assert tier.flat_fee is not None
         owed += inside * tier.unit_price + (tier.flat_fee if inside else 0)
         floor = top
-    assert Charge.read("charge", spec("GRADUATED", tiers=ladder)).price(quantity, WORDS).total.amount == owed
+    assert Charge.read("charge", spec("GRADUATED", tiers=ladder)).price(Used.of(quantity), WORDS).total.amount == owed
 
 
 @given(ladders(), st.decimals("0.001", "300000000", places=3))
@@ -241,13 +243,13 @@ def test_volume_equals_the_only_tier_that_holds_the_quantity(ladder: tuple[TierS
     assert tier.unit_price is not None
     assert tier.flat_fee is not None
     owed = quantity * tier.unit_price + tier.flat_fee
-    assert Charge.read("charge", spec("VOLUME", tiers=ladder)).price(quantity, WORDS).total.amount == owed
+    assert Charge.read("charge", spec("VOLUME", tiers=ladder)).price(Used.of(quantity), WORDS).total.amount == owed
 
 
 def test_prices_at_their_bounds_stay_exact() -> None:
     charge = Charge.read("charge", spec("PER_UNIT", unit_price="999999999999999999.999999999999999999"))
     quantity = Decimal("9" * 30 + ".999999999")
-    amount = charge.price(quantity, WORDS).total.amount
+    amount = charge.price(Used.of(quantity), WORDS).total.amount
     ratio = (Decimal("999999999999999999.999999999999999999").as_integer_ratio(), quantity.as_integer_ratio())
     assert amount.as_integer_ratio()[0] * ratio[0][1] * ratio[1][1] == (
         ratio[0][0] * ratio[1][0] * amount.as_integer_ratio()[1]

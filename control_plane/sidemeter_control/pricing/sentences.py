@@ -1,0 +1,166 @@
+"""Every sentence that a customer reads on a line of a price, in every language there is.
+
+Names in braces are filled in by `words`; `{at}` is one of the four ends beginning with `at`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["SENTENCES", "Language", "Sentences"]
+
+
+class Language(Enum):
+    """What a price is explained in."""
+
+    EN = "EN"
+    DE = "DE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentences:
+    """One language's sentences."""
+
+    units: str
+    fee: str
+    credit: str
+    included: str
+    usage_discount: str
+    at: str
+    at_plus: str
+    at_flat: str
+    at_nothing: str
+    each: str
+    package: str
+    packages: str
+    first: str
+    next: str
+    whole: str
+    event: str
+    events: str
+    events_free: str
+    events_between: str
+    fixed_each: str
+    events_at_minimum: str
+    events_at_maximum: str
+    matched: str
+    any_of: str
+    unmatched: str
+    band: str
+    daily: str
+    other_times: str
+    dynamic: str
+    provisional: str
+    confirmed: str
+    expired: str
+    reversed: str
+    converted: str
+    rounded_up: str
+    rounded_down: str
+    rounded: str
+    discount: str
+    maximum: str
+    minimum: str
+    commitment: str
+    overage: str
+    billed_before: str
+    in_period: str
+    date: str
+
+
+SENTENCES: Mapping[Language, Sentences] = {
+    Language.EN: Sentences(
+        units="units",
+        fee="recurring fee",
+        credit="recurring credit",
+        included="{amount} included",
+        usage_discount="{amount} free by discount",
+        at=" at {price}",
+        at_plus=" at {price} plus {flat} flat",
+        at_flat=" for {flat} flat",
+        at_nothing=" free",
+        each="{amount}{at}",
+        package="{count} package of {amount}{at}",
+        packages="{count} packages of {amount}{at}",
+        first="first {amount}{at}",
+        next="next {amount}{at}",
+        whole="all {amount}{at}",
+        event="{count} event",
+        events="{count} events",
+        events_free="{events} free, {money} in all",
+        events_between="{rate} of {money}{fixed}",
+        fixed_each=" plus {fixed} for each of {events}",
+        events_at_minimum="{events} at the minimum of {money}",
+        events_at_maximum="{events} at the maximum of {money}",
+        matched="{amount} ({match}){at}",
+        any_of=" or ",
+        unmatched="{amount} of any other kind{at}",
+        band="{amount}, {days} {begin} to {end}{at}",
+        daily="daily",
+        other_times="{amount} at all other times{at}",
+        dynamic="{money} as priced by the events",
+        provisional="{amount}{at}, provisional until confirmed or reversed",
+        confirmed="{amount} confirmed{at}",
+        expired="{amount}{at}, not reversed in time",
+        reversed="{amount} reversed, not charged",
+        converted="{amount}{factors}{rounding} = {result}",
+        rounded_up=", rounded up",
+        rounded_down=", rounded down",
+        rounded=", rounded",
+        discount="discount of {percentages}",
+        maximum="lowered to the maximum of {money}",
+        minimum="raised to the minimum of {money}",
+        commitment="raised to the commitment of {money}",
+        overage="{excess} above the commitment of {money}, charged {factor} times",
+        billed_before="less {amount} billed before",
+        in_period="{name}, {first} to {last}",
+        date="%Y-%m-%d",
+    ),
+    Language.DE: Sentences(
+        units="Einheiten",
+        fee="wiederkehrende Gebühr",
+        credit="wiederkehrende Gutschrift",
+        included="{amount} inklusive",
+        usage_discount="{amount} frei durch Rabatt",
+        at=" zu je {price}",
+        at_plus=" zu je {price} zuzüglich {flat} pauschal",
+        at_flat=" für pauschal {flat}",
+        at_nothing=" kostenlos",
+        each="{amount}{at}",
+        package="{count} Paket mit {amount}{at}",
+        packages="{count} Pakete mit {amount}{at}",
+        first="die ersten {amount}{at}",
+        next="die nächsten {amount}{at}",
+        whole="insgesamt {amount}{at}",
+        event="{count} Vorgang",
+        events="{count} Vorgänge",
+        events_free="{events} kostenlos, zusammen {money}",
+        events_between="{rate} von {money}{fixed}",
+        fixed_each=" zuzüglich je {fixed} für {events}",
+        events_at_minimum="{events} zum Mindestbetrag von {money}",
+        events_at_maximum="{events} zum Höchstbetrag von {money}",
+        matched="{amount} ({match}){at}",
+        any_of=" oder ",
+        unmatched="{amount} jeder anderen Art{at}",
+        band="{amount}, {days} {begin} bis {end} Uhr{at}",
+        daily="täglich",
+        other_times="{amount} zu allen anderen Zeiten{at}",
+        dynamic="{money} laut Preis der Vorgänge",
+        provisional="{amount}{at}, vorläufig bis zur Bestätigung oder Stornierung",
+        confirmed="{amount} bestätigt{at}",
+        expired="{amount}{at}, nicht rechtzeitig storniert",
+        reversed="{amount} storniert, nicht berechnet",
+        converted="{amount}{factors}{rounding} = {result}",
+        rounded_up=", aufgerundet",
+        rounded_down=", abgerundet",
+        rounded=", gerundet",
+        discount="Rabatt von {percentages}",
+        maximum="gesenkt auf den Höchstbetrag von {money}",
+        minimum="angehoben auf den Mindestbetrag von {money}",
+        commitment="angehoben auf die Mindestabnahme von {money}",
+        overage="{excess} über der Mindestabnahme von {money}, {factor}-fach berechnet",
+        billed_before="abzüglich {amount}, bereits berechnet",
+        in_period="{name}, {first} bis {last}",
+        date="%d.%m.%Y",
+    ),
+}
