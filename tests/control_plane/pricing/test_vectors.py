@@ -1,36 +1,25 @@
-"""Worked examples of well-known billing systems hold, exactly, through the public functions."""
+"""Worked examples of well-known billing systems hold, exactly, through the public functions and through GraphQL."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import pytest_asyncio
+from planes import Plane, plane
+from price_vectors import Answer, Ask, Line, OutOfScope, line_amounts, solve
 
-from sidemeter_control.pricing.charges import Charge, ChargeSpec, Price, PricingModel, Rounding, TierSpec
+from sidemeter_control.pricing.charges import ChargeSpec
 from sidemeter_control.pricing.periods import Interval, Recurrence
-from sidemeter_control.pricing.words import Words
+from sidemeter_control.pricing.preview import UsageLineSpec, UsageSpec, preview
 
 VECTORS = Path(os.environ.get("SIDEMETER_SHARED", Path(__file__).parents[4] / "shared")) / "vectors"
-
-OUT_OF_SCOPE = {
-    "stairstep": "STAIRSTEP is not built",
-    "percentage": "PERCENTAGE is not built",
-    "graduated_percentage": "GRADUATED_PERCENTAGE is not built",
-    "matrix": "MATRIX is not built",
-    "dynamic": "DYNAMIC is not built",
-    "tier_block": "started blocks are not built",
-    "minimum_commitment": "minimums are not built",
-    "maximum_spend": "maximums are not built",
-    "discount_percentage": "percentage discounts are not built",
-    "discount_amount": "fixed discounts are not built",
-    "sum": "its parts are minimum commitments",
-    "transform": "unit conversion is not built",
-    "tier_quantity": "choosing the tier by another figure is not built",
-}
 
 RECURRING = {"period_starts", "next_after", "prev_before"}
 """The rules of proration.jsonl about periods; the others are about changes of plan, which are not built."""
@@ -45,49 +34,76 @@ def vectors(name: str) -> list[Any]:
     return [pytest.param(vector, id=vector["id"]) for vector in map(json.loads, path.read_text().splitlines())]
 
 
-def decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
-
-
-def charge(model: str, params: Mapping[str, Any]) -> Charge:
-    """The charge that a vector describes. Free units and a usage discount are both included units."""
-    included = params.get("free_units") or params.get("discount_quantity")
-    if model == "discount_usage":
-        model, params = params["price"]["model"], params["price"]["params"]
-    tiers = params.get("tiers")
-    spec = ChargeSpec(
-        key=model,
-        meter=None if model == "flat" else "meter",
-        model=PricingModel(model.upper()),
-        amount=decimal(params.get("amount")),
-        unit_price=decimal(params.get("unit_price")),
-        package_price=decimal(params.get("package_price")),
-        package_size=decimal(params.get("package_size")),
-        package_rounding=Rounding(params.get("rounding", "up").upper()),
-        tiers=tiers and tuple(TierSpec(**{key: decimal(text) for key, text in tier.items()}) for tier in tiers),
-        included_units=decimal(included),
-        charge_flat_fee_at_zero=params.get("zero_usage_flat_fee") == "charged",
+async def ask_functions(currency: str, charge: Mapping[str, Any], usage: Mapping[str, Any]) -> Answer:
+    written = msgspec.convert(usage, type=Written)
+    lines = written.lines
+    if lines is not None:
+        lines = [UsageLineSpec(dimensions=line["dimensions"], quantity=Decimal(line["quantity"])) for line in lines]
+    used = UsageSpec(
+        quantity=written.quantity,
+        events=written.events,
+        lines=lines,
+        previous_quantity=written.previous_quantity,
+        final=written.final,
     )
-    return Charge.read("charge", spec)
+    price = preview(currency, msgspec.convert(charge, type=ChargeSpec), used)
+    return Answer(
+        price.total.amount, price.total.rounded, [Line(line.tier, line.match, line.amount) for line in price.lines]
+    )
 
 
-def price(vector: Mapping[str, Any], quantity: str) -> Price:
-    params = vector["params"]
-    priced, words = charge(vector["model"], params), Words(params["currency"])
-    if "previous_usage" in params:
-        return priced.price_since(Decimal(params["previous_usage"]), Decimal(quantity), words)
-    return priced.price(Decimal(quantity), words)
+class Written(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """A usage as JSON."""
+
+    quantity: Decimal | None = None
+    events: list[Decimal] | None = None
+    lines: list[Any] | None = None
+    previous_quantity: Decimal | None = None
+    final: bool = True
+
+
+QUERY = """query($currency: String!, $charge: ChargeInput!, $usage: UsageInput!) {
+  pricePreview(currency: $currency, charge: $charge, usage: $usage) {
+    total { amount rounded } lines { tier match amount { amount } } } }"""
+
+
+def asking_graphql(control: Plane) -> Ask:
+    async def ask(currency: str, charge: Mapping[str, Any], usage: Mapping[str, Any]) -> Answer:
+        asked = await control.ask(QUERY, currency=currency, charge=charge, usage=usage)
+        price = asked["pricePreview"]
+        lines = [Line(line["tier"], line["match"], Decimal(line["amount"]["amount"])) for line in price["lines"]]
+        return Answer(Decimal(price["total"]["amount"]), Decimal(price["total"]["rounded"]), lines)
+
+    return ask
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def control(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(plane(tmp_path_factory.mktemp("control")))
+
+
+async def check(vector: Mapping[str, Any], ask: Ask) -> None:
+    if vector.get("disputed"):
+        pytest.skip(f"disputed: {vector['why']}")
+    try:
+        assert await solve(vector, ask) == Decimal(vector["expected"]["amount"])
+    except OutOfScope as reason:
+        pytest.skip(str(reason))
+    if "lines" in vector["expected"]:
+        expected = [Decimal(each["amount"]) for each in vector["expected"]["lines"]]
+        assert await line_amounts(vector, ask) == expected
 
 
 @pytest.mark.parametrize("vector", vectors("pricing.jsonl"))
-def test_price(vector: Mapping[str, Any]) -> None:
-    params, expected = vector["params"], Decimal(vector["expected"]["amount"])
-    for reason in (OUT_OF_SCOPE.get(key) for key in (vector["model"], *params)):
-        if reason:
-            pytest.skip(reason)
-    quantities = vector["usage"] if params.get("apply") == "per_item" else [vector["usage"]]
-    totals = [price(vector, quantity).total for quantity in quantities]
-    assert sum(total.rounded if "round" in params else total.amount for total in totals) == expected
+async def test_price_through_the_public_functions(vector: Mapping[str, Any]) -> None:
+    await check(vector, ask_functions)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("vector", vectors("pricing.jsonl"))
+async def test_price_through_graphql(vector: Mapping[str, Any], control: Plane) -> None:
+    await check(vector, asking_graphql(control))
 
 
 def instant_us(text: str) -> int:
