@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
+import itertools
 import pkgutil
 import re
 from collections.abc import Awaitable, Callable
@@ -46,9 +47,22 @@ from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.usage import MAX_ROWS
 from sidemeter_control.pricing import catalogue, customers, plans, register
 from sidemeter_control.pricing.catalogue import MAX_CUSTOMERS_REMEMBERED as CATALOGUE_REMEMBERS
-from sidemeter_control.pricing.charges import ChargeSpec, PricingModel, TierSpec, parameters
+from sidemeter_control.pricing.charges import (
+    BandSpec,
+    ChargeSpec,
+    MatrixRateSpec,
+    OutcomeSpec,
+    PricingModel,
+    TierSpec,
+    parameters,
+)
+from sidemeter_control.pricing.charges.bands import read_bands
+from sidemeter_control.pricing.charges.matrix import read_rates
+from sidemeter_control.pricing.charges.modifiers import read_percentages
+from sidemeter_control.pricing.charges.outcome import read_outcome
 from sidemeter_control.pricing.charges.tiers import read_tiers
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, PlanSpec, read_plan
+from sidemeter_control.pricing.preview import UsageSpec, preview
 from sidemeter_control.pricing.register import MAX_CUSTOMERS_REMEMBERED as REGISTER_REMEMBERS
 from sidemeter_control.store import meters as stored_meters
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database
@@ -158,6 +172,15 @@ def tiers(count: int) -> None:
     read_tiers("tiers", [*lower, TierSpec(unit_price=Decimal(1))])
 
 
+def rate(match: dict[str, Any]) -> MatrixRateSpec:
+    return MatrixRateSpec(match=match, unit_price=Decimal(1))
+
+
+def bands(count: int) -> None:
+    times = [f"{minute // 60:02}:{minute % 60:02}" for minute in range(count + 1)]
+    read_bands("bands", [BandSpec(from_=a, to=b, unit_price=Decimal(1)) for a, b in itertools.pairwise(times)])
+
+
 def value(size: int) -> EntitlementSpec:
     return EntitlementSpec(feature="f", kind=EntitlementKind.STATIC, value='"' + "x" * (size - 2) + '"')
 
@@ -253,6 +276,23 @@ RULES: dict[str, Callable[[int], None]] = {
         parameters.bounded("p", Decimal("0." + "1" * n))
     ),
     "sidemeter_control.pricing.charges.tiers:MAX_TIERS": tiers,
+    "sidemeter_control.pricing.charges.matrix:MAX_RATES": lambda n: void(read_rates("rates", [rate({"a": "x"})] * n)),
+    "sidemeter_control.pricing.charges.matrix:MAX_MATCHED_KEYS": lambda n: void(
+        read_rates("rates", [rate({str(key): "x" for key in range(n)})])
+    ),
+    "sidemeter_control.pricing.charges.matrix:MAX_MATCHED_VALUES": lambda n: void(
+        read_rates("rates", [rate({"a": tuple(map(str, range(n)))})])
+    ),
+    "sidemeter_control.pricing.charges.bands:MAX_BANDS": bands,
+    "sidemeter_control.pricing.charges.modifiers:MAX_DISCOUNTS": lambda n: void(
+        read_percentages("discounts", [Decimal(1)] * n)
+    ),
+    "sidemeter_control.pricing.charges.outcome:MAX_OUTCOME_WINDOW_HOURS": lambda n: void(
+        read_outcome("outcome", OutcomeSpec(confirm_type="a", reverse_type="b", window_hours=n))
+    ),
+    "sidemeter_control.pricing.preview:MAX_PREVIEW_PARTS": lambda n: void(
+        preview("EUR", ChargeSpec(key="k", model=PricingModel.DYNAMIC), UsageSpec(events=[Decimal(1)] * n))
+    ),
     "sidemeter_control.pricing.plans:MAX_CHARGES": lambda n: a_plan(charges=fees(n)),
     "sidemeter_control.pricing.plans:MAX_ENTITLEMENTS": lambda n: a_plan(entitlements=entitlements(n)),
     "sidemeter_control.pricing.plans:MAX_TRIAL_DAYS": lambda n: a_plan(trial_days=n),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.money import Money, check_currency, decimal_text, exact, parse_decimal, rounded
+from sidemeter_control.money import Money, check_currency, check_minor_unit, decimal_text, exact, parse_decimal, rounded
 
 exact_decimals = st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**18), max_value=10**18)
 
@@ -98,3 +98,22 @@ def test_exact_computation_keeps_every_digit(left: Decimal, right: Decimal) -> N
 def test_a_result_that_would_lose_a_digit_raises() -> None:
     with pytest.raises(Inexact):
         exact(lambda: Decimal(1) / 3)()
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "rule"),
+    [
+        ("0.225", "USD", "must have at most 2 digits after the point: USD has nothing smaller"),
+        ("0.5", "JPY", "must be a whole number: JPY has nothing smaller"),
+        ("0.0005", "KWD", "must have at most 3 digits after the point: KWD has nothing smaller"),
+    ],
+)
+def test_an_amount_that_nobody_can_pay_is_refused(amount: str, currency: str, rule: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_minor_unit("amount", Decimal(amount), currency)
+    assert (caught.value.field, caught.value.rule) == ("amount", rule)
+
+
+@pytest.mark.parametrize(("amount", "currency"), [("0.2200", "USD"), ("-5", "JPY"), ("1.005", "KWD"), ("1E+3", "JPY")])
+def test_zeros_behind_the_minor_unit_are_no_digits(amount: str, currency: str) -> None:
+    check_minor_unit("amount", Decimal(amount), currency)

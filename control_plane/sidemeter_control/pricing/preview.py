@@ -14,8 +14,8 @@ from sidemeter_control.pricing.words import Language, Words
 
 __all__ = ["MAX_PREVIEW_PARTS", "UsageLineSpec", "UsageSpec", "preview"]
 
-MAX_PREVIEW_PARTS = 10_000
-"""Events or lines of one preview: what a request body holds anyway, priced in less than a second."""
+MAX_PREVIEW_PARTS = 1_000
+"""Events or lines of one preview: against as many rates they are priced in less than half a second."""
 
 OUTCOME_KEY = "outcome"
 """The dimension of a written line that says what became of its events, for a charge by outcome."""
