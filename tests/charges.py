@@ -15,7 +15,7 @@ WORDS = Words("USD", "tokens")
 
 
 def spec(model: str, **parameters: Any) -> ChargeSpec:
-    """A charge under the API's names; decimals as text."""
+    """A charge under the API's names; decimals as text. Its key is `input`, its meter `tokens`, unless said otherwise."""
     meter = {} if model == "FLAT" else {"meter": "tokens"}
     return msgspec.convert({"key": "input", "model": model, **meter, **parameters}, type=ChargeSpec)
 

@@ -36,10 +36,6 @@ class Words:
     unit: str | None = None
     language: Language = Language.EN
 
-    def of_money(self) -> "Words":
-        """The same where what is counted is money of the currency."""
-        return replace(self, unit=self.currency)
-
     def of_converted(self, divided_by: Decimal | None) -> "Words":
         """The same for a quantity after its conversion: so many thousands, or units of another kind."""
         if divided_by is None:

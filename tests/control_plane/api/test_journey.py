@@ -338,6 +338,74 @@ async def test_a_price_can_be_tried_without_storing_anything(sold: Plane) -> Non
     assert error["extensions"] == {"code": "INVALID_INPUT", "field": "usage.quantity"}
 
 
+async def test_a_price_is_tried_from_events_and_lines_in_the_language_and_zone_that_are_asked_for(sold: Plane) -> None:
+    query = """query($charge: ChargeInput!, $usage: UsageInput!, $zone: String) {
+      pricePreview(currency: "EUR", usage: $usage, charge: $charge, language: DE, timeZone: $zone) {
+        total { rounded } lines { text match } } }"""
+    matrix = {
+        "key": "x",
+        "meter": "m",
+        "model": "MATRIX",
+        "rates": [{"match": {"region": ["eu", "us"]}, "unitPrice": "0.25"}],
+        "defaultUnitPrice": "1",
+    }
+    lines = [{"dimensions": {"region": "us"}, "quantity": "3"}, {"dimensions": {}, "quantity": "1"}]
+    assert (await sold.ask(query, charge=matrix, usage={"lines": lines}))["pricePreview"] == {
+        "total": {"rounded": "1.75"},
+        "lines": [
+            {"text": "3 Einheiten (region: eu oder us) zu je 0,25 EUR", "match": {"region": ["eu", "us"]}},
+            {"text": "1 Einheiten jeder anderen Art zu je 1 EUR", "match": {}},
+        ],
+    }
+    night = {
+        "key": "x",
+        "meter": "m",
+        "model": "TIME_OF_DAY",
+        "bands": [{"from": "22:00", "to": "06:00", "unitPrice": "1"}],
+        "defaultUnitPrice": "2",
+    }
+    at = [{"dimensions": {}, "quantity": "1", "at": "2026-07-01T20:30:00Z"}]
+    for zone, owed in (("Europe/Berlin", "1"), ("UTC", "2")):
+        found = await sold.ask(query, charge=night, usage={"lines": at}, zone=zone)
+        assert found["pricePreview"]["total"]["rounded"] == owed
+    rate = {"key": "x", "meter": "m", "model": "PERCENTAGE", "percentage": "2.9", "freeEvents": 1}
+    found = await sold.ask(query, charge=rate, usage={"events": ["10", "100"]})
+    assert [line["text"] for line in found["pricePreview"]["lines"]] == [
+        "1 Vorgang kostenlos, zusammen 10 EUR",
+        "2,9\xa0% von 100 EUR",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("match", "field"),
+    [
+        ("eu", "charge.rates[0].match"),
+        ({"region": 7}, "charge.rates[0].match.region"),
+        ({"region": [True]}, "charge.rates[0].match.region"),
+    ],
+)
+async def test_a_match_that_is_no_object_of_texts_is_refused(sold: Plane, match: object, field: str) -> None:
+    query = """query($match: JSON!) { pricePreview(currency: "EUR", usage: {lines: []}, charge: {
+      key: "x", meter: "m", model: MATRIX, defaultUnitPrice: "1", rates: [{match: $match, unitPrice: "1"}] }) {
+        total { rounded } } }"""
+    error = await sold.refusal(query, match=match)
+    assert error["extensions"] == {"code": "INVALID_INPUT", "field": field}
+
+
+async def test_a_published_charge_shows_its_whole_definition(sold: Plane) -> None:
+    charge = {
+        "key": "deals",
+        "meter": "tokens",
+        "model": "PERCENTAGE",
+        "percentage": "2.9",
+        "freeEvents": 3,
+        "discountPercentages": ["10"],
+        "minimum": "5",
+    }
+    shown = await sold.make("publishPlan", "charges { definition }", key="new", currency="USD", charges=[charge])
+    assert shown == {"charges": [{"definition": charge}]}
+
+
 async def test_an_archived_meter_is_shown_as_such(sold: Plane) -> None:
     archived = await sold.ask('mutation { archiveMeter(key: "tokens") { key archivedAt backfill { done fraction } } }')
     assert archived["archiveMeter"] == {"key": "tokens", "archivedAt": NOW, "backfill": {"done": True, "fraction": 1.0}}

@@ -4,12 +4,13 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from charges import spec as charge_of
 from fakes import ManualClock
 
 from sidemeter_control.errors import Conflict, ControlError, InvalidInput, NotFound
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
-from sidemeter_control.metering.meters import Aggregation, new_meter
+from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe, subscribed
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.customers import Customer
@@ -26,6 +27,9 @@ PRO = PlanSpec(key="pro", currency="USD", charges=(FEE, CALLS), entitlements=(QU
 ACME = Customer("acme", time_zone="Europe/Berlin")
 
 
+RULE = {"confirmType": "api.done", "reverseType": "api.failed", "windowHours": 24}
+
+
 def on_meter(key: str) -> ChargeSpec:
     return ChargeSpec(key="calls", meter=key, model=PricingModel.PER_UNIT, unit_price=Decimal(1))
 
@@ -36,6 +40,10 @@ async def database(database: Database) -> Database:
         await meters.add(conn, new_meter("calls", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
         await meters.add(conn, new_meter("old", event_type="api.call", aggregation=Aggregation.COUNT, now_us=0))
         await meters.archive(conn, "old", 1)
+        region = Dimension("region", "region")
+        for key, aggregation in (("sales", Aggregation.SUM), ("peak", Aggregation.MAX)):
+            meter = new_meter(key, "sale", aggregation, value_property="amount", dimensions=[region], now_us=0)
+            await meters.add(conn, meter)
     await create_feature(database, new_feature("api", meter_key="calls", now_us=0))
     await create_feature(database, new_feature("sso", now_us=0))
     await upsert_customer(database, ACME)
@@ -102,6 +110,89 @@ async def test_a_plan_that_names_what_does_not_exist_is_refused_whole(
     assert str(caught.value) == message
     async with database.read() as conn:
         assert await plans.list_newest(conn) == []
+
+
+@pytest.mark.parametrize(
+    ("charge", "message"),
+    [
+        (
+            charge_of("PERCENTAGE", meter="calls", percentage="1"),
+            "meter: must be a SUM for PERCENTAGE: each event must have an amount",
+        ),
+        (charge_of("DYNAMIC", meter="calls"), "meter: must be a SUM for DYNAMIC: each event must have its price"),
+        (
+            charge_of(
+                "MATRIX", meter="peak", rates=[{"match": {"region": "eu"}, "unitPrice": "1"}], defaultUnitPrice="1"
+            ),
+            "meter: must be a COUNT or SUM for MATRIX: its parts must add up to the whole",
+        ),
+        (
+            charge_of("TIME_OF_DAY", meter="peak", bands=[{"from": "00:00", "to": "24:00", "unitPrice": "1"}]),
+            "meter: must be a COUNT or SUM for TIME_OF_DAY: its parts must add up to the whole",
+        ),
+        (
+            charge_of("OUTCOME", meter="sales", unitPrice="1", outcome=RULE),
+            "meter: must be a COUNT for OUTCOME: it is events that are confirmed or reversed",
+        ),
+        (
+            charge_of(
+                "MATRIX", meter="sales", rates=[{"match": {"planet": "x"}, "unitPrice": "1"}], defaultUnitPrice="1"
+            ),
+            "rates: must match dimensions of the meter; it has no 'planet'",
+        ),
+        (
+            charge_of("FLAT", amount="0.225"),
+            "amount: must have at most 2 digits after the point: USD has nothing smaller",
+        ),
+        (
+            charge_of("PER_UNIT", meter="calls", unitPrice="0.00001", minimum="0.001"),
+            "minimum: must have at most 2 digits after the point: USD has nothing smaller",
+        ),
+        (
+            charge_of("PER_UNIT", meter="calls", unitPrice="1", maximum="0.001"),
+            "maximum: must have at most 2 digits after the point: USD has nothing smaller",
+        ),
+        (
+            charge_of("VOLUME", meter="calls", tiers=[{"upTo": "1", "unitPrice": "1"}, {"flatFee": "0.001"}]),
+            "tiers[1].flatFee: must have at most 2 digits after the point: USD has nothing smaller",
+        ),
+    ],
+)
+async def test_a_charge_that_its_meter_or_currency_cannot_bear_is_refused_in_a_plan_and_in_an_override(
+    database: Database, charge: ChargeSpec, message: str
+) -> None:
+    clock = ManualClock()
+    with pytest.raises(InvalidInput) as caught:
+        await publish_plan(database, clock, replace(PRO, charges=(charge,)))
+    assert str(caught.value) == f"charges.input.{message}"
+    same_key = charge_of("FLAT", key="input", amount="1")
+    await publish_plan(database, clock, replace(PRO, charges=(same_key,)))
+    with pytest.raises(InvalidInput) as caught:
+        await subscribe(database, clock, SubscribeSpec(customer="acme", plan="pro", overrides=(charge,)))
+    assert str(caught.value) == f"overrides.input.{message}"
+
+
+async def test_every_model_can_be_published_on_a_meter_that_gives_what_it_needs(database: Database) -> None:
+    charges = (
+        charge_of("STAIRSTEP", key="a", meter="peak", tiers=[{"flatFee": "1"}]),
+        charge_of("PERCENTAGE", key="b", meter="sales", percentage="2.9", fixedPerEvent="0.0025"),
+        charge_of("GRADUATED_PERCENTAGE", key="c", meter="peak", tiers=[{"percentage": "1"}]),
+        charge_of(
+            "MATRIX",
+            key="d",
+            meter="sales",
+            rates=[{"match": {"region": ["eu", "us"]}, "unitPrice": "0.00001"}],
+            defaultUnitPrice="1",
+        ),
+        charge_of("TIME_OF_DAY", key="e", meter="calls", bands=[{"from": "00:00", "to": "24:00", "unitPrice": "1"}]),
+        charge_of("DYNAMIC", key="f", meter="sales"),
+        charge_of("OUTCOME", key="g", meter="calls", unitPrice="1", outcome=RULE),
+    )
+    published = await publish_plan(database, ManualClock(), replace(PRO, charges=charges))
+    async with database.read() as conn:
+        (stored,) = await plans.list_newest(conn)
+    assert stored == published
+    assert tuple(each.spec for each in stored.charges) == charges
 
 
 async def test_a_subscription_takes_the_newest_version_and_starts_now(database: Database) -> None:

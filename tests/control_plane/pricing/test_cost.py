@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 
@@ -94,6 +95,15 @@ async def test_slices_of_a_period_add_up_to_it_line_by_line(shop: Shop) -> None:
         assert sum(each.amount.amount for each in parts) == line.amount.amount
         assert sum(each.quantity or 0 for each in parts) == (line.quantity or 0)
         assert all(sum(step.amount for step in each.parts) == each.amount.amount for each in parts)
+
+
+async def test_a_minimum_is_owed_where_the_period_ends_and_slices_add_up_with_it(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, msgspec.structs.replace(CALLS, minimum=Decimal(5)))
+    await shop.use("acme", "2026-11-02T00:00:00", "1")
+    slices = [("2026-11-01", "2026-11-10"), ("2026-11-10", "2026-12-01")]
+    assert [str((await owed(shop, acme, *each)).total.rounded) for each in slices] == ["0.03", "4.97"]
+    assert str((await owed(shop, acme)).total.rounded) == "5.00"
 
 
 async def test_a_fee_counts_in_the_slice_in_which_its_period_begins(shop: Shop) -> None:

@@ -27,8 +27,11 @@ RECURRING = {"period_starts", "next_after", "prev_before"}
 INTERVALS = {"D": Interval.DAY, "W": Interval.WEEK, "M": Interval.MONTH, "Y": Interval.YEAR}
 
 
-def vectors(name: str) -> list[Any]:
-    path = VECTORS / name
+OWN = Path(__file__).with_name("own_vectors.jsonl")
+"""In the same schema: rules of its README that the sample has no row for."""
+
+
+def vectors(path: Path) -> list[Any]:
     if not path.exists():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"{path} is not here"), id="absent")]
     return [pytest.param(vector, id=vector["id"]) for vector in map(json.loads, path.read_text().splitlines())]
@@ -95,13 +98,13 @@ async def check(vector: Mapping[str, Any], ask: Ask) -> None:
         assert await line_amounts(vector, ask) == expected
 
 
-@pytest.mark.parametrize("vector", vectors("pricing.jsonl"))
+@pytest.mark.parametrize("vector", [*vectors(VECTORS / "pricing.jsonl"), *vectors(OWN)])
 async def test_price_through_the_public_functions(vector: Mapping[str, Any]) -> None:
     await check(vector, ask_functions)
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("vector", vectors("pricing.jsonl"))
+@pytest.mark.parametrize("vector", [*vectors(VECTORS / "pricing.jsonl"), *vectors(OWN)])
 async def test_price_through_graphql(vector: Mapping[str, Any], control: Plane) -> None:
     await check(vector, asking_graphql(control))
 
@@ -116,7 +119,7 @@ def recurrence(vector: Mapping[str, Any]) -> Recurrence:
     return Recurrence.every(INTERVALS[unit], count, instant_us(anchor), "UTC")
 
 
-@pytest.mark.parametrize("vector", vectors("proration.jsonl"))
+@pytest.mark.parametrize("vector", vectors(VECTORS / "proration.jsonl"))
 def test_period(vector: Mapping[str, Any]) -> None:
     if vector["rule"] not in RECURRING:
         pytest.skip(f"{vector['rule']}: proration is not built")

@@ -160,7 +160,7 @@ class Charge:
     def price(self, used: Used, words: Words, *, final: bool = True) -> Price:
         """What was used costs from nothing. `final`: to the end of the billing period, so that its minimum is owed."""
         if isinstance(self.model, Listed):
-            used = used.grouped(self.model.number_of)
+            used = used.grouped(self.model.number_of, self.model.unowed)
         billable, own_words, before = self.quantity_modifiers.of(used, words)
         lines = (*before, *self.model.lines(billable, own_words))
         total = Money.of(sum((line.amount for line in lines), Decimal(0)), words.currency)

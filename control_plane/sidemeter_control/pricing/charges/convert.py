@@ -50,6 +50,10 @@ class Convert:
             return divided(product, self.divide, Rounding.HALF_UP, MAX_DIGITS_AFTER)
         return product
 
+    def words(self, words: Words) -> Words:
+        """The words for what is left: so many thousands of the meter's unit, or units of another kind."""
+        return words.of_converted(self.divide if self.multiply is None else None)
+
     def line(self, quantity: Decimal, words: Words) -> PriceLine:
         """What became of a quantity; it owes nothing by itself."""
         factors = [(sign, each) for sign, each in (("×", self.multiply), ("÷", self.divide)) if each is not None]

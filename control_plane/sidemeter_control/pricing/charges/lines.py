@@ -54,7 +54,12 @@ class Checked(Protocol):
 
 @runtime_checkable
 class Listed(Protocol):
-    """A model that is a list of prices for usage of different kinds. It reads `Used.groups`."""
+    """A model that is a list of prices for usage of different kinds. It reads `Used.groups`.
+
+    `unowed`: the entries of the list that never cost anything.
+    """
+
+    unowed: ClassVar[frozenset[int]]
 
     def number_of(self, line: UsedLine, time_zone: str) -> int:
         """Which entry of the list, counted from 0, prices the line."""

@@ -57,6 +57,7 @@ class Matrix:
 
     metered: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.DIMENSIONS
+    unowed: ClassVar[frozenset[int]] = frozenset()
     rates: tuple[Rate, ...]
     default_unit_price: Decimal
 

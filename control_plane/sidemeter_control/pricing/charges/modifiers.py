@@ -43,7 +43,7 @@ class QuantityModifiers:
         if self.convert is not None:
             lines += [self.convert.line(quantity, words) for quantity in _quantities(used) if quantity]
             used = _mapped(used, [self.convert.of(quantity) for quantity in _quantities(used)])
-            words = words.of_converted(self.convert.divide)
+            words = self.convert.words(words)
         for units, say in ((self.included_units, words.included), (self.discount_units, words.usage_discount)):
             if units is not None:
                 free, used = _less(used, units)
@@ -60,15 +60,18 @@ def _mapped(used: Used, quantities: Sequence[Decimal]) -> Used:
     total = sum(quantities, _NOTHING)
     if used.groups is None:
         return replace(used, quantity=total)
-    numbers = [group.number for group in used.groups]
-    return replace(used, quantity=total, groups=tuple(map(Group, numbers, quantities)))
+    groups = zip(used.groups, quantities, strict=True)
+    return replace(used, quantity=total, groups=tuple(replace(group, quantity=each) for group, each in groups))
 
 
 def _less(used: Used, units: Decimal) -> tuple[Decimal, Used]:
     left, billable = units, []
-    for quantity in _quantities(used):
-        rest = max(quantity - left, _NOTHING)
-        left -= max(quantity, _NOTHING) - rest
+    for group in (Group(0, used.quantity),) if used.groups is None else used.groups:
+        if group.owed:
+            rest = max(group.quantity - left, _NOTHING)
+            left -= max(group.quantity, _NOTHING) - rest
+        else:
+            rest = group.quantity
         billable.append(rest)
     return units - left, _mapped(used, billable)
 

@@ -39,6 +39,7 @@ class OutcomeCharge:
 
     metered: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.OUTCOMES
+    unowed: ClassVar[frozenset[int]] = frozenset({_ORDER[Outcome.REVERSED]})
     unit_price: Decimal
     outcome: OutcomeSpec
 

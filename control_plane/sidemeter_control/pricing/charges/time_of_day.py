@@ -20,6 +20,7 @@ class TimeOfDay:
 
     metered: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.BANDS
+    unowed: ClassVar[frozenset[int]] = frozenset()
     bands: tuple[Band, ...]
     default_unit_price: Decimal | None = None
 

@@ -1,7 +1,7 @@
 """What was used of a meter, as far as a price depends on it: one figure, single events, or lines told apart."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import Enum
@@ -72,10 +72,14 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All that a price list prices alike: its entry `number`, counted from 0, and how much falls under it."""
+    """All that a price list prices alike: its entry `number`, counted from 0, and how much falls under it.
+
+    `owed` false: the entry is for what costs nothing, so no free units are spent on it.
+    """
 
     number: int
     quantity: Decimal
+    owed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Used:
         listed = tuple(lines)
         return cls(sum((line.quantity for line in listed), Decimal(0)), lines=listed, time_zone=time_zone)
 
-    def grouped(self, number_of: Callable[[UsedLine, str], int]) -> "Used":
+    def grouped(self, number_of: Callable[[UsedLine, str], int], unowed: Collection[int] = ()) -> "Used":
         """The lines added up by the entry of the price list they fall under, in the order of the list."""
         lines = self.lines
         if lines is None:
@@ -129,4 +133,4 @@ class Used:
         quantities: dict[int, Decimal] = defaultdict(Decimal)
         for line in lines:
             quantities[number_of(line, self.time_zone)] += line.quantity
-        return replace(self, groups=tuple(Group(*each) for each in sorted(quantities.items())))
+        return replace(self, groups=tuple(Group(n, q, n not in unowed) for n, q in sorted(quantities.items())))

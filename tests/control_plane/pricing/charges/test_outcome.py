@@ -26,6 +26,15 @@ def test_every_state_has_a_line_that_says_it() -> None:
     ]
 
 
+def test_free_units_are_spent_on_what_is_settled_first_and_never_on_what_was_reversed() -> None:
+    own = charge("OUTCOME", unitPrice="2", outcome=RULE, includedUnits="4")
+    assert lines(own, of(REVERSED=2, PROVISIONAL=1, CONFIRMED=3)) == [
+        ("4 tokens included", "0"),
+        ("2 tokens reversed, not charged", "0"),
+    ]
+    assert lines(own, of(REVERSED=1)) == [("1 tokens reversed, not charged", "0")]
+
+
 def test_what_is_in_no_state_yet_is_provisional() -> None:
     own = charge("OUTCOME", unitPrice="2", outcome=RULE)
     assert lines(own, "3") == lines(own, of(PROVISIONAL=3))

@@ -193,8 +193,7 @@ def test_the_break_points_sort_events_into_their_pieces(own: Percentage, amounts
     pieces = own.pieces(amounts)
     above = [each for each in amounts if high is not None and each > high]
     below = [each for each in amounts if low is not None and each < low and each not in above]
-    if own.min_per_event != own.max_per_event:
-        assert (pieces.at_minimum, pieces.at_maximum) == (Tally.of(below), Tally.of(above))
+    assert (pieces.at_minimum, pieces.at_maximum) == (Tally.of(below), Tally.of(above))
     between = [each for each in amounts if each not in above and each not in below]
     assert own.fee_of(pieces) == sum(map(own.fee, between + below + above), Decimal(0))
 
