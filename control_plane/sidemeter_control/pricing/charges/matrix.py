@@ -40,7 +40,10 @@ class Rate:
 
     def takes(self, dimensions: Mapping[str, str | None]) -> bool:
         """Whether it is a price for that."""
-        return all(dimensions.get(key) in values for key, values in self.match.items())
+        for key, values in self.match.items():  # noqa: SIM110 -- asked for each line and rate: half the time of all()
+            if dimensions.get(key) not in values:
+                return False
+        return True
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -68,7 +71,10 @@ class Matrix:
 
     def number_of(self, line: UsedLine, time_zone: str) -> int:  # noqa: ARG002 -- no clock is looked at
         """The number of the rate; one more than the last: the default."""
-        return next((rate.number for rate in self.rates if rate.takes(line.dimensions)), len(self.rates))
+        for rate in self.rates:
+            if rate.takes(line.dimensions):
+                return rate.number
+        return len(self.rates)
 
     def lines(self, used: Used, words: Words) -> tuple[PriceLine, ...]:
         """One line per rate that took anything, in the order of the price list, then the default."""
