@@ -219,6 +219,19 @@ class EntitlementInput:
     limit: Decimal | None = None
     enforcement: Enforcement | None = Enforcement.SOFT
     reset: ResetPeriod | None = ResetPeriod.BILLING_PERIOD
+    overage_up_to: Decimal | None = strawberry.field(
+        default=None, description="A HARD limit lets usage run so far beyond it."
+    )
+    grace_days: int | None = strawberry.field(
+        default=0,
+        description="A HARD limit lets usage run on for so long after it was reached; with overageUpTo, no further than that.",
+    )
+    rollover_max: Decimal | None = strawberry.field(
+        default=None, description="What a period left unused is added to the next one, up to this."
+    )
+    rollover_min: Decimal | None = strawberry.field(
+        default=None, description="So much is carried over whatever was used."
+    )
 
     def spec(self) -> EntitlementSpec:
         """What is written, for the domain to check."""
@@ -229,6 +242,10 @@ class EntitlementInput:
             limit=self.limit,
             enforcement=self.enforcement or Enforcement.SOFT,
             reset=self.reset or ResetPeriod.BILLING_PERIOD,
+            overage_up_to=self.overage_up_to,
+            grace_days=self.grace_days or 0,
+            rollover_max=self.rollover_max,
+            rollover_min=self.rollover_min or Decimal(0),
         )
 
 

@@ -136,6 +136,10 @@ class Entitlement:
     limit: Decimal | None
     enforcement: Enforcement
     reset: ResetPeriod
+    overage_up_to: Decimal | None
+    grace_days: int
+    rollover_max: Decimal | None
+    rollover_min: Decimal | None
     feature_key: strawberry.Private[str]
 
     @classmethod
@@ -147,6 +151,10 @@ class Entitlement:
             limit=spec.limit,
             enforcement=spec.enforcement,
             reset=spec.reset,
+            overage_up_to=spec.overage_up_to,
+            grace_days=spec.grace_days,
+            rollover_max=spec.rollover_max,
+            rollover_min=None if spec.rollover_max is None else spec.rollover_min,
             feature_key=spec.feature,
         )
 

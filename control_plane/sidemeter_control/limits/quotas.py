@@ -1,13 +1,19 @@
 """Quotas: what a customer may still use, from the usage as it is counted now."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
+from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.entitlements import Entitlement, QuotaAnswer, answer, granted
+from sidemeter_control.limits.entitlements import Entitlement, QuotaAnswer, Right, answer, granted, most_permissive
+from sidemeter_control.limits.given import given
+from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.rollups import DAY_US
+from sidemeter_control.metering.windows import Interval
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
@@ -19,22 +25,23 @@ __all__ = ["feature_meters", "quota", "quotas", "quotas_of"]
 
 # Sets of features that are asked for together: about one for each plan.
 MAX_SETS_REMEMBERED = 1_000
+# Mostly the last of them has decided what is carried over; one question for more of them reads more than it needs.
+PERIODS_AT_ONCE = 12
 
 _known: Remembered[frozenset[str], Mapping[str, Meter]] = Remembered(MAX_SETS_REMEMBERED)
 
 
 async def quota(conn: AsyncConnection, customer: Customer, feature: str, now_us: int) -> QuotaAnswer | None:
-    """What the customer may use of a feature; None when no active subscription grants it."""
-    own = (await subscribed(conn, [customer]))[customer.key]
-    entitlement = granted(own, customer.time_zone, now_us).get(feature)
-    if entitlement is None:
+    """What the customer may use of a feature; None when nothing in force grants it."""
+    right = (await _rights(conn, [customer], now_us))[customer.key].get(feature)
+    if right is None:
         return None
     taken = await feature_meters(conn, [feature])
-    return (await _answers(conn, customer, [entitlement], taken, now_us))[0]
+    return (await _answers(conn, customer, [right], taken, now_us))[0]
 
 
 async def quotas(conn: AsyncConnection, customer: Customer, now_us: int) -> Sequence[QuotaAnswer]:
-    """The same of every feature that the active subscriptions grant, by feature key."""
+    """The same of every feature that is granted, by feature key."""
     return (await quotas_of(conn, [customer], now_us))[customer.key]
 
 
@@ -42,10 +49,17 @@ async def quotas_of(
     conn: AsyncConnection, customers: Collection[Customer], now_us: int
 ) -> Mapping[str, Sequence[QuotaAnswer]]:
     """The same of several customers, by customer key."""
-    own = await subscribed(conn, customers)
-    rights = {each.key: granted(own[each.key], each.time_zone, now_us) for each in customers}
+    rights = await _rights(conn, customers, now_us)
     taken = await feature_meters(conn, {feature for right in rights.values() for feature in right})
     return {each.key: await _answers(conn, each, rights[each.key].values(), taken, now_us) for each in customers}
+
+
+async def _rights(
+    conn: AsyncConnection, customers: Collection[Customer], now_us: int
+) -> Mapping[str, Mapping[str, Right]]:
+    own = await subscribed(conn, customers)
+    theirs = await given(conn, [each.key for each in customers], now_us)
+    return {each.key: granted(own[each.key], theirs[each.key], each.time_zone, now_us) for each in customers}
 
 
 async def feature_meters(conn: AsyncConnection, keys: Collection[str]) -> Mapping[str, Meter]:
@@ -59,16 +73,59 @@ async def feature_meters(conn: AsyncConnection, keys: Collection[str]) -> Mappin
 
 
 async def _answers(
-    conn: AsyncConnection,
-    customer: Customer,
-    rights: Collection[Entitlement],
-    taken: Mapping[str, Meter],
-    now_us: int,
+    conn: AsyncConnection, customer: Customer, rights: Collection[Right], taken: Mapping[str, Meter], now_us: int
 ) -> Sequence[QuotaAnswer]:
+    """One usage question for each period; more only where something rolls over, or a limit with a grace was reached."""
+    chosen = [await _chosen(conn, customer, right, taken) for right in rights]
     used: dict[str, Decimal | None] = {}
-    for period, by_feature in _resetting_together(rights, taken).items():
+    for period, by_feature in _resetting_together(chosen, taken).items():
         used |= await _used(conn, customer, by_feature, period)
-    return [answer(right, used.get(right.spec.feature), now_us) for right in rights]
+    found = []
+    for entitlement, right in zip(chosen, rights, strict=True):
+        spec = entitlement.spec
+        quota = answer(entitlement, used.get(spec.feature), now_us, right.extra)
+        if spec.grace_days and quota.is_reached:
+            is_over = await _grace_is_over(conn, customer, taken[spec.feature], entitlement, quota)
+            quota = answer(entitlement, quota.used, now_us, right.extra, grace_is_over=is_over)
+        found.append(quota)
+    return found
+
+
+async def _chosen(conn: AsyncConnection, customer: Customer, right: Right, taken: Mapping[str, Meter]) -> Entitlement:
+    """The offer that counts, with what earlier periods left to it."""
+    return most_permissive(
+        [
+            offer
+            if offer.spec.rollover_max is None
+            else replace(offer, carried=await _carried(conn, customer, offer, taken[offer.spec.feature]))
+            for offer in right.offers
+        ]
+    )
+
+
+async def _carried(conn: AsyncConnection, customer: Customer, offer: Entitlement, meter: Meter) -> Decimal:
+    """What earlier periods left, looking back no further than it matters."""
+    earlier = islice(offer.earlier(), MAX_ROLLOVER_PERIODS)
+    used: list[Decimal] = []
+    while some := list(islice(earlier, PERIODS_AT_ONCE)):
+        cut = [Interval(period.start_us, period.end_us) for period in reversed(some)]
+        counted = await usage.series(conn, meter, customer.subjects, cut)
+        used = [*(each.value or Decimal(0) for each in counted), *used]
+        handed_on = settled(offer.spec, used)
+        if handed_on is not None:
+            return handed_on
+    return carried(offer.spec, used)
+
+
+async def _grace_is_over(
+    conn: AsyncConnection, customer: Customer, meter: Meter, entitlement: Entitlement, quota: QuotaAnswer
+) -> bool:
+    """Whether the limit of now had been reached `grace_days` ago, by what was used up to then."""
+    start_us, then_us = entitlement.period.start_us, quota.as_of_us - entitlement.spec.grace_days * DAY_US
+    if quota.limit is None or then_us < start_us:
+        return False
+    until_then = await usage.quantity(conn, meter, customer.subjects, start_us, then_us + 1)
+    return (until_then.value or Decimal(0)) >= quota.limit
 
 
 def _resetting_together(

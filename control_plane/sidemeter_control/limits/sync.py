@@ -13,7 +13,7 @@ from sidemeter_control.metering.identity import NONCE_BYTES, Claim, SyncStatus, 
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.money import decimal_text
-from sidemeter_control.pricing.plans import EntitlementKind
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, customers, state
 from sidemeter_control.store.database import Database
@@ -75,7 +75,11 @@ class LimitMeter(msgspec.Struct, frozen=True):
 
 
 class LimitState(msgspec.Struct, frozen=True):
-    """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited."""
+    """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited.
+
+    Of a HARD limit it is the quantity at which usage stops: overage that is allowed is in it, and while a grace lets
+    usage run on without end it is None. An agent that is cut off goes on with what it heard last.
+    """
 
     id: str
     customer: str
@@ -208,6 +212,7 @@ async def _limits(
 
 def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_version: int) -> LimitState:
     counted = quota.kind is EntitlementKind.METERED
+    limit = quota.ceiling if quota.enforcement is Enforcement.HARD else quota.limit
     return LimitState(
         id=f"{customer}/{quota.feature}",
         customer=customer,
@@ -215,7 +220,7 @@ def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_versio
         kind=quota.kind.value,
         enforcement=quota.enforcement.value,
         value=quota.value,
-        limit=None if quota.limit is None else decimal_text(quota.limit),
+        limit=None if limit is None else decimal_text(limit),
         used=None if quota.used is None else decimal_text(quota.used),
         meter=_meter(meter) if counted and meter else None,
         period_start_us=quota.period_start_us,

@@ -21,7 +21,7 @@ from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, m
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
 from sidemeter_control.store import customers, events, rollups
 
-__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows"]
+__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows", "series"]
 
 # An answer is built in memory; one of this size takes about 30 MB.
 MAX_ROWS = 50_000
@@ -69,6 +69,18 @@ async def quantities(
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
     found = [(meter, total.get(meter.id, EMPTY)) for meter in meters]
     return [Quantity(value(meter.aggregation, rollup), rollup.events) for meter, rollup in found]
+
+
+async def series(
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
+) -> list[Quantity]:
+    """The meter's quantity in each of the intervals, which follow each other in time, by one question for all of them."""
+    starts = [each.from_us for each in cut]
+    totals = [EMPTY] * len(cut)
+    async for bucket, rollup in _parts(conn, [meter], cut, subjects):
+        place = bisect_right(starts, bucket.bucket_us) - 1
+        totals[place] = merge(totals[place], rollup)
+    return [Quantity(value(meter.aggregation, rollup), rollup.events) for rollup in totals]
 
 
 async def rows(

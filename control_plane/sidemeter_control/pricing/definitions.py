@@ -8,7 +8,14 @@ from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.charges import ChargeSpec
 from sidemeter_control.pricing.plans import EntitlementSpec
 
-__all__ = ["Definition", "charges_text", "plain", "read_charges_text"]
+__all__ = [
+    "Definition",
+    "charges_text",
+    "entitlement_text",
+    "plain",
+    "read_charges_text",
+    "read_entitlement_text",
+]
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -36,6 +43,16 @@ def charges_text(charges: tuple[ChargeSpec, ...]) -> str:
 def read_charges_text(text: str) -> tuple[ChargeSpec, ...]:
     """What `charges_text` gave."""
     return msgspec.json.decode(text, type=tuple[ChargeSpec, ...])
+
+
+def entitlement_text(spec: EntitlementSpec) -> str:
+    """What one customer has of a feature in place of its plans, as JSON to keep."""
+    return _text(spec)
+
+
+def read_entitlement_text(text: str) -> EntitlementSpec:
+    """What `entitlement_text` gave."""
+    return msgspec.json.decode(text, type=EntitlementSpec)
 
 
 def plain(value: object) -> object:

@@ -24,6 +24,7 @@ __all__ = [
     "Plan",
     "PlanSpec",
     "ResetPeriod",
+    "check_entitlement",
     "check_key",
     "check_trial_days",
     "read_charges",
@@ -36,6 +37,7 @@ MAX_INTERVAL_COUNT = {Interval.DAY: 366, Interval.WEEK: 53, Interval.MONTH: 36, 
 MAX_TRIAL_DAYS = 730
 MAX_NAME_CHARS = 256
 MAX_VALUE_BYTES = 4096
+MAX_GRACE_DAYS = 366
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
@@ -69,7 +71,12 @@ class ResetPeriod(Enum):
 class EntitlementSpec(
     msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
 ):
-    """What a plan allows of a feature. METERED has a `limit` (None: unlimited), STATIC a `value` (JSON text)."""
+    """What a plan allows of a feature. METERED has a `limit` (None: unlimited), STATIC a `value` (JSON text).
+
+    A HARD limit may let usage run on: by `overage_up_to`, for `grace_days` after it was reached, or, where both are
+    given, by so much for so long. What a period left unused is added to the next one, at least `rollover_min` and at
+    most `rollover_max`; without the latter nothing is.
+    """
 
     feature: str
     kind: EntitlementKind
@@ -77,6 +84,10 @@ class EntitlementSpec(
     limit: Decimal | None = None
     enforcement: Enforcement = Enforcement.SOFT
     reset: ResetPeriod = ResetPeriod.BILLING_PERIOD
+    overage_up_to: Decimal | None = None
+    grace_days: int = 0
+    rollover_max: Decimal | None = None
+    rollover_min: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,20 +162,48 @@ def _read_entitlements(specs: Sequence[EntitlementSpec]) -> tuple[EntitlementSpe
         raise InvalidInput("entitlements", f"must be at most {MAX_ENTITLEMENTS}")
     _check_unique("entitlements", (spec.feature for spec in specs))
     for spec in specs:
-        _check_entitlement(f"entitlements.{spec.feature}", spec)
+        check_entitlement(f"entitlements.{spec.feature}.", spec)
     return tuple(specs)
 
 
-def _check_entitlement(path: str, spec: EntitlementSpec) -> None:
+def check_entitlement(prefix: str, spec: EntitlementSpec) -> None:
+    """Raise InvalidInput for `<prefix><field>` unless what is said of the feature goes together."""
     if spec.limit is not None:
         if spec.kind is not EntitlementKind.METERED:
-            raise InvalidInput(f"{path}.limit", f"must be absent: {spec.kind.value} is not counted")
-        not_negative(f"{path}.limit", spec.limit)
+            raise InvalidInput(f"{prefix}limit", f"must be absent: {spec.kind.value} is not counted")
+        not_negative(f"{prefix}limit", spec.limit)
     if (spec.value is None) is (spec.kind is EntitlementKind.STATIC):
         needs = "must be given: STATIC is a value" if spec.value is None else f"must be absent for {spec.kind.value}"
-        raise InvalidInput(f"{path}.value", needs)
+        raise InvalidInput(f"{prefix}value", needs)
     if len((spec.value or "").encode()) > MAX_VALUE_BYTES:
-        raise InvalidInput(f"{path}.value", f"must be at most {MAX_VALUE_BYTES} bytes of JSON")
+        raise InvalidInput(f"{prefix}value", f"must be at most {MAX_VALUE_BYTES} bytes of JSON")
+    _check_beyond(prefix, spec)
+    _check_rollover(prefix, spec)
+
+
+def _check_beyond(prefix: str, spec: EntitlementSpec) -> None:
+    """What lets usage run on needs a limit that would stop it."""
+    if not 0 <= spec.grace_days <= MAX_GRACE_DAYS:
+        raise InvalidInput(f"{prefix}graceDays", f"must be from 0 to {MAX_GRACE_DAYS}")
+    for field, given in (("overageUpTo", spec.overage_up_to is not None), ("graceDays", spec.grace_days > 0)):
+        if given and (spec.limit is None or spec.enforcement is not Enforcement.HARD):
+            raise InvalidInput(f"{prefix}{field}", "must be absent: only a HARD limit stops anything")
+    if spec.overage_up_to is not None:
+        not_negative(f"{prefix}overageUpTo", spec.overage_up_to)
+
+
+def _check_rollover(prefix: str, spec: EntitlementSpec) -> None:
+    not_negative(f"{prefix}rolloverMin", spec.rollover_min)
+    if spec.rollover_max is None:
+        if spec.rollover_min:
+            raise InvalidInput(f"{prefix}rolloverMin", "must be absent without rolloverMax")
+        return
+    if not_negative(f"{prefix}rolloverMax", spec.rollover_max) < spec.rollover_min:
+        raise InvalidInput(f"{prefix}rolloverMin", "must be at most rolloverMax")
+    if spec.limit is None:
+        raise InvalidInput(f"{prefix}rolloverMax", "must be absent: without a limit nothing is left over")
+    if spec.reset is ResetPeriod.NEVER:
+        raise InvalidInput(f"{prefix}rolloverMax", "must be absent: NEVER has no next period")
 
 
 def check_key(field: str, key: str) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 __all__ = [
     "ExactDecimal",
+    "add_ons",
     "agent_epochs",
     "agents",
     "api_keys",
@@ -37,6 +38,7 @@ __all__ = [
     "loss_declarations",
     "metadata",
     "meters",
+    "overrides",
     "plans",
     "rollup_values",
     "rollups",
@@ -304,4 +306,33 @@ subscriptions = Table(
     Column("trial_end_us", BigInteger),
     Column("overrides", Text),
     Column("created_at_us", BigInteger, nullable=False),
+)
+
+# More of a feature than the plan gives, for one customer and an interval. `quantity` null: the feature has no meter.
+add_ons = Table(
+    "add_ons",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False),
+    Column("feature_key", Text, ForeignKey("features.key"), nullable=False),
+    Column("quantity", ExactDecimal),
+    Column("effective_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("idempotency_key", Text),
+    Column("granted_at_us", BigInteger, nullable=False),
+    Column("revoked_at_us", BigInteger),
+    Column("revoke_reason", Text),
+    UniqueConstraint("customer_key", "idempotency_key"),
+)
+
+# What was agreed with one customer about a feature. `definition` holds the entitlement as JSON.
+overrides = Table(
+    "overrides",
+    metadata,
+    Column("customer_key", Text, ForeignKey("customers.key"), primary_key=True),
+    Column("feature_key", Text, ForeignKey("features.key"), primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("effective_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("set_at_us", BigInteger, nullable=False),
 )

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidemeter_control.limits.entitlements import Entitlement, answer, granted, most_permissive, reset_period
+from sidemeter_control.limits.entitlements import (
+    Entitlement,
+    Given,
+    QuotaPart,
+    QuotaSource,
+    Right,
+    answer,
+    granted,
+    most_permissive,
+    reset_period,
+)
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.periods import EVER, Period
 from sidemeter_control.pricing.plans import (
@@ -109,8 +119,10 @@ def test_only_active_subscriptions_grant() -> None:
     fee = ChargeSpec(key="base", model=PricingModel.FLAT, amount=Decimal(1))
     plan = read_plan(PlanSpec(key="p", currency="USD", charges=(fee,), entitlements=(metered("5"),)), 1, 0)
     own = Subscribed.to(plan, new_subscription(SubscribeSpec(customer="c", plan="p"), plan, "s", 1000), "UTC", {})
-    assert granted([own], "UTC", 999) == {}
-    assert granted([own], "UTC", 1000) == {"tokens": Entitlement(metered("5"), own.period_at(1000))}
+    assert granted([own], Given(), "UTC", 999) == {}
+    part = QuotaPart(QuotaSource.PLAN, "Plan p, version 1", Decimal(5))
+    only = Entitlement(metered("5"), own.period_at(1000), part, since_us=1000)
+    assert granted([own], Given(), "UTC", 1000) == {"tokens": Right((only,))}
 
 
 amounts = st.decimals("0", "1e18", places=9)

@@ -1,0 +1,112 @@
+"""What one customer is given beside its plans: add-ons, and overrides of what plans say."""
+
+from collections.abc import Collection, Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.clock import Clock
+from sidemeter_control.errors import Conflict, NotFound
+from sidemeter_control.limits.add_ons import MAX_ADD_ONS, AddOn, AddOnSpec, check_reason, new_add_on
+from sidemeter_control.limits.entitlements import Given
+from sidemeter_control.limits.overrides import MAX_OVERRIDES, Override, OverrideSpec, new_override
+from sidemeter_control.store import add_ons, customers, features, overrides, state
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.remembered import Remembered
+
+__all__ = ["given", "grant_add_on", "remove_entitlement", "revoke_add_on", "set_entitlement"]
+
+# A few hundred bytes for each add-on and override.
+MAX_CUSTOMERS_REMEMBERED = 5_000
+
+_known: Remembered[str, Given] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+
+
+async def given(conn: AsyncConnection, keys: Collection[str], now_us: int) -> Mapping[str, Given]:
+    """What those customers have of their own, now or later; read anew only when the configuration has changed.
+
+    What has ended by `now_us` has ended for every later question.
+    """
+    known = _known.at(await state.get(conn))
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        added = await add_ons.of_customers(conn, unknown, now_us)
+        agreed = await overrides.of_customers(conn, unknown)
+        known |= {key: Given(tuple(added.get(key, ())), tuple(agreed.get(key, ()))) for key in unknown}
+    return {key: known[key] for key in keys}
+
+
+async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec) -> AddOn:
+    """Give the customer more of a feature; of several calls with one idempotency key the first counts.
+
+    NotFound names the customer or feature that does not exist, InvalidInput the field that is wrong; Conflict: the key
+    was used for another add-on, or the customer has as many add-ons as there may be.
+    """
+    async with database.write() as conn:
+        counted = await _is_counted(conn, spec.customer, spec.feature)
+        add_on = new_add_on(spec, counted=counted, add_on_id=clock.new_id("addon"), now_us=clock.now_us())
+        if spec.idempotency_key is not None:
+            before = await add_ons.of_idempotency_key(conn, spec.customer, spec.idempotency_key)
+            if before is not None and not before.was_granted_for(spec):
+                raise Conflict(f"idempotency key {spec.idempotency_key!r} was used for another add-on")
+            if before is not None:
+                return before
+        if await add_ons.count(conn, spec.customer, clock.now_us()) >= MAX_ADD_ONS:
+            raise Conflict(f"customer {spec.customer!r} has {MAX_ADD_ONS} add-ons that have not ended")
+        await add_ons.add(conn, add_on)
+        await state.config_changed(conn)
+    return add_on
+
+
+async def revoke_add_on(database: Database, clock: Clock, add_on_id: str, reason: str) -> AddOn:
+    """End an add-on at once; one that was revoked before stays as it was. NotFound when there is none of that id."""
+    check_reason(reason)
+    async with database.write() as conn:
+        found = await add_ons.get(conn, add_on_id)
+        if found is None:
+            raise NotFound("add-on", add_on_id)
+        ended = found.revoked(clock.now_us(), reason)
+        if ended != found:
+            await add_ons.revoke(conn, ended)
+            await state.config_changed(conn)
+    return ended
+
+
+async def set_entitlement(database: Database, clock: Clock, spec: OverrideSpec) -> Override:
+    """Say what the customer may use of a feature, in place of its plans and of what was set before.
+
+    NotFound names the customer or feature that does not exist, InvalidInput the field that is wrong; Conflict: the
+    customer has as many overrides as there may be.
+    """
+    feature = spec.entitlement.feature
+    async with database.write() as conn:
+        counted = await _is_counted(conn, spec.customer, feature)
+        override = new_override(spec, counted=counted, now_us=clock.now_us())
+        await overrides.remove(conn, spec.customer, feature)
+        if await overrides.count(conn, spec.customer) >= MAX_OVERRIDES:
+            raise Conflict(f"customer {spec.customer!r} has {MAX_OVERRIDES} entitlements of its own")
+        await overrides.add(conn, override)
+        await state.config_changed(conn)
+    return override
+
+
+async def remove_entitlement(database: Database, customer: str, feature: str) -> bool:
+    """Let the customer's plans say again what it may use of the feature; False when nothing was set.
+
+    NotFound names the customer or feature that does not exist.
+    """
+    async with database.write() as conn:
+        await _is_counted(conn, customer, feature)
+        removed = await overrides.remove(conn, customer, feature)
+        if removed:
+            await state.config_changed(conn)
+    return removed
+
+
+async def _is_counted(conn: AsyncConnection, customer: str, feature: str) -> bool:
+    """Whether the feature has a meter; NotFound unless both are there."""
+    if not await customers.get(conn, [customer]):
+        raise NotFound("customer", customer)
+    found = (await features.get(conn, [feature])).get(feature)
+    if found is None:
+        raise NotFound("feature", feature)
+    return found.meter_key is not None
