@@ -8,6 +8,7 @@ import strawberry
 
 from sidemeter_control.api.bounds import DEFAULT_PAGE
 from sidemeter_control.api.context import Info
+from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
 from sidemeter_control.api.event_types import Event, explained
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
@@ -15,7 +16,8 @@ from sidemeter_control.api.pricing_types import Feature, Money, Plan, PriceLine,
 from sidemeter_control.api.scalars import Instant, Json, instant
 from sidemeter_control.errors import NotFound
 from sidemeter_control.limits import quotas
-from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.entitlements import Given, QuotaAnswer
+from sidemeter_control.limits.given import given
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
@@ -139,6 +141,7 @@ class Quota:
     period_start: Instant | None
     resets_at: Instant | None
     as_of: Instant
+    parts: list[QuotaPart] = strawberry.field(description="Where the limit comes from; their quantities add up to it.")
     feature_key: strawberry.Private[str]
 
     @classmethod
@@ -156,6 +159,7 @@ class Quota:
             period_start=instant(answer.period_start_us),
             resets_at=instant(answer.resets_at_us),
             as_of=Instant(answer.as_of_us),
+            parts=[QuotaPart.of(part) for part in answer.parts],
             feature_key=answer.feature,
         )
 
@@ -202,17 +206,31 @@ class Customer:
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
-        """What may be used of a feature; null when no active subscription grants it."""
+        """What may be used of a feature; null when no active subscription, override or add-on grants it."""
         now_us = info.context.now_us
         answer = await info.context.ask(lambda conn: quotas.quota(conn, self.noun, feature, now_us))
         return None if answer is None else Quota.of(answer)
 
     @strawberry.field
     async def quotas(self, info: Info) -> list[Quota]:
-        """The same of every feature that the active subscriptions grant."""
+        """The same of every feature that is granted."""
         now_us = info.context.now_us
         found = await info.context.ask(lambda conn: quotas.quotas(conn, self.noun, now_us))
         return [Quota.of(each) for each in found]
+
+    @strawberry.field
+    async def add_ons(self, info: Info) -> list[AddOn]:
+        """What was granted on top of plans and has not ended, in the order in which it comes into force."""
+        return [AddOn.of(each) for each in (await self._given(info)).add_ons]
+
+    @strawberry.field
+    async def entitlement_overrides(self, info: Info) -> list[EntitlementOverride]:
+        """What was set for this customer in place of what plans say, by feature; also what has ended or is yet to come."""
+        return [EntitlementOverride.of(each) for each in (await self._given(info)).overrides]
+
+    async def _given(self, info: Info) -> Given:
+        now_us = info.context.now_us
+        return (await info.context.ask(lambda conn: given(conn, [self.noun.key], now_us)))[self.noun.key]
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

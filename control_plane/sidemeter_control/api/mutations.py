@@ -5,6 +5,7 @@ import strawberry
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
+from sidemeter_control.api.entitlement_types import AddOn, AddOnInput, EntitlementOverride, EntitlementOverrideInput
 from sidemeter_control.api.event_types import (
     EventInput,
     IngestResult,
@@ -20,6 +21,7 @@ from sidemeter_control.api.scalars import Instant, Json, json_text
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
+from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
 from sidemeter_control.metering.catalogue import archive_meter, create_meter
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.customers import new_customer
@@ -100,6 +102,30 @@ class Mutation:
         customer = await customer_of(info, made.customer_key)
         own = await context.loaders.subscribed.load(customer)
         return CustomerSubscription.of(next(each for each in own or () if each.subscription == made), context.now_us)
+
+    @strawberry.mutation
+    async def grant_add_on(self, info: Info, input: AddOnInput) -> AddOn:
+        """Give a customer more of a feature than its plan does."""
+        context = info.context
+        return AddOn.of(await context.changed(grant_add_on(context.database, context.clock, input.spec())))
+
+    @strawberry.mutation
+    async def revoke_add_on(self, info: Info, id: strawberry.ID, reason: str) -> AddOn:
+        """End an add-on at once. One that was revoked before stays as it was."""
+        context = info.context
+        return AddOn.of(await context.changed(revoke_add_on(context.database, context.clock, id, reason)))
+
+    @strawberry.mutation
+    async def set_entitlement(self, info: Info, input: EntitlementOverrideInput) -> EntitlementOverride:
+        """Say what a customer may use of a feature, in place of its plans and of what was set before."""
+        context = info.context
+        made = set_entitlement(context.database, context.clock, input.override())
+        return EntitlementOverride.of(await context.changed(made))
+
+    @strawberry.mutation
+    async def remove_entitlement(self, info: Info, customer: strawberry.ID, feature: strawberry.ID) -> bool:
+        """Let a customer's plans say again what it may use of a feature; false when nothing was set."""
+        return await info.context.changed(remove_entitlement(info.context.database, customer, feature))
 
     @strawberry.mutation
     async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:
