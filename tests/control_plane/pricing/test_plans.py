@@ -34,15 +34,25 @@ TOKENS = EntitlementSpec(
     enforcement=Enforcement.HARD,
     reset=ResetPeriod.DAY,
 )
+ROLLING = EntitlementSpec(
+    feature="seconds",
+    kind=EntitlementKind.METERED,
+    limit=Decimal(1000),
+    enforcement=Enforcement.HARD,
+    overage_up_to=Decimal("0.10"),
+    grace_days=3,
+    rollover_max=Decimal("500.5"),
+    rollover_min=Decimal(10),
+)
 REGION = EntitlementSpec(feature="region", kind=EntitlementKind.STATIC, value='{"name":"eu","share":0.1}')
-PRO = PlanSpec(key="pro", name="Pro", currency="USD", charges=(FEE, INPUT), entitlements=(TOKENS, REGION))
+PRO = PlanSpec(key="pro", name="Pro", currency="USD", charges=(FEE, INPUT), entitlements=(TOKENS, REGION, ROLLING))
 
 
 def test_a_plan_holds_its_charges_and_entitlements() -> None:
     plan = read_plan(PRO, 3, 17)
     assert (plan.key, plan.version, plan.published_at_us) == ("pro", 3, 17)
     assert [charge.spec for charge in plan.charges] == [FEE, INPUT]
-    assert plan.entitlements == (TOKENS, REGION)
+    assert plan.entitlements == (TOKENS, REGION, ROLLING)
 
 
 def test_a_definition_comes_back_as_it_was_digit_for_digit() -> None:
@@ -109,6 +119,32 @@ def test_a_definition_is_written_with_the_apis_names_and_plain_decimals() -> Non
         (
             {"entitlements": (EntitlementSpec(feature="f", kind=EntitlementKind.METERED, value="1"),)},
             "entitlements.f.value: must be absent for METERED",
+        ),
+        *(
+            ({"entitlements": (msgspec.structs.replace(ROLLING, **wrong),)}, f"entitlements.seconds.{message}")
+            for wrong, message in [
+                ({"overage_up_to": Decimal(-1)}, "overageUpTo: must not be negative"),
+                ({"grace_days": -1}, "graceDays: must be from 0 to 366"),
+                ({"grace_days": 367}, "graceDays: must be from 0 to 366"),
+                (
+                    {"enforcement": Enforcement.SOFT},
+                    "overageUpTo: must be absent: only a HARD limit stops anything",
+                ),
+                (
+                    {"enforcement": Enforcement.SOFT, "overage_up_to": None},
+                    "graceDays: must be absent: only a HARD limit stops anything",
+                ),
+                ({"limit": None}, "overageUpTo: must be absent: only a HARD limit stops anything"),
+                (
+                    {"limit": None, "overage_up_to": None, "grace_days": 0},
+                    "rolloverMax: must be absent: without a limit nothing is left over",
+                ),
+                ({"reset": ResetPeriod.NEVER}, "rolloverMax: must be absent: NEVER has no next period"),
+                ({"rollover_max": Decimal(-1)}, "rolloverMax: must not be negative"),
+                ({"rollover_max": Decimal(9)}, "rolloverMin: must be at most rolloverMax"),
+                ({"rollover_min": Decimal(-1)}, "rolloverMin: must not be negative"),
+                ({"rollover_max": None}, "rolloverMin: must be absent without rolloverMax"),
+            ]
         ),
     ],
 )
