@@ -1,13 +1,22 @@
 """Quotas: what a customer may still use, from what is counted now."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from shop import BASE, Shop, open_shop, us
+from sqlalchemy import event
 
+from sidemeter_control.limits.add_ons import AddOnSpec
+from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.given import grant_add_on, set_entitlement
+from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota, quotas, quotas_of
+from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS
+from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 
 TOKENS = EntitlementSpec(
@@ -84,3 +93,136 @@ async def test_of_two_plans_the_more_permissive_counts(shop: Shop) -> None:
         found = await quota(conn, acme, "tokens", shop.clock.now_us())
     assert found is not None
     assert found.limit == Decimal(5000)
+
+
+async def tokens_of(shop: Shop, customer: Customer) -> QuotaAnswer:
+    async with shop.database.read() as conn:
+        found = await quota(conn, customer, "tokens", shop.clock.now_us())
+    assert found is not None
+    return found
+
+
+async def test_what_earlier_billing_periods_left_is_added(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    rolling = replace(TOKENS, rollover_max=Decimal(1500))
+    await shop.sell(acme, BASE, entitlements=(rolling,), start="2026-08-15T10:20:30")
+    await shop.use("acme", "2026-08-15T10:20:29", "999")  # before it began
+    await shop.use("acme", "2026-08-16T00:00:00", "400")  # leaves 600
+    await shop.use("acme", "2026-09-15T10:20:30", "1500")  # of 1,600, leaves 100
+    await shop.use("acme", "2026-10-15T10:20:29", "50")  # still of September's, leaves 50
+    await shop.use("acme", "2026-11-15T10:20:29", "800")  # of 1,050, leaves 250
+    await shop.use("acme", "2026-11-15T10:20:30", "1200")
+    found = await tokens_of(shop, acme)
+    assert (found.limit, found.used, found.remaining, found.allowed) == (1250, 1200, 50, True)
+    assert [(part.source.value, part.quantity) for part in found.parts] == [("PLAN", 1000), ("ROLLOVER", 250)]
+
+
+async def test_a_long_past_counts_as_far_as_the_bound(shop: Shop) -> None:
+    """MAX_ROLLOVER_PERIODS: a limit of 10 a day, nothing used, and a most that no number of days fills."""
+    acme = await shop.customer("acme")
+    daily = replace(TOKENS, limit=Decimal(10), reset=ResetPeriod.DAY, rollover_max=Decimal(10**9))
+    await shop.sell(acme, BASE, entitlements=(daily,), start="2025-01-01")
+    assert (await tokens_of(shop, acme)).limit == 10 + 10 * MAX_ROLLOVER_PERIODS
+    first = us("2026-11-21") - MAX_ROLLOVER_PERIODS * 86_400_000_000
+    await shop.use("acme", f"{datetime.fromtimestamp(first // 1_000_000, UTC):%Y-%m-%d}T05:00:00", "3")
+    assert (await tokens_of(shop, acme)).limit == 10 + 10 * MAX_ROLLOVER_PERIODS - 3
+
+
+@pytest.mark.parametrize("days", [1, MAX_ROLLOVER_PERIODS - 1, MAX_ROLLOVER_PERIODS, MAX_ROLLOVER_PERIODS + 1])
+async def test_what_is_carried_over_is_of_as_many_periods_as_there_were(shop: Shop, days: int) -> None:
+    acme = await shop.customer("acme")
+    daily = replace(TOKENS, limit=Decimal(10), reset=ResetPeriod.DAY, rollover_max=Decimal(10**9))
+    start = datetime.fromtimestamp((us("2026-11-21") - days * 86_400_000_000) // 1_000_000, UTC)
+    await shop.sell(acme, BASE, entitlements=(daily,), start=f"{start:%Y-%m-%d}")
+    assert (await tokens_of(shop, acme)).limit == 10 + 10 * min(days, MAX_ROLLOVER_PERIODS)
+
+
+async def test_of_two_plans_the_one_counts_to_which_more_was_carried_over(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, rollover_max=Decimal(800)),), start="2026-10-01")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, limit=Decimal(1700)),), plan="other")
+    assert (await tokens_of(shop, acme)).limit == 1800
+    await shop.use("acme", "2026-10-05T00:00:00", "950")
+    assert (await tokens_of(shop, acme)).limit == 1700
+
+
+@pytest.mark.parametrize(
+    ("reached", "allowed", "ceiling"),
+    [
+        ("2026-11-18T12:00:01", True, None),
+        ("2026-11-18T12:00:00", False, Decimal(1000)),
+        ("2026-11-10T00:00:00", False, Decimal(1000)),
+    ],
+)
+async def test_a_grace_lasts_so_many_days_from_the_event_that_reached_the_limit(
+    shop: Shop, reached: str, allowed: bool, ceiling: Decimal | None
+) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, grace_days=3),))
+    await shop.use("acme", "2026-10-20T00:00:00", "5000")  # another period
+    await shop.use("acme", "2026-11-02T00:00:00", "999")
+    assert (await tokens_of(shop, acme)).allowed is True
+    await shop.use("acme", reached, "1")
+    await shop.use("acme", "2026-11-20T00:00:00", "700")
+    found = await tokens_of(shop, acme)
+    assert (found.allowed, found.ceiling, found.overage) == (allowed, ceiling, 700)
+
+
+async def test_an_add_on_ends_what_a_grace_did(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, grace_days=1),))
+    await shop.use("acme", "2026-11-02T00:00:00", "1000")
+    assert (await tokens_of(shop, acme)).allowed is False
+    more = AddOnSpec(customer="acme", feature="tokens", quantity=Decimal(500))
+    await grant_add_on(shop.database, shop.clock, more)
+    found = await tokens_of(shop, acme)
+    assert (found.allowed, found.limit, found.remaining, found.ceiling) == (True, 1500, 500, None)
+
+
+async def test_an_override_and_an_add_on_work_without_any_subscription(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await set_entitlement(shop.database, shop.clock, OverrideSpec(customer="acme", entitlement=TOKENS))
+    await grant_add_on(shop.database, shop.clock, AddOnSpec(customer="acme", feature="sso"))
+    await grant_add_on(shop.database, shop.clock, AddOnSpec(customer="acme", feature="calls", quantity=Decimal(2)))
+    await shop.use("acme", "2026-11-02T00:00:00", "400")
+    async with shop.database.read() as conn:
+        found = await quotas(conn, acme, shop.clock.now_us())
+    assert [(each.feature, each.limit, each.used, each.value) for each in found] == [
+        ("calls", 2, 1, None),
+        ("sso", None, None, "true"),
+        ("tokens", 1000, 400, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "more"),
+    [
+        (TOKENS, False),
+        (replace(TOKENS, overage_up_to=Decimal(10)), False),
+        (replace(TOKENS, grace_days=5), True),
+        (replace(TOKENS, limit=Decimal(10**6), grace_days=5), False),
+        (replace(TOKENS, rollover_max=Decimal(10)), True),
+    ],
+    ids=["nothing of it", "an overage", "a grace that runs", "a grace that did not begin", "a rollover"],
+)
+async def test_only_what_rolls_over_or_is_in_grace_asks_the_database_more(
+    shop: Shop, spec: EntitlementSpec, more: bool
+) -> None:
+    """Add-ons and overrides are remembered, as subscriptions are: a quota is the state and one usage question."""
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(spec,), start="2026-10-01")
+    await grant_add_on(shop.database, shop.clock, AddOnSpec(customer="acme", feature="tokens", quantity=Decimal(1)))
+    await shop.use("acme", "2026-11-02T00:00:00", "5000")
+    assert (await tokens_of(shop, acme)).parts[-1].quantity == 1
+    statements: list[str] = []
+    async with shop.database.read() as conn:
+        listening = conn.sync_connection.engine
+
+        @event.listens_for(listening, "before_cursor_execute")
+        def note(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+            statements.append(statement)
+
+        await quota(conn, acme, "tokens", shop.clock.now_us())
+        event.remove(listening, "before_cursor_execute", note)
+    assert "FROM state" in statements[0]
+    assert (len(statements) > 2) is more, statements
