@@ -141,11 +141,15 @@ class Quota:
     period_start: Instant | None
     resets_at: Instant | None
     as_of: Instant
+    ceiling: Decimal | None = strawberry.field(
+        description="The quantity at which usage is stopped: of a HARD limit, with the overage that is allowed; null: never, or not while the grace runs."
+    )
     parts: list[QuotaPart] = strawberry.field(description="Where the limit comes from; their quantities add up to it.")
-    feature_key: strawberry.Private[str]
+    customer: strawberry.Private[customers.Customer]
+    answer: strawberry.Private[QuotaAnswer]
 
     @classmethod
-    def of(cls, answer: QuotaAnswer) -> Self:
+    def of(cls, answer: QuotaAnswer, customer: customers.Customer) -> Self:
         """The noun in its GraphQL form."""
         return cls(
             kind=answer.kind,
@@ -159,14 +163,21 @@ class Quota:
             period_start=instant(answer.period_start_us),
             resets_at=instant(answer.resets_at_us),
             as_of=Instant(answer.as_of_us),
+            ceiling=answer.ceiling,
             parts=[QuotaPart.of(part) for part in answer.parts],
-            feature_key=answer.feature,
+            customer=customer,
+            answer=answer,
         )
 
     @strawberry.field
     async def feature(self, info: Info) -> Feature:
         """What it is about."""
-        return await feature_of(info, self.feature_key)
+        return await feature_of(info, self.answer.feature)
+
+    @strawberry.field
+    async def grace_ends_at(self, info: Info) -> Instant | None:
+        """When usage that has reached a HARD limit is stopped, or was; null without a grace, or before it begins."""
+        return instant(await info.context.ask(lambda conn: quotas.grace_ends_at(conn, self.customer, self.answer)))
 
 
 @strawberry.type
@@ -209,14 +220,14 @@ class Customer:
         """What may be used of a feature; null when no active subscription, override or add-on grants it."""
         now_us = info.context.now_us
         answer = await info.context.ask(lambda conn: quotas.quota(conn, self.noun, feature, now_us))
-        return None if answer is None else Quota.of(answer)
+        return None if answer is None else Quota.of(answer, self.noun)
 
     @strawberry.field
     async def quotas(self, info: Info) -> list[Quota]:
         """The same of every feature that is granted."""
         now_us = info.context.now_us
         found = await info.context.ask(lambda conn: quotas.quotas(conn, self.noun, now_us))
-        return [Quota.of(each) for each in found]
+        return [Quota.of(each, self.noun) for each in found]
 
     @strawberry.field
     async def add_ons(self, info: Info) -> list[AddOn]:

@@ -123,12 +123,20 @@ class QuotaAnswer:
     resets_at_us: int | None
     as_of_us: int
     ceiling: Decimal | None = None
+    grace_days: int = 0
     parts: tuple[QuotaPart, ...] = ()
 
     @property
-    def is_reached(self) -> bool:
-        """Whether as much was used as the limit is."""
-        return self.limit is not None and self.used is not None and self.used >= self.limit
+    def reached(self) -> Decimal | None:
+        """The limit, if as much was used; else None."""
+        return None if self.limit is None or self.used is None or self.used < self.limit else self.limit
+
+    @property
+    def period(self) -> Period:
+        """The period that `used` was counted in."""
+        if self.period_start_us is None or self.resets_at_us is None:
+            return EVER
+        return Period(self.period_start_us, self.resets_at_us)
 
 
 def granted(own: Iterable[Subscribed], given: Given, time_zone: str, at_us: int) -> dict[str, Right]:
@@ -252,6 +260,7 @@ def answer(
         resets_at_us=None if forever else period.end_us,
         as_of_us=as_of_us,
         ceiling=ceiling,
+        grace_days=spec.grace_days,
         parts=parts,
     )
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.entitlements import Entitlement, QuotaAnswer, Right, answer, granted, most_permissive
 from sidemeter_control.limits.given import given
+from sidemeter_control.limits.grace import Threshold, reached_at, was_reached_by
 from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
@@ -21,7 +22,7 @@ from sidemeter_control.pricing.plans import EntitlementKind
 from sidemeter_control.store import features, meters, state
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["feature_meters", "quota", "quotas", "quotas_of"]
+__all__ = ["feature_meters", "grace_ends_at", "quota", "quotas", "quotas_of"]
 
 # Sets of features that are asked for together: about one for each plan.
 MAX_SETS_REMEMBERED = 1_000
@@ -62,6 +63,15 @@ async def _rights(
     return {each.key: granted(own[each.key], theirs[each.key], each.time_zone, now_us) for each in customers}
 
 
+async def grace_ends_at(conn: AsyncConnection, customer: Customer, quota: QuotaAnswer) -> int | None:
+    """When usage that has reached the limit is or was stopped; None when there is no grace, or it did not begin."""
+    if not quota.grace_days or quota.reached is None:
+        return None
+    meter = (await feature_meters(conn, [quota.feature]))[quota.feature]
+    threshold = Threshold(meter, customer.subjects, quota.period, quota.reached)
+    return await reached_at(conn, threshold) + quota.grace_days * DAY_US
+
+
 async def feature_meters(conn: AsyncConnection, keys: Collection[str]) -> Mapping[str, Meter]:
     """The meter of each of those features that has one; read anew only when the configuration has changed."""
     known, asked = _known.at(await state.get(conn)), frozenset(keys)
@@ -84,8 +94,9 @@ async def _answers(
     for entitlement, right in zip(chosen, rights, strict=True):
         spec = entitlement.spec
         quota = answer(entitlement, used.get(spec.feature), now_us, right.extra)
-        if spec.grace_days and quota.is_reached:
-            is_over = await _grace_is_over(conn, customer, taken[spec.feature], entitlement, quota)
+        if spec.grace_days and quota.reached is not None:
+            threshold = Threshold(taken[spec.feature], customer.subjects, entitlement.period, quota.reached)
+            is_over = await was_reached_by(conn, threshold, now_us - spec.grace_days * DAY_US)
             quota = answer(entitlement, quota.used, now_us, right.extra, grace_is_over=is_over)
         found.append(quota)
     return found
@@ -115,17 +126,6 @@ async def _carried(conn: AsyncConnection, customer: Customer, offer: Entitlement
         if handed_on is not None:
             return handed_on
     return carried(offer.spec, used)
-
-
-async def _grace_is_over(
-    conn: AsyncConnection, customer: Customer, meter: Meter, entitlement: Entitlement, quota: QuotaAnswer
-) -> bool:
-    """Whether the limit of now had been reached `grace_days` ago, by what was used up to then."""
-    start_us, then_us = entitlement.period.start_us, quota.as_of_us - entitlement.spec.grace_days * DAY_US
-    if quota.limit is None or then_us < start_us:
-        return False
-    until_then = await usage.quantity(conn, meter, customer.subjects, start_us, then_us + 1)
-    return (until_then.value or Decimal(0)) >= quota.limit
 
 
 def _resetting_together(

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -21,7 +21,7 @@ from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, m
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
 from sidemeter_control.store import customers, events, rollups
 
-__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows", "series"]
+__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows", "running", "series"]
 
 # An answer is built in memory; one of this size takes about 30 MB.
 MAX_ROWS = 50_000
@@ -67,20 +67,36 @@ async def quantities(
     total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
     async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
-    found = [(meter, total.get(meter.id, EMPTY)) for meter in meters]
-    return [Quantity(value(meter.aggregation, rollup), rollup.events) for meter, rollup in found]
+    return [_quantity(meter, total.get(meter.id, EMPTY)) for meter in meters]
 
 
 async def series(
     conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
 ) -> list[Quantity]:
     """The meter's quantity in each of the intervals, which follow each other in time, by one question for all of them."""
+    return [_quantity(meter, each) for each in await _in_each(conn, meter, subjects, cut)]
+
+
+async def running(
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
+) -> list[Quantity]:
+    """The meter's quantity in each of the intervals and those before it together, by one question for all of them."""
+    return [_quantity(meter, each) for each in accumulate(await _in_each(conn, meter, subjects, cut), merge)]
+
+
+async def _in_each(
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
+) -> list[Rollup]:
     starts = [each.from_us for each in cut]
     totals = [EMPTY] * len(cut)
     async for bucket, rollup in _parts(conn, [meter], cut, subjects):
         place = bisect_right(starts, bucket.bucket_us) - 1
         totals[place] = merge(totals[place], rollup)
-    return [Quantity(value(meter.aggregation, rollup), rollup.events) for rollup in totals]
+    return totals
+
+
+def _quantity(meter: Meter, rollup: Rollup) -> Quantity:
+    return Quantity(value(meter.aggregation, rollup), rollup.events)
 
 
 async def rows(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
+from itertools import pairwise
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
@@ -21,6 +22,7 @@ from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, Meter, PropertyFilter, new_meter
 from sidemeter_control.metering.rollups import HOUR_US
+from sidemeter_control.metering.windows import Interval
 from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.store.database import Database
@@ -101,6 +103,11 @@ def added_up(aggregation: Aggregation, found: Sequence[Event]) -> Decimal | None
         Aggregation.AVG: average.quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=200)) if values else None,
         Aggregation.LATEST: last,
     }[aggregation]
+
+
+def counted_in(aggregation: Aggregation, found: Sequence[Event], interval: Interval) -> usage.Quantity:
+    within = [event for event in found if interval.from_us <= event.time_us < interval.to_us]
+    return usage.Quantity(added_up(aggregation, within), len(within))
 
 
 def begins_new_window(before: datetime, after: datetime, window: str) -> bool:
@@ -203,6 +210,14 @@ async def test_usage_is_what_the_events_add_up_to(
                 mine = [e for e in counted if OWNERS[e.subject] == "acme" and from_us <= e.time_us < to_us]
                 quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
                 assert quantity == usage.Quantity(added_up(meter.aggregation, mine), len(mine))
+                cut = [Interval(*each) for each in pairwise([*starts, to_us]) if each[0] < each[1]]
+                some = cut[:24:2]
+                assert await usage.series(conn, meter, ["a", "b"], some) == [
+                    counted_in(meter.aggregation, mine, each) for each in some
+                ]
+                assert await usage.running(conn, meter, ["a", "b"], cut[:24]) == [
+                    counted_in(meter.aggregation, mine, Interval(from_us, each.to_us)) for each in cut[:24]
+                ]
         await database.close()
 
 
