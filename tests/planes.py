@@ -67,6 +67,8 @@ INPUTS = {
     "upsertCustomer": "CustomerInput",
     "subscribe": "SubscribeInput",
     "createApiKey": "ApiKeyInput",
+    "grantAddOn": "AddOnInput",
+    "setEntitlement": "EntitlementOverrideInput",
 }
 
 

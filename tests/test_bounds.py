@@ -39,7 +39,8 @@ from sidemeter.uplink import Answer
 from sidemeter_control import money
 from sidemeter_control.api import bounds
 from sidemeter_control.errors import InvalidInput, StoreUnavailable
-from sidemeter_control.limits import quotas
+from sidemeter_control.limits import given, quotas
+from sidemeter_control.limits.given import MAX_CUSTOMERS_REMEMBERED as GIVEN_REMEMBERS
 from sidemeter_control.limits.quotas import MAX_SETS_REMEMBERED
 from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
@@ -61,7 +62,7 @@ from sidemeter_control.pricing.charges.matrix import read_rates
 from sidemeter_control.pricing.charges.modifiers import read_percentages
 from sidemeter_control.pricing.charges.outcome import read_outcome
 from sidemeter_control.pricing.charges.tiers import read_tiers
-from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, PlanSpec, read_plan
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, read_plan
 from sidemeter_control.pricing.preview import UsageSpec, preview
 from sidemeter_control.pricing.register import MAX_CUSTOMERS_REMEMBERED as REGISTER_REMEMBERS
 from sidemeter_control.store import meters as stored_meters
@@ -185,6 +186,12 @@ def value(size: int) -> EntitlementSpec:
     return EntitlementSpec(feature="f", kind=EntitlementKind.STATIC, value='"' + "x" * (size - 2) + '"')
 
 
+def grace(days: int) -> EntitlementSpec:
+    return EntitlementSpec(
+        feature="f", kind=EntitlementKind.METERED, limit=Decimal(1), enforcement=Enforcement.HARD, grace_days=days
+    )
+
+
 def customer(**fields: Any) -> None:
     customers.new_customer("k", now_us=0, **fields)
 
@@ -296,6 +303,7 @@ RULES: dict[str, Callable[[int], None]] = {
     "sidemeter_control.pricing.plans:MAX_CHARGES": lambda n: a_plan(charges=fees(n)),
     "sidemeter_control.pricing.plans:MAX_ENTITLEMENTS": lambda n: a_plan(entitlements=entitlements(n)),
     "sidemeter_control.pricing.plans:MAX_TRIAL_DAYS": lambda n: a_plan(trial_days=n),
+    "sidemeter_control.pricing.plans:MAX_GRACE_DAYS": lambda n: a_plan(entitlements=(grace(n),)),
     "sidemeter_control.pricing.plans:MAX_NAME_CHARS": lambda n: a_plan(name=TEXT[:n]),
     "sidemeter_control.pricing.plans:MAX_VALUE_BYTES": lambda n: a_plan(entitlements=(value(n),)),
     "sidemeter_control.pricing.customers:MAX_NAME_CHARS": lambda n: customer(name=TEXT[:n]),
@@ -326,14 +334,11 @@ async def test_a_page_of_events_behind_a_line_looks_at_no_more_than_its_bound(
         assert await events_looked_at(opened, MAX_LOOKED_AT + more) is whole
 
 
-@pytest.mark.parametrize("most", [MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS])
+@pytest.mark.parametrize("most", [MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS, GIVEN_REMEMBERS])
 def test_what_is_remembered_is_forgotten_when_it_is_too_much(most: int) -> None:
-    """MAX_SETS_REMEMBERED, and MAX_CUSTOMERS_REMEMBERED of customers and of what they subscribe to."""
-    assert {MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS} == {
-        quotas._known._most,
-        register._known._most,
-        catalogue._known._most,
-    }
+    """MAX_SETS_REMEMBERED, and MAX_CUSTOMERS_REMEMBERED of customers, what they subscribe to and what they are given."""
+    kept = [each._known._most for each in (quotas, register, catalogue, given)]
+    assert kept == [MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS, GIVEN_REMEMBERS]
     remembered: Remembered[int, int] = Remembered(most)
     for number in range(2 * most + 1):
         known = remembered.at(State("g", 1))

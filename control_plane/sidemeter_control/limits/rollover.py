@@ -36,8 +36,9 @@ def carried(spec: EntitlementSpec, used: Iterable[Decimal], start: Decimal = Dec
 def settled(spec: EntitlementSpec, used: Iterable[Decimal]) -> Decimal | None:
     """What those periods hand on, if it is the same whatever was handed to the oldest of them; else None.
 
-    More handed to a period is never less handed on, so the two ends decide for all between them.
+    More handed to a period is never less handed on, so the two ends decide for all between them: nothing, which is
+    handed to the first period, and the most.
     """
     known = list(used)
-    least, most = (carried(spec, known, start) for start in (spec.rollover_min, spec.rollover_max or Decimal(0)))
+    least, most = (carried(spec, known, start) for start in (Decimal(0), spec.rollover_max or Decimal(0)))
     return most if least == most else None

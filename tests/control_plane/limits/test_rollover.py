@@ -87,7 +87,7 @@ def test_what_is_settled_does_not_depend_on_anything_earlier(
     spec: EntitlementSpec, earlier: list[Decimal], used: list[Decimal]
 ) -> None:
     known = settled(spec, used)
-    if known is not None and earlier:
+    if known is not None:
         assert carried(spec, [*earlier, *used]) == known
 
 
@@ -95,3 +95,7 @@ def test_a_period_that_used_everything_settles_what_it_hands_on() -> None:
     assert settled(monthly("100", "500"), [Decimal(600)]) == 0
     assert settled(monthly("100", "50"), [Decimal(20)]) == 50
     assert settled(monthly("100", "500"), [Decimal(20)]) is None
+
+
+def test_the_least_is_not_handed_to_the_first_period() -> None:
+    assert settled(monthly("2000", "300", "50"), [Decimal(1800), Decimal("1900.25")]) is None

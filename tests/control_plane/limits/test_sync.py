@@ -3,12 +3,16 @@
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from shop import BASE, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.add_ons import AddOnSpec
+from sidemeter_control.limits.given import grant_add_on, revoke_add_on, set_entitlement
+from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.sync import Seen, SyncAnswer, SyncQuestion, sync
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
 from sidemeter_control.metering.identity import SyncStatus, next_nonce
@@ -89,6 +93,46 @@ async def test_an_agent_learns_the_limits_of_each_subject_it_asks_for(shop: Shop
             "policy_version": version,
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"overage_up_to": Decimal("4.5")}, "14.5"),
+        ({"grace_days": 30}, None),
+        ({"grace_days": 3}, "10"),
+        ({"grace_days": 30, "overage_up_to": Decimal("4.5")}, "14.5"),
+        ({"rollover_max": Decimal(3)}, "13"),
+        ({"enforcement": Enforcement.SOFT}, "10"),
+    ],
+    ids=["overage", "in grace", "after the grace", "both", "rollover", "a soft limit as it is"],
+)
+async def test_an_agent_is_told_where_usage_stops(shop: Shop, more: dict[str, Any], told: str | None) -> None:
+    await hello(shop)
+    tokens = EntitlementSpec(
+        feature="tokens", kind=EntitlementKind.METERED, limit=Decimal(10), enforcement=Enforcement.HARD
+    )
+    buyer = await shop.customer("buyer")
+    spec = msgspec.structs.replace(tokens, **more)
+    await shop.sell(buyer, BASE, entitlements=(spec,), plan="other", start="2026-10-01")
+    await shop.use("buyer", "2026-11-10T00:00:00", "12")
+    (limit,) = (await ask(shop, "buyer")).limits
+    assert (limit.limit, limit.used) == (told, "12")
+
+
+async def test_an_agent_learns_of_add_ons_and_overrides_by_a_new_version(shop: Shop) -> None:
+    await hello(shop)
+    before = await ask(shop, "a")
+    more = AddOnSpec(customer="acme", feature="calls", quantity=Decimal("0.5"))
+    add_on = await grant_add_on(shop.database, shop.clock, more)
+    added = await ask(shop, "a")
+    assert (added.limits[0].limit, added.state_version > before.state_version) == ("1001", True)
+    await revoke_add_on(shop.database, shop.clock, add_on.id, "refunded")
+    own = OverrideSpec(customer="acme", entitlement=msgspec.structs.replace(CALLS, limit=Decimal(7)))
+    await set_entitlement(shop.database, shop.clock, own)
+    agreed = await ask(shop, "a")
+    assert (agreed.limits[0].limit, agreed.state_version > added.state_version) == ("7", True)
+    assert agreed.limits[0].policy_version == agreed.state_version
 
 
 async def test_two_subjects_of_a_customer_share_its_limits(shop: Shop) -> None:
