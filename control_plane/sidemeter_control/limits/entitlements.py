@@ -173,7 +173,9 @@ def granted(own: Iterable[Subscribed], given: Given, time_zone: str, at_us: int)
 def _entitlement(  # noqa: PLR0917 -- what it is, and where it stands
     spec: EntitlementSpec, part: QuotaPart | None, since_us: int, billing: PeriodAt, time_zone: str, at_us: int
 ) -> Entitlement:
-    period_at = _period_at(spec.reset, billing, time_zone)
+    def period_at(instant_us: int) -> Period:
+        return reset_period(spec.reset, billing(instant_us), time_zone, instant_us)
+
     return Entitlement(spec, period_at(at_us), part, since_us, period_at)
 
 
@@ -192,15 +194,11 @@ def _alone(add_on: AddOn) -> EntitlementSpec:
 
 def reset_period(reset: ResetPeriod, billing_period: Period, time_zone: str, at_us: int) -> Period:
     """The period whose usage counts at an instant; NEVER counts everything there ever was."""
-    return _period_at(reset, lambda _: billing_period, time_zone)(at_us)
-
-
-def _period_at(reset: ResetPeriod, billing: PeriodAt, time_zone: str) -> PeriodAt:
     if reset is ResetPeriod.BILLING_PERIOD:
-        return billing
+        return billing_period
     if reset is ResetPeriod.NEVER:
-        return lambda _: EVER
-    return Recurrence.on_calendar(_CALENDAR[reset], time_zone).period_at
+        return EVER
+    return Recurrence.on_calendar(_CALENDAR[reset], time_zone).period_at(at_us)
 
 
 def most_permissive(entitlements: Iterable[Entitlement]) -> Entitlement:

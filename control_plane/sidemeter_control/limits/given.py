@@ -43,13 +43,13 @@ async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec) -> Add
     """
     async with database.write() as conn:
         counted = await _is_counted(conn, spec.customer, spec.feature)
-        add_on = new_add_on(spec, counted=counted, add_on_id=clock.new_id("addon"), now_us=clock.now_us())
         if spec.idempotency_key is not None:
             before = await add_ons.of_idempotency_key(conn, spec.customer, spec.idempotency_key)
             if before is not None and not before.was_granted_for(spec):
                 raise Conflict(f"idempotency key {spec.idempotency_key!r} was used for another add-on")
             if before is not None:
                 return before
+        add_on = new_add_on(spec, counted=counted, add_on_id=clock.new_id("addon"), now_us=clock.now_us())
         if await add_ons.count(conn, spec.customer, clock.now_us()) >= MAX_ADD_ONS:
             raise Conflict(f"customer {spec.customer!r} has {MAX_ADD_ONS} add-ons that have not ended")
         await add_ons.add(conn, add_on)

@@ -26,8 +26,8 @@ __all__ = ["feature_meters", "grace_ends_at", "quota", "quotas", "quotas_of"]
 
 # Sets of features that are asked for together: about one for each plan.
 MAX_SETS_REMEMBERED = 1_000
-# Mostly the last of them has decided what is carried over; one question for more of them reads more than it needs.
-PERIODS_AT_ONCE = 12
+# Mostly the last two decide what is carried over. Where they do not, each question is for as many as all before it.
+PERIODS_AT_FIRST = 2
 
 _known: Remembered[frozenset[str], Mapping[str, Meter]] = Remembered(MAX_SETS_REMEMBERED)
 
@@ -118,7 +118,7 @@ async def _carried(conn: AsyncConnection, customer: Customer, offer: Entitlement
     """What earlier periods left, looking back no further than it matters."""
     earlier = islice(offer.earlier(), MAX_ROLLOVER_PERIODS)
     used: list[Decimal] = []
-    while some := list(islice(earlier, PERIODS_AT_ONCE)):
+    while some := list(islice(earlier, max(PERIODS_AT_FIRST, len(used)))):
         cut = [Interval(period.start_us, period.end_us) for period in reversed(some)]
         counted = await usage.series(conn, meter, customer.subjects, cut)
         used = [*(each.value or Decimal(0) for each in counted), *used]

@@ -50,6 +50,13 @@ CALLS = {
     "publishPlan": ('mutation { publishPlan(input: {key: "k", currency: "EUR", charges: []}) { key } }', Scope.WRITE),
     "upsertCustomer": ('mutation { upsertCustomer(input: {key: "k"}) { key } }', Scope.WRITE),
     "subscribe": ('mutation { subscribe(input: {customer: "k", plan: "k"}) { id } }', Scope.WRITE),
+    "grantAddOn": ('mutation { grantAddOn(input: {customer: "k", feature: "k"}) { id } }', Scope.WRITE),
+    "revokeAddOn": ('mutation { revokeAddOn(id: "k", reason: "r") { id } }', Scope.WRITE),
+    "setEntitlement": (
+        'mutation { setEntitlement(input: {customer: "k", feature: "k", kind: BOOLEAN}) { setAt } }',
+        Scope.WRITE,
+    ),
+    "removeEntitlement": ('mutation { removeEntitlement(customer: "k", feature: "k") }', Scope.WRITE),
     "ingest": ("mutation { ingest(events: []) { accepted } }", Scope.WRITE),
     "replayDeadLetters": ('mutation { replayDeadLetters(ids: ["1"]) { replayed } }', Scope.WRITE),
     "createApiKey": ('mutation { createApiKey(input: {name: "n", scopes: [READ]}) { id } }', Scope.ADMIN),

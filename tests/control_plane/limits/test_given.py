@@ -91,6 +91,13 @@ async def test_an_idempotency_key_grants_once(shop: Shop) -> None:
     assert len((await of_acme(shop)).add_ons) == 3
 
 
+async def test_a_call_that_is_repeated_when_the_add_on_has_ended_is_answered_as_the_first_was(shop: Shop) -> None:
+    ending = replace(MORE, expires_at_us=shop.clock.now_us() + 60_000_000)
+    first = await grant(shop, ending)
+    shop.clock.advance(3600)
+    assert await grant(shop, ending) == first
+
+
 async def test_an_idempotency_key_is_the_customers_own(shop: Shop) -> None:
     await shop.customer("globex")
     assert (await grant(shop)).id != (await grant(shop, replace(MORE, customer="globex"))).id
