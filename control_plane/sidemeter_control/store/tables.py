@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -30,6 +31,10 @@ __all__ = [
     "agents",
     "api_keys",
     "batches",
+    "credit_grants",
+    "credit_resets",
+    "credit_snapshots",
+    "credit_top_ups",
     "customer_subjects",
     "customers",
     "dead_letters",
@@ -335,4 +340,68 @@ overrides = Table(
     Column("effective_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("set_at_us", BigInteger, nullable=False),
+)
+
+# Written once; only the void is added later. `feature` is empty where the unit is MONEY: a key without NULL. `charges` is
+# a JSON list of the charges that it may pay, NULL where it is any.
+credit_grants = Table(
+    "credit_grants",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("feature", Text, nullable=False),
+    Column("amount", ExactDecimal, nullable=False),
+    Column("priority", Integer),
+    Column("effective_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("purchased", Boolean, nullable=False),
+    Column("recurrence", Text),
+    Column("anchor_at_us", BigInteger),
+    Column("rollover_max", ExactDecimal, nullable=False),
+    Column("rollover_min", ExactDecimal, nullable=False),
+    Column("charges", Text),
+    Column("automatic", Boolean, nullable=False),
+    Column("idempotency_key", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("voided_at_us", BigInteger),
+    Column("void_reason", Text),
+    UniqueConstraint("customer_key", "idempotency_key"),
+)
+
+credit_resets = Table(
+    "credit_resets",
+    metadata,
+    Column("customer_key", Text, ForeignKey("customers.key"), primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("preserve_overage", Boolean, nullable=False),
+)
+
+# What stood at an instant, so that history is not burned down anew for ever. It holds for what it was made of: `terms`.
+credit_snapshots = Table(
+    "credit_snapshots",
+    metadata,
+    Column("customer_key", Text, ForeignKey("customers.key"), primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("terms", Text, nullable=False),
+    Column("counted", ExactDecimal, nullable=False),
+    Column("state", Text, nullable=False),
+)
+
+# `armed`: the balance was not below the threshold since the last grant.
+credit_top_ups = Table(
+    "credit_top_ups",
+    metadata,
+    Column("customer_key", Text, ForeignKey("customers.key"), primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("feature", Text, primary_key=True),
+    Column("below", ExactDecimal, nullable=False),
+    Column("amount", ExactDecimal, nullable=False),
+    Column("max_per_period", Integer, nullable=False),
+    Column("armed", Boolean, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
 )

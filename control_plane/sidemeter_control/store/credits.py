@@ -1,0 +1,250 @@
+"""Credit grants, resets, snapshots of what stood, and top-up rules."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.pricing.credits import State
+from sidemeter_control.pricing.grants import CreditGrant, CreditReset, CreditUnit, Denomination, TopUp
+from sidemeter_control.pricing.periods import Interval
+from sidemeter_control.store.tables import credit_grants, credit_resets, credit_snapshots, credit_top_ups
+
+__all__ = [
+    "Snapshot",
+    "add",
+    "add_reset",
+    "arm",
+    "by_key",
+    "count",
+    "counted_in",
+    "get",
+    "keep_snapshot",
+    "of_customers",
+    "put_top_up",
+    "remove_top_up",
+    "resets_of",
+    "snapshot_before",
+    "top_ups",
+    "void",
+]
+
+
+class Snapshot(NamedTuple):
+    """What stood at `state.at_us`, by the terms of then, with `counted` used in all since the beginning."""
+
+    terms: str
+    counted: Decimal
+    state: State
+
+
+async def add(conn: AsyncConnection, grant: CreditGrant) -> None:
+    """Write a new grant; the caller has seen that its customer exists and its idempotency key is free."""
+    await conn.execute(
+        insert(credit_grants).values(
+            id=grant.id,
+            **_key(grant.customer_key, grant.denomination),
+            amount=grant.amount,
+            priority=grant.priority,
+            effective_at_us=grant.effective_at_us,
+            expires_at_us=grant.expires_at_us,
+            purchased=grant.purchased,
+            recurrence=grant.recurrence and grant.recurrence.value,
+            anchor_at_us=grant.anchor_us,
+            rollover_max=grant.rollover_max,
+            rollover_min=grant.rollover_min,
+            charges=None if grant.charges is None else msgspec.json.encode(grant.charges).decode(),
+            automatic=grant.automatic,
+            idempotency_key=grant.idempotency_key,
+            created_at_us=grant.created_at_us,
+        )
+    )
+
+
+async def get(conn: AsyncConnection, grant_id: str) -> CreditGrant | None:
+    """The grant of that id."""
+    found = await conn.execute(select(credit_grants).where(credit_grants.c.id == grant_id))
+    row = found.one_or_none()
+    return None if row is None else _grant(row)
+
+
+async def by_key(conn: AsyncConnection, customer_key: str, idempotency_key: str) -> CreditGrant | None:
+    """The customer's grant that was made under that idempotency key."""
+    table = credit_grants.c
+    found = await conn.execute(
+        select(credit_grants).where(
+            table.customer_key == customer_key, table.idempotency_key == idempotency_key
+        )
+    )
+    row = found.one_or_none()
+    return None if row is None else _grant(row)
+
+
+async def count(conn: AsyncConnection, customer_key: str) -> int:
+    """How many grants a customer has, ended ones too."""
+    table = credit_grants.c
+    found = await conn.execute(select(func.count()).where(table.customer_key == customer_key))
+    return int(found.scalar_one())
+
+
+async def counted_in(conn: AsyncConnection, rule: TopUp, from_us: int, to_us: int) -> int:
+    """How many grants the rule made in `[from_us, to_us)`."""
+    table = credit_grants.c
+    found = await conn.execute(
+        select(func.count()).where(
+            *_of(credit_grants, rule.customer_key, rule.denomination),
+            table.automatic,
+            table.created_at_us >= from_us,
+            table.created_at_us < to_us,
+        )
+    )
+    return int(found.scalar_one())
+
+
+async def of_customers(conn: AsyncConnection, keys: Sequence[str]) -> list[CreditGrant]:
+    """Every grant of those customers, voided and expired ones too, the oldest first."""
+    table = credit_grants.c
+    wanted = select(credit_grants).where(table.customer_key.in_(keys)).order_by(table.created_at_us, table.id)
+    return [_grant(row) for row in await conn.execute(wanted)]
+
+
+async def void(conn: AsyncConnection, grant_id: str, at_us: int, reason: str) -> None:
+    """End a grant at an instant, unless it was ended so before."""
+    table = credit_grants.c
+    await conn.execute(
+        update(credit_grants)
+        .where(table.id == grant_id, table.voided_at_us.is_(None))
+        .values(voided_at_us=at_us, void_reason=reason)
+    )
+
+
+async def add_reset(conn: AsyncConnection, reset: CreditReset) -> None:
+    """Write a reset, in place of the one at its instant if there is one."""
+    at = and_(*_of(credit_resets, reset.customer_key, reset.denomination), credit_resets.c.at_us == reset.at_us)
+    await conn.execute(delete(credit_resets).where(at))
+    await conn.execute(
+        insert(credit_resets).values(
+            **_key(reset.customer_key, reset.denomination),
+            at_us=reset.at_us,
+            preserve_overage=reset.preserve_overage,
+        )
+    )
+
+
+async def resets_of(conn: AsyncConnection, keys: Sequence[str]) -> list[CreditReset]:
+    """Every reset that was asked for of those customers' credits, in the order of their instants."""
+    table = credit_resets.c
+    wanted = select(credit_resets).where(table.customer_key.in_(keys)).order_by(table.at_us)
+    return [
+        CreditReset(row.customer_key, _denomination(row), row.at_us, row.preserve_overage)
+        for row in await conn.execute(wanted)
+    ]
+
+
+async def keep_snapshot(conn: AsyncConnection, customer_key: str, of: Denomination, snapshot: Snapshot) -> None:
+    """Write what stood, in place of every older or equal snapshot of these credits."""
+    ours = _of(credit_snapshots, customer_key, of)
+    await conn.execute(delete(credit_snapshots).where(*ours, credit_snapshots.c.at_us <= snapshot.state.at_us))
+    await conn.execute(
+        insert(credit_snapshots).values(
+            **_key(customer_key, of),
+            at_us=snapshot.state.at_us,
+            terms=snapshot.terms,
+            counted=snapshot.counted,
+            state=snapshot.state.text(),
+        )
+    )
+
+
+async def snapshot_before(conn: AsyncConnection, customer_key: str, of: Denomination, at_us: int) -> Snapshot | None:
+    """The newest snapshot of these credits at or before an instant."""
+    table = credit_snapshots.c
+    wanted = (
+        select(credit_snapshots)
+        .where(*_of(credit_snapshots, customer_key, of), table.at_us <= at_us)
+        .order_by(table.at_us.desc())
+        .limit(1)
+    )
+    row = (await conn.execute(wanted)).one_or_none()
+    return None if row is None else Snapshot(row.terms, row.counted, State.read(row.state))
+
+
+async def put_top_up(conn: AsyncConnection, rule: TopUp) -> None:
+    """Write a rule, new or in place of the one for these credits."""
+    await remove_top_up(conn, rule.customer_key, rule.denomination)
+    await conn.execute(
+        insert(credit_top_ups).values(
+            **_key(rule.customer_key, rule.denomination),
+            below=rule.below,
+            amount=rule.amount,
+            max_per_period=rule.max_per_period,
+            armed=rule.armed,
+            created_at_us=rule.created_at_us,
+        )
+    )
+
+
+async def remove_top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> bool:
+    """Delete the rule for these credits; answers whether there was one."""
+    gone = await conn.execute(delete(credit_top_ups).where(*_of(credit_top_ups, customer_key, of)))
+    return bool(gone.rowcount)
+
+
+async def arm(conn: AsyncConnection, rule: TopUp, *, armed: bool) -> None:
+    """Note whether the rule waits for the balance to fall."""
+    ours = _of(credit_top_ups, rule.customer_key, rule.denomination)
+    await conn.execute(update(credit_top_ups).where(*ours).values(armed=armed))
+
+
+async def top_ups(conn: AsyncConnection, limit: int, after: TopUp | None = None) -> list[TopUp]:
+    """At most `limit` rules, in a fixed order, from the one after `after` on."""
+    table = credit_top_ups.c
+    place = table.customer_key, table.unit, table.feature
+    wanted = select(credit_top_ups).order_by(*place).limit(limit)
+    if after is not None:
+        wanted = wanted.where(tuple_(*place) > tuple_(*_key(after.customer_key, after.denomination).values()))
+    return [_top_up(row) for row in await conn.execute(wanted)]
+
+
+def _key(customer_key: str, of: Denomination) -> dict[str, str]:
+    return {"customer_key": customer_key, "unit": of.unit.value, "feature": of.feature or ""}
+
+
+def _of(table: Any, customer_key: str, of: Denomination) -> list[Any]:
+    return [table.c[name] == value for name, value in _key(customer_key, of).items()]
+
+
+def _denomination(row: Row[Any]) -> Denomination:
+    return Denomination(CreditUnit(row.unit), row.feature or None)
+
+
+def _top_up(row: Row[Any]) -> TopUp:
+    return TopUp(
+        row.customer_key, _denomination(row), row.below, row.amount, row.max_per_period, row.created_at_us, row.armed
+    )
+
+
+def _grant(row: Row[Any]) -> CreditGrant:
+    return CreditGrant(
+        id=row.id,
+        customer_key=row.customer_key,
+        denomination=_denomination(row),
+        amount=row.amount,
+        priority=row.priority,
+        effective_at_us=row.effective_at_us,
+        expires_at_us=row.expires_at_us,
+        purchased=row.purchased,
+        recurrence=row.recurrence and Interval(row.recurrence),
+        anchor_us=row.anchor_at_us,
+        rollover_max=row.rollover_max,
+        rollover_min=row.rollover_min,
+        charges=None if row.charges is None else msgspec.json.decode(row.charges, type=tuple[str, ...]),
+        automatic=row.automatic,
+        idempotency_key=row.idempotency_key,
+        created_at_us=row.created_at_us,
+        voided_at_us=row.voided_at_us,
+        void_reason=row.void_reason,
+    )
