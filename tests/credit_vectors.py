@@ -24,9 +24,7 @@ def cases() -> list[Any]:
     if not VECTORS.exists():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"{VECTORS} is not here"), id="absent")]
     return [
-        pytest.param(
-            case, id=case["id"], marks=[pytest.mark.skip(reason=case["why"])] if case.get("disputed") else []
-        )
+        pytest.param(case, id=case["id"], marks=[pytest.mark.skip(reason=case["why"])] if case.get("disputed") else [])
         for case in map(json.loads, VECTORS.read_text().splitlines())
     ]
 
@@ -91,9 +89,9 @@ class Found:
     rejected: bool
 
 
-def money(case: Case, credits: Decimal) -> Decimal:
+def money(case: Case, quantity: Decimal) -> Decimal:
     """So many credits at the case's rate, to its digits where it says how many."""
-    amount = worth(credits, Decimal(case.get("rate", 1)))
+    amount = worth(quantity, Decimal(case.get("rate", 1)))
     digits = case.get("amount_precision")
     return amount if digits is None else amount.quantize(Decimal(1).scaleb(-int(digits)), ROUND_HALF_UP)
 

@@ -16,7 +16,7 @@ from sidemeter_control.pricing.subscriptions import (
     charges_of,
     new_subscription,
 )
-from sidemeter_control.store import customers, features, meters, plans, state, subscriptions
+from sidemeter_control.store import credits, customers, features, meters, plans, state, subscriptions
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -103,7 +103,8 @@ async def _plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
 
 async def _check_currency(conn: AsyncConnection, customer: Customer, plan: Plan) -> None:
     bought = (await _read_subscribed(conn, [customer])).get(customer.key, ())
-    for currency in [*filter(None, [customer.currency]), *(each.plan.currency for each in bought)]:
+    given = await credits.currency(conn, customer.key)
+    for currency in [*filter(None, [customer.currency, given]), *(each.plan.currency for each in bought)]:
         if currency != plan.currency:
             raise Conflict(f"customer {customer.key!r} pays in {currency}, plan {plan.key!r} is in {plan.currency}")
 

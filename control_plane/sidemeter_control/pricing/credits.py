@@ -211,6 +211,6 @@ def instants(
 
 
 @exact
-def worth(credits: Decimal, rate: Decimal) -> Decimal:
+def worth(quantity: Decimal, rate: Decimal) -> Decimal:
     """What so many credits are in money, at the amount that one of them is worth."""
-    return credits * rate
+    return quantity * rate

@@ -14,7 +14,9 @@ from sidemeter_control.pricing.plans import MAX_CHARGES, check_key
 
 __all__ = [
     "MAX_GRANTS",
+    "MAX_RESETS",
     "MAX_TOP_UPS_PER_PERIOD",
+    "MONEY",
     "CreditGrant",
     "CreditReset",
     "CreditUnit",
@@ -27,6 +29,9 @@ __all__ = [
 
 MAX_GRANTS = 1_000
 """Of one customer, ended ones too: every balance looks at all of them."""
+
+MAX_RESETS = 1_000
+"""Of one customer, that somebody asked for."""
 
 MAX_TOP_UPS_PER_PERIOD = 100
 """So many purchases nobody looks at is the most that a rule may be allowed."""
@@ -79,12 +84,16 @@ class GrantSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditGrant:
-    """A grant that was made. Only `voided_at_us` and `void_reason` ever change. `automatic`: by a top-up rule."""
+    """A grant that was made. Only `voided_at_us` and `void_reason` ever change.
+
+    `currency` is that of MONEY, else None. `automatic`: a top-up rule made it.
+    """
 
     id: str
     customer_key: str
     denomination: Denomination
     amount: Decimal
+    currency: str | None
     priority: int | None
     effective_at_us: int
     expires_at_us: int | None
@@ -173,6 +182,7 @@ def new_grant(spec: GrantSpec, grant_id: str, now_us: int, currency: str | None)
         customer_key=spec.customer,
         denomination=spec.denomination,
         amount=spec.amount,
+        currency=currency if spec.denomination == MONEY else None,
         priority=spec.priority,
         effective_at_us=effective_us,
         expires_at_us=spec.expires_at_us,

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import Conflict
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.store import customers, plans, state, subscriptions
+from sidemeter_control.store import credits, customers, plans, state, subscriptions
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -48,3 +48,6 @@ async def _check_currency(conn: AsyncConnection, customer: Customer) -> None:
     for plan in bought.values():
         if customer.currency not in {None, plan.currency}:
             raise Conflict(f"customer {customer.key!r} is subscribed to plan {plan.key!r}, which is in {plan.currency}")
+    given = await credits.currency(conn, customer.key)
+    if given is not None and customer.currency not in {None, given}:
+        raise Conflict(f"customer {customer.key!r} has credits, which are in {given}")

@@ -20,14 +20,18 @@ __all__ = [
     "arm",
     "by_key",
     "count",
+    "count_resets",
     "counted_in",
+    "currency",
     "get",
+    "holders",
     "keep_snapshot",
     "of_customers",
     "put_top_up",
     "remove_top_up",
     "resets_of",
     "snapshot_before",
+    "top_up",
     "top_ups",
     "void",
 ]
@@ -48,6 +52,7 @@ async def add(conn: AsyncConnection, grant: CreditGrant) -> None:
             id=grant.id,
             **_key(grant.customer_key, grant.denomination),
             amount=grant.amount,
+            currency=grant.currency,
             priority=grant.priority,
             effective_at_us=grant.effective_at_us,
             expires_at_us=grant.expires_at_us,
@@ -75,9 +80,7 @@ async def by_key(conn: AsyncConnection, customer_key: str, idempotency_key: str)
     """The customer's grant that was made under that idempotency key."""
     table = credit_grants.c
     found = await conn.execute(
-        select(credit_grants).where(
-            table.customer_key == customer_key, table.idempotency_key == idempotency_key
-        )
+        select(credit_grants).where(table.customer_key == customer_key, table.idempotency_key == idempotency_key)
     )
     row = found.one_or_none()
     return None if row is None else _grant(row)
@@ -85,9 +88,27 @@ async def by_key(conn: AsyncConnection, customer_key: str, idempotency_key: str)
 
 async def count(conn: AsyncConnection, customer_key: str) -> int:
     """How many grants a customer has, ended ones too."""
+    return await _count(conn, credit_grants, customer_key)
+
+
+async def count_resets(conn: AsyncConnection, customer_key: str) -> int:
+    """How many resets were asked for of a customer's credits."""
+    return await _count(conn, credit_resets, customer_key)
+
+
+async def currency(conn: AsyncConnection, customer_key: str) -> str | None:
+    """The currency of the customer's grants in MONEY, if there are any."""
     table = credit_grants.c
-    found = await conn.execute(select(func.count()).where(table.customer_key == customer_key))
-    return int(found.scalar_one())
+    wanted = select(table.currency).where(table.customer_key == customer_key, table.currency.is_not(None)).limit(1)
+    found = (await conn.execute(wanted)).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+async def holders(conn: AsyncConnection, limit: int, after: str = "") -> list[str]:
+    """At most `limit` customers (keys, in order, after `after`) that have a grant."""
+    table = credit_grants.c
+    wanted = select(table.customer_key).where(table.customer_key > after).distinct()
+    return list((await conn.execute(wanted.order_by(table.customer_key).limit(limit))).scalars())
 
 
 async def counted_in(conn: AsyncConnection, rule: TopUp, from_us: int, to_us: int) -> int:
@@ -199,6 +220,13 @@ async def arm(conn: AsyncConnection, rule: TopUp, *, armed: bool) -> None:
     await conn.execute(update(credit_top_ups).where(*ours).values(armed=armed))
 
 
+async def top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> TopUp | None:
+    """The rule for these credits."""
+    found = await conn.execute(select(credit_top_ups).where(*_of(credit_top_ups, customer_key, of)))
+    row = found.one_or_none()
+    return None if row is None else _top_up(row)
+
+
 async def top_ups(conn: AsyncConnection, limit: int, after: TopUp | None = None) -> list[TopUp]:
     """At most `limit` rules, in a fixed order, from the one after `after` on."""
     table = credit_top_ups.c
@@ -207,6 +235,11 @@ async def top_ups(conn: AsyncConnection, limit: int, after: TopUp | None = None)
     if after is not None:
         wanted = wanted.where(tuple_(*place) > tuple_(*_key(after.customer_key, after.denomination).values()))
     return [_top_up(row) for row in await conn.execute(wanted)]
+
+
+async def _count(conn: AsyncConnection, table: Any, customer_key: str) -> int:
+    found = await conn.execute(select(func.count()).select_from(table).where(table.c.customer_key == customer_key))
+    return int(found.scalar_one())
 
 
 def _key(customer_key: str, of: Denomination) -> dict[str, str]:
@@ -233,6 +266,7 @@ def _grant(row: Row[Any]) -> CreditGrant:
         customer_key=row.customer_key,
         denomination=_denomination(row),
         amount=row.amount,
+        currency=row.currency,
         priority=row.priority,
         effective_at_us=row.effective_at_us,
         expires_at_us=row.expires_at_us,

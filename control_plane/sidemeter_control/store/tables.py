@@ -352,6 +352,7 @@ credit_grants = Table(
     Column("unit", Text, nullable=False),
     Column("feature", Text, nullable=False),
     Column("amount", ExactDecimal, nullable=False),
+    Column("currency", Text),
     Column("priority", Integer),
     Column("effective_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),

@@ -17,6 +17,7 @@ def upgrade() -> None:
         sa.Column("unit", sa.Text(), nullable=False),
         sa.Column("feature", sa.Text(), nullable=False),
         sa.Column("amount", exact, nullable=False),
+        sa.Column("currency", sa.Text(), nullable=True),
         sa.Column("priority", sa.Integer(), nullable=True),
         sa.Column("effective_at_us", sa.BigInteger(), nullable=False),
         sa.Column("expires_at_us", sa.BigInteger(), nullable=True),

@@ -1,0 +1,344 @@
+"""What a customer's credits stand at: burned down, at any instant, by the use and the cost that are counted now.
+
+Credits are measured from the beginning of the billing period in which the first grant takes effect (or of that grant,
+where there is no subscription), and a billing period's end resets them. A reset that somebody asked for does both, too.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from itertools import islice, pairwise
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.metering import usage
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.money import exact
+from sidemeter_control.pricing.burning import Burned, burn, opened
+from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.credits import (
+    MAX_INSTANTS,
+    Allocation,
+    Grant,
+    Line,
+    Reset,
+    Segment,
+    State,
+    burn_order,
+    instants,
+)
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditReset, CreditUnit, Denomination
+from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.store import credits, features, meters, state
+from sidemeter_control.store.credits import Snapshot
+from sidemeter_control.store.remembered import Remembered
+
+__all__ = [
+    "Book",
+    "CreditBalance",
+    "Credited",
+    "Holding",
+    "UsedBetween",
+    "balance",
+    "books",
+    "credited",
+    "currency_of",
+    "feature_credits",
+    "settled",
+]
+
+MAX_CUSTOMERS_REMEMBERED = 5_000
+
+UsedBetween = Callable[[int, int], Awaitable[Sequence[Line]]]
+"""What is to be paid for `[from_us, to_us)`: the lines of parts of an interval add up to those of the whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """All of one denomination that one customer was given, the oldest grant first; the meter of its feature."""
+
+    grants: tuple[CreditGrant, ...] = ()
+    resets: tuple[CreditReset, ...] = ()
+    meter: Meter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A grant, what it has left and what it has paid."""
+
+    grant: CreditGrant
+    balance: Decimal
+    burned: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class CreditBalance:
+    """What stands at an instant. `holdings` are in burn order; `used` and `allocations` count since the last reset."""
+
+    at_us: int
+    balance: Decimal
+    overage: Decimal
+    used: Decimal
+    holdings: Sequence[Holding]
+    allocations: Sequence[Allocation]
+
+
+@dataclass(frozen=True, slots=True)
+class Credited:
+    """What credits pay of an interval, and how much of it each grant, by id."""
+
+    amount: Decimal
+    by_grant: Mapping[str, Decimal]
+
+
+_known: Remembered[str, Mapping[Denomination, Book]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+
+
+async def books(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Mapping[Denomination, Book]]:
+    """What those customers were given, by customer key; read anew only when the configuration has changed."""
+    known = _known.at(await state.get(conn))
+    unknown = [each.key for each in of if each.key not in known]
+    if unknown:
+        found = await _read_books(conn, unknown)
+        known |= {key: found.get(key, {}) for key in unknown}
+    return {each.key: known[each.key] for each in of}
+
+
+async def balance(
+    conn: AsyncConnection, customer: Customer, of: Denomination, at_us: int, owed_between: UsedBetween
+) -> CreditBalance:
+    """What the customer's credits stand at; MONEY pays for what `owed_between` says, units for the feature's use.
+
+    What happens at the instant has happened; use of the instant itself has not.
+    """
+    book = (await books(conn, [customer]))[customer.key].get(of, Book())
+    history = await _History.of(conn, customer, of, book)
+    burned, last_reset_us = await history.burned(conn, at_us, owed_between)
+    return CreditBalance(
+        at_us=at_us,
+        balance=burned.balance,
+        overage=burned.overage,
+        used=burned.state.used,
+        holdings=_holdings(history, burned.state),
+        allocations=[each for each in burned.allocations if each.from_us >= last_reset_us],
+    )
+
+
+async def credited(
+    conn: AsyncConnection, customer: Customer, from_us: int, to_us: int, now_us: int, cost_between: UsedBetween
+) -> Credited:
+    """What credits pay in `[from_us, to_us)`; the parts of an interval add up to the whole.
+
+    A grant that takes effect after `now_us` does not pay yet for what is owed already.
+    """
+    book = (await books(conn, [customer]))[customer.key].get(MONEY, Book())
+    if not book.grants:
+        return Credited(Decimal(0), {})
+    history = await _History.of(conn, customer, MONEY, book)
+    burned, _ = await history.burned(conn, to_us, cost_between, cut_us=from_us)
+    paid = [
+        each
+        for each in burned.allocations
+        if from_us <= each.from_us < to_us and (each.from_us < each.to_us or each.from_us <= now_us)
+    ]
+    return _credited(paid)
+
+
+async def feature_credits(conn: AsyncConnection, customer: Customer, feature: str, at_us: int) -> Decimal:
+    """The units of a feature that the customer's active grants have left at an instant."""
+    of = Denomination(CreditUnit.FEATURE, feature)
+    book = (await books(conn, [customer]))[customer.key].get(of, Book())
+    if not book.grants:
+        return Decimal(0)
+    history = await _History.of(conn, customer, of, book)
+    return (await history.burned(conn, at_us, _nothing))[0].balance
+
+
+async def settled(
+    conn: AsyncConnection, customer: Customer, of: Denomination, by_us: int, owed_between: UsedBetween
+) -> Snapshot | None:
+    """What stands at `by_us`, or for MONEY at the last period's end before, to be kept.
+
+    None where nothing was given by then, or where it is kept already.
+    """
+    book = (await books(conn, [customer]))[customer.key].get(of, Book())
+    history = await _History.of(conn, customer, of, book)
+    if history.begins_us is None or history.begins_us > by_us:
+        return None
+    ends = [reset.at_us for reset in history.resets(history.begins_us, by_us)]
+    at_us = by_us if of != MONEY else max(ends, default=history.begins_us)
+    kept = await history.kept(conn, at_us)
+    if kept is not None and kept.state.at_us == at_us:
+        return None
+    burned, _ = await history.burned(conn, at_us, owed_between)
+    counted = await history.counted(conn, history.begins_us, at_us)
+    return Snapshot(history.terms(at_us), counted, burned.state)
+
+
+def currency_of(customer: Customer, own: Sequence[Subscribed]) -> str | None:
+    """The currency that the customer pays in; None where nothing says one."""
+    return own[0].plan.currency if own else customer.currency
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What burns one customer's credits of one denomination. `begins_us` None: nothing was ever given."""
+
+    customer: Customer
+    denomination: Denomination
+    book: Book
+    own: Sequence[Subscribed]
+    grants: Sequence[Grant]
+    begins_us: int | None
+
+    @classmethod
+    async def of(cls, conn: AsyncConnection, customer: Customer, of: Denomination, book: Book) -> "_History":
+        own = (await subscribed(conn, [customer]))[customer.key]
+        grants = [grant.burns(customer.time_zone) for grant in book.grants]
+        return cls(customer, of, book, own, grants, _beginning(book, own))
+
+    async def burned(
+        self, conn: AsyncConnection, until_us: int, owed_between: UsedBetween, cut_us: int | None = None
+    ) -> tuple[Burned, int]:
+        """What stands at `until_us` and who paid since `cut_us` (at least since the last reset), and when that was."""
+        if self.begins_us is None or self.begins_us > until_us:
+            return Burned(State(until_us)), until_us
+        ends = self.resets(self.begins_us, until_us)
+        last_reset_us = max((reset.at_us for reset in ends), default=self.begins_us)
+        kept = await self.kept(conn, last_reset_us if cut_us is None else min(cut_us, last_reset_us))
+        if kept is None:
+            first = next((reset for reset in ends if reset.at_us == self.begins_us), None)
+            late, start = Decimal(0), opened(self.grants, self.begins_us, first)
+        else:
+            late, start = await self._late(conn, kept), kept.state
+        moments = instants(self.grants, ends, start.at_us, until_us, () if cut_us is None else [cut_us])
+        segments = [await self._segment(conn, ends, span, owed_between) for span in pairwise(moments)]
+        if segments and late:
+            segments[0] = replace(segments[0], lines=[Line(late), *segments[0].lines])
+        return burn(start, self.grants, ends, segments), last_reset_us
+
+    def resets(self, from_us: int, until_us: int) -> list[Reset]:
+        """Ends of billing periods and resets that were asked for, from `from_us` to `until_us`, in order.
+
+        Of two at one instant, the one that was asked for says what becomes of the overage.
+        """
+        ends = islice(_period_ends(self.own, from_us, until_us), MAX_INSTANTS)
+        found = {at_us: Reset(at_us) for at_us in ends}
+        asked = [Reset(each.at_us, each.preserve_overage) for each in self.book.resets]
+        found |= {each.at_us: each for each in asked if from_us <= each.at_us <= until_us}
+        return [found[at_us] for at_us in sorted(found)]
+
+    async def kept(self, conn: AsyncConnection, at_us: int) -> Snapshot | None:
+        """The newest snapshot at or before an instant, unless it was made by other terms."""
+        found = await credits.snapshot_before(conn, self.customer.key, self.denomination, at_us)
+        return found if found is not None and found.terms == self.terms(found.state.at_us) else None
+
+    def terms(self, at_us: int) -> str:
+        """All that what stands at an instant depends on but events: equal where it is equal."""
+        grants = [
+            replace(
+                each, voided_at_us=each.voided_at_us if (each.voided_at_us or at_us) < at_us else None, void_reason=""
+            )
+            for each in self.book.grants
+            if each.effective_at_us <= at_us
+        ]
+        resets = [each for each in self.book.resets if each.at_us <= at_us]
+        own = [each.subscription for each in self.own if each.subscription.start_at_us < at_us]
+        told = repr((self.customer.subjects, self.customer.time_zone, grants, resets, own))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    async def counted(self, conn: AsyncConnection, from_us: int, to_us: int) -> Decimal:
+        """What the feature's meter counts; nothing for MONEY, whose past is as it was billed."""
+        if self.book.meter is None:
+            return Decimal(0)
+        found = await usage.quantity(conn, self.book.meter, self.customer.subjects, from_us, to_us)
+        return found.value or Decimal(0)
+
+    async def _late(self, conn: AsyncConnection, kept: Snapshot) -> Decimal:
+        """What was counted since then of the time before: it is paid first thing after the snapshot."""
+        if self.begins_us is None:
+            return Decimal(0)
+        return _difference(await self.counted(conn, self.begins_us, kept.state.at_us), kept.counted)
+
+    async def _segment(
+        self, conn: AsyncConnection, ends: Sequence[Reset], span: tuple[int, int], owed_between: UsedBetween
+    ) -> Segment:
+        """What was used within; not asked where nobody could pay it and a reset forgets it."""
+        from_us, to_us = span
+        forgotten = any(reset.at_us == to_us and not reset.preserve_overage for reset in ends)
+        if forgotten and not any(grant.is_active_at(from_us) for grant in self.grants):
+            return Segment(from_us, to_us, ())
+        if self.denomination == MONEY:
+            return Segment(from_us, to_us, await owed_between(from_us, to_us))
+        return Segment(from_us, to_us, [Line(await self.counted(conn, from_us, to_us))])
+
+
+async def _read_books(conn: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Mapping[Denomination, Book]]:
+    grants, resets = await credits.of_customers(conn, keys), await credits.resets_of(conn, keys)
+    given = {(each.customer_key, each.denomination) for each in grants}
+    given |= {(each.customer_key, each.denomination) for each in resets}
+    counted = await _meters(conn, {of.feature for _, of in given if of.feature is not None})
+    found: dict[str, dict[Denomination, Book]] = {}
+    for key, of in given:
+        found.setdefault(key, {})[of] = Book(
+            tuple(each for each in grants if (each.customer_key, each.denomination) == (key, of)),
+            tuple(each for each in resets if (each.customer_key, each.denomination) == (key, of)),
+            counted.get(of.feature or ""),
+        )
+    return found
+
+
+async def _meters(conn: AsyncConnection, wanted: Collection[str]) -> Mapping[str, Meter]:
+    if not wanted:
+        return {}
+    named = {key: each.meter_key for key, each in (await features.get(conn, sorted(wanted))).items()}
+    found = await meters.get(conn, sorted(key for key in named.values() if key is not None))
+    return {feature: found[key] for feature, key in named.items() if key is not None}
+
+
+def _beginning(book: Book, own: Sequence[Subscribed]) -> int | None:
+    starts = [reset.at_us for reset in book.resets]
+    if book.grants:
+        first_us = min(grant.effective_at_us for grant in book.grants)
+        billed = next((each for each in own if each.subscription.is_active_at(first_us)), None)
+        starts.append(first_us if billed is None else billed.period_at(first_us).start_us)
+    return min(starts, default=None)
+
+
+def _period_ends(own: Sequence[Subscribed], from_us: int, until_us: int) -> Iterator[int]:
+    """After `from_us` and not after `until_us`; where subscriptions overlap, those of the oldest one."""
+    reached_us = from_us
+    for each in own:
+        end_us = min(until_us, each.subscription.end_at_us or until_us)
+        for period in each.recurrence.meeting(max(reached_us, each.subscription.start_at_us), end_us):
+            ends_us = period.clipped(period.start_us, each.subscription.end_at_us).end_us
+            if ends_us <= until_us:
+                yield ends_us
+        reached_us = max(reached_us, end_us)
+
+
+def _holdings(history: _History, state: State) -> list[Holding]:
+    by_id = {grant.id: grant for grant in history.book.grants}
+    return [
+        Holding(by_id[grant.id], state.balances.get(grant.id, Decimal(0)), state.burned.get(grant.id, Decimal(0)))
+        for grant in sorted(history.grants, key=burn_order)
+    ]
+
+
+@exact
+def _difference(now: Decimal, then: Decimal) -> Decimal:
+    return now - then
+
+
+@exact
+def _credited(paid: Sequence[Allocation]) -> Credited:
+    by_grant: dict[str, Decimal] = {}
+    for each in paid:
+        by_grant[each.grant] = by_grant.get(each.grant, Decimal(0)) + each.amount
+    return Credited(sum(by_grant.values(), Decimal(0)), by_grant)
+
+
+async def _nothing(_from_us: int, _to_us: int) -> Sequence[Line]:
+    return ()
