@@ -5,10 +5,13 @@ from typing import Annotated, Self
 
 import msgspec
 import strawberry
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sidemeter_control import money
 from sidemeter_control.api.bounds import DEFAULT_PAGE
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
+from sidemeter_control.api.credit_types import CreditBalance, balance_of
 from sidemeter_control.api.event_types import Event, explained
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
@@ -20,6 +23,9 @@ from sidemeter_control.limits.entitlements import Given, QuotaAnswer
 from sidemeter_control.limits.given import given
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
+from sidemeter_control.pricing.balances import Credited, credited
+from sidemeter_control.pricing.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import agents
@@ -105,17 +111,21 @@ class Cost:
 
     from_: Instant = strawberry.field(name="from")
     to: Instant
-    total: Money
+    total: Money = strawberry.field(description="beforeCredits less credits")
+    before_credits: Money
+    credits: Money
     lines: list[CostLine]
     as_of: Instant
 
     @classmethod
-    def of(cls, owed: cost.Cost) -> Self:
-        """The noun in its GraphQL form."""
+    def of(cls, owed: cost.Cost, paid: Credited) -> Self:
+        """The noun in its GraphQL form, less what credits pay of it."""
         return cls(
             from_=Instant(owed.from_us),
             to=Instant(owed.to_us),
-            total=Money.of(owed.total),
+            total=Money.of(paid.rest(owed.total)),
+            before_credits=Money.of(owed.total),
+            credits=Money.of(money.Money.of(paid.amount, owed.total.currency)),
             lines=[CostLine.of(line) for line in owed.lines],
             as_of=Instant(owed.as_of_us),
         )
@@ -213,7 +223,13 @@ class Customer:
     async def cost(self, info: Info, from_: MaybeFrom = None, to: Instant | None = None) -> Cost:
         """What is owed for [from, to). Default: the current billing period."""
         now_us = info.context.now_us
-        return Cost.of(await info.context.ask(lambda conn: cost.cost(conn, self.noun, now_us, from_, to)))
+
+        async def owed(conn: AsyncConnection) -> Cost:
+            found = await cost.cost(conn, self.noun, now_us, from_, to)
+            between = owed_between(conn, self.noun, now_us)
+            return Cost.of(found, await credited(conn, self.noun, found.from_us, found.to_us, now_us, between))
+
+        return await info.context.ask(owed)
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
@@ -242,6 +258,18 @@ class Customer:
     async def _given(self, info: Info) -> Given:
         now_us = info.context.now_us
         return (await info.context.ask(lambda conn: given(conn, [self.noun.key], now_us)))[self.noun.key]
+
+    @strawberry.field
+    async def credits(
+        self,
+        info: Info,
+        at: Instant | None = None,
+        unit: CreditUnit = CreditUnit.MONEY,
+        feature: strawberry.ID | None = None,
+    ) -> CreditBalance:
+        """What the credits in money, or in a feature's units, stand at. Default: now."""
+        of = Denomination.read(unit, feature)
+        return CreditBalance.of(await balance_of(info, self.noun, of, at))
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

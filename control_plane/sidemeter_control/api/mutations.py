@@ -4,6 +4,16 @@ import strawberry
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Info
+from sidemeter_control.api.credit_types import (
+    CreditBalance,
+    CreditGrant,
+    CreditGrantInput,
+    CreditResetInput,
+    TopUp,
+    TopUpInput,
+    balance_of,
+    standing,
+)
 from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
 from sidemeter_control.api.entitlement_types import AddOn, AddOnInput, EntitlementOverride, EntitlementOverrideInput
 from sidemeter_control.api.event_types import (
@@ -25,6 +35,14 @@ from sidemeter_control.limits.given import grant_add_on, remove_entitlement, rev
 from sidemeter_control.metering.catalogue import archive_meter, create_meter
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.customers import new_customer
+from sidemeter_control.pricing.granting import (
+    grant_credits,
+    remove_top_up,
+    reset_credits,
+    set_top_up,
+    void_credits,
+)
+from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.store.keys import Scope
 
@@ -126,6 +144,47 @@ class Mutation:
     async def remove_entitlement(self, info: Info, customer: strawberry.ID, feature: strawberry.ID) -> bool:
         """Let a customer's plans say again what it may use of a feature; false when nothing was set."""
         return await info.context.changed(remove_entitlement(info.context.database, customer, feature))
+
+    @strawberry.mutation
+    async def grant_credits(self, info: Info, input: CreditGrantInput) -> CreditGrant:
+        """Give a customer credits: money, or units of a feature."""
+        context = info.context
+        made = await context.changed(grant_credits(context.database, context.clock, input.spec()))
+        return await standing(info, await customer_of(info, made.customer_key), made)
+
+    @strawberry.mutation
+    async def void_credits(self, info: Info, grant: strawberry.ID, reason: str) -> CreditGrant:
+        """End a grant now. What it has paid stays paid."""
+        context = info.context
+        ended = await context.changed(void_credits(context.database, context.clock, grant, reason))
+        return await standing(info, await customer_of(info, ended.customer_key), ended)
+
+    @strawberry.mutation
+    async def reset_credits(self, info: Info, input: CreditResetInput) -> CreditBalance:
+        """Reset a customer's credits, as the end of a billing period does; answers what they stand at then."""
+        context = info.context
+        reset = await context.changed(reset_credits(context.database, input.reset(context.clock.now_us())))
+        customer = await customer_of(info, reset.customer_key)
+        return CreditBalance.of(await balance_of(info, customer, reset.denomination, reset.at_us))
+
+    @strawberry.mutation
+    async def set_top_up(self, info: Info, input: TopUpInput) -> TopUp:
+        """Buy credits each time the balance falls below a threshold. There is one rule for each kind of credits."""
+        context = info.context
+        rule = input.rule(context.clock.now_us())
+        return TopUp.of(await context.changed(set_top_up(context.database, rule)))
+
+    @strawberry.mutation
+    async def remove_top_up(
+        self,
+        info: Info,
+        customer: strawberry.ID,
+        unit: CreditUnit = CreditUnit.MONEY,
+        feature: strawberry.ID | None = None,
+    ) -> bool:
+        """Buy no more; answers whether there was a rule."""
+        of = Denomination.read(unit, feature)
+        return await info.context.changed(remove_top_up(info.context.database, customer, of))
 
     @strawberry.mutation
     async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
-from sidemeter_control.money import exact
+from sidemeter_control.money import Money, exact
 from sidemeter_control.pricing.burning import Burned, burn, opened
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.credits import (
@@ -92,6 +92,11 @@ class Credited:
     amount: Decimal
     by_grant: Mapping[str, Decimal]
 
+    @exact
+    def rest(self, owed: Money) -> Money:
+        """What is left to be owed."""
+        return Money(owed.amount - self.amount, owed.currency, owed.rounded - self.amount)
+
 
 _known: Remembered[str, Mapping[Denomination, Book]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
@@ -126,7 +131,7 @@ async def balance(
     )
 
 
-async def credited(
+async def credited(  # noqa: PLR0917 -- an interval, an instant, and where its cost comes from
     conn: AsyncConnection, customer: Customer, from_us: int, to_us: int, now_us: int, cost_between: UsedBetween
 ) -> Credited:
     """What credits pay in `[from_us, to_us)`; the parts of an interval add up to the whole.

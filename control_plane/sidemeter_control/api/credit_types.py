@@ -1,0 +1,257 @@
+"""Credits, as GraphQL takes and shows them: grants, what they stand at, and who paid what."""
+
+from decimal import Decimal
+from typing import Self
+
+import strawberry
+
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.pricing_types import Feature, feature_of
+from sidemeter_control.api.scalars import Instant, instant
+from sidemeter_control.errors import NotFound
+from sidemeter_control.pricing import balances, grants
+from sidemeter_control.pricing.credits import Allocation
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.grants import CreditReset, CreditUnit, Denomination, GrantSpec
+from sidemeter_control.pricing.owed import owed_between
+from sidemeter_control.pricing.periods import Interval, check_instant
+
+__all__ = [
+    "CreditAllocation",
+    "CreditBalance",
+    "CreditGrant",
+    "CreditGrantInput",
+    "CreditResetInput",
+    "TopUp",
+    "TopUpInput",
+    "balance_of",
+    "standing",
+]
+
+strawberry.enum(CreditUnit)
+
+
+@strawberry.input
+class CreditGrantInput:
+    """Credits to give. An idempotency key that was used before answers the grant that was made under it."""
+
+    customer: strawberry.ID
+    unit: CreditUnit = CreditUnit.MONEY
+    feature: strawberry.ID | None = None
+    amount: Decimal
+    priority: int | None = strawberry.field(default=None, description="The smallest pays first, absent last.")
+    effective_at: Instant | None = None
+    expires_at: Instant | None = None
+    purchased: bool | None = False
+    recurrence: Interval | None = strawberry.field(
+        default=None, description="How often the balance is set back to the amount."
+    )
+    recurrence_anchor: Instant | None = strawberry.field(
+        default=None, description="An instant at which it recurs. Default: effectiveAt."
+    )
+    rollover_max: Decimal | None = strawberry.field(
+        default=None,
+        description="The most that a billing period's end leaves. Default: all of MONEY and of what was purchased, "
+        "nothing of other units.",
+    )
+    rollover_min: Decimal | None = None
+    charges: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="The charges it may pay. Default: whatever is owed."
+    )
+    idempotency_key: str | None = None
+
+    def spec(self) -> GrantSpec:
+        """What is written, for the domain to check."""
+        return GrantSpec(
+            customer=self.customer,
+            amount=self.amount,
+            denomination=Denomination.read(self.unit, self.feature),
+            priority=self.priority,
+            effective_at_us=self.effective_at,
+            expires_at_us=self.expires_at,
+            purchased=bool(self.purchased),
+            recurrence=self.recurrence,
+            anchor_us=self.recurrence_anchor,
+            rollover_max=self.rollover_max,
+            rollover_min=self.rollover_min,
+            charges=None if self.charges is None else tuple(self.charges),
+            idempotency_key=self.idempotency_key,
+        )
+
+
+@strawberry.input
+class CreditResetInput:
+    """A reset of a customer's credits, as a billing period's end is one. By default now."""
+
+    customer: strawberry.ID
+    unit: CreditUnit = CreditUnit.MONEY
+    feature: strawberry.ID | None = None
+    at: Instant | None = None
+    preserve_overage: bool | None = strawberry.field(
+        default=False, description="Take the overage from what rolls over instead of dropping it."
+    )
+
+    def reset(self, now_us: int) -> CreditReset:
+        """The noun."""
+        at_us = now_us if self.at is None else self.at
+        return CreditReset(
+            self.customer, Denomination.read(self.unit, self.feature), at_us, bool(self.preserve_overage)
+        )
+
+
+@strawberry.input
+class TopUpInput:
+    """Buy credits of an amount each time the balance falls below a threshold."""
+
+    customer: strawberry.ID
+    unit: CreditUnit = CreditUnit.MONEY
+    feature: strawberry.ID | None = None
+    below: Decimal
+    amount: Decimal
+    max_per_period: int | None = strawberry.field(
+        default=10, description="So many times in one billing period, or calendar month, at most."
+    )
+
+    def rule(self, now_us: int) -> grants.TopUp:
+        """The noun, for the domain to check."""
+        return grants.TopUp(
+            self.customer,
+            Denomination.read(self.unit, self.feature),
+            self.below,
+            self.amount,
+            10 if self.max_per_period is None else self.max_per_period,
+            now_us,
+        )
+
+
+@strawberry.type
+class TopUp:
+    """A rule that buys credits each time the balance falls below a threshold."""
+
+    unit: CreditUnit
+    below: Decimal
+    amount: Decimal
+    max_per_period: int
+
+    @classmethod
+    def of(cls, rule: grants.TopUp) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            unit=rule.denomination.unit, below=rule.below, amount=rule.amount, max_per_period=rule.max_per_period
+        )
+
+
+@strawberry.type
+class CreditGrant:
+    """An amount that pays for use while it is active: from effectiveAt until it expires or is voided."""
+
+    id: strawberry.ID
+    unit: CreditUnit
+    amount: Decimal
+    balance: Decimal = strawberry.field(description="What it has left, at the instant that was asked for.")
+    burned: Decimal = strawberry.field(description="What it has paid by then.")
+    priority: int | None
+    effective_at: Instant
+    expires_at: Instant | None
+    voided_at: Instant | None
+    purchased: bool
+    automatic: bool = strawberry.field(description="A top-up rule made it.")
+    recurrence: Interval | None
+    rollover_max: Decimal
+    rollover_min: Decimal
+    charges: list[strawberry.ID] | None
+    feature_key: strawberry.Private[str | None]
+
+    @classmethod
+    def of(cls, held: balances.Holding) -> Self:
+        """The noun in its GraphQL form."""
+        grant = held.grant
+        return cls(
+            id=strawberry.ID(grant.id),
+            unit=grant.denomination.unit,
+            amount=grant.amount,
+            balance=held.balance,
+            burned=held.burned,
+            priority=grant.priority,
+            effective_at=Instant(grant.effective_at_us),
+            expires_at=instant(grant.expires_at_us),
+            voided_at=instant(grant.voided_at_us),
+            purchased=grant.purchased,
+            automatic=grant.automatic,
+            recurrence=grant.recurrence,
+            rollover_max=grant.rollover_max,
+            rollover_min=grant.rollover_min,
+            charges=None if grant.charges is None else [strawberry.ID(key) for key in grant.charges],
+            feature_key=grant.denomination.feature,
+        )
+
+    @strawberry.field
+    async def feature(self, info: Info) -> Feature | None:
+        """Whose units it is in; null for MONEY."""
+        return None if self.feature_key is None else await feature_of(info, self.feature_key)
+
+
+@strawberry.type
+class CreditAllocation:
+    """What one grant paid of what was used in [from, to). Overage that was carried is paid at an instant."""
+
+    grant: strawberry.ID
+    from_: Instant = strawberry.field(name="from")
+    to: Instant
+    charge: strawberry.ID | None
+    amount: Decimal
+
+    @classmethod
+    def of(cls, paid: Allocation) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            grant=strawberry.ID(paid.grant),
+            from_=Instant(paid.from_us),
+            to=Instant(paid.to_us),
+            charge=strawberry.ID(min(paid.scope)) if paid.scope else None,
+            amount=paid.amount,
+        )
+
+
+@strawberry.type
+class CreditBalance:
+    """What a customer's credits stand at. Use of the instant itself is not counted yet."""
+
+    at: Instant
+    balance: Decimal
+    overage: Decimal = strawberry.field(description="Used, and paid by no grant: the next one pays it.")
+    used: Decimal = strawberry.field(description="Since the billing period began.")
+    grants: list[CreditGrant] = strawberry.field(description="Every grant, the one that pays first in front.")
+    allocations: list[CreditAllocation] = strawberry.field(
+        description="Who paid what, in order, since the billing period began."
+    )
+
+    @classmethod
+    def of(cls, found: balances.CreditBalance) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            at=Instant(found.at_us),
+            balance=found.balance,
+            overage=found.overage,
+            used=found.used,
+            grants=[CreditGrant.of(each) for each in found.holdings],
+            allocations=[CreditAllocation.of(each) for each in found.allocations],
+        )
+
+
+async def balance_of(info: Info, customer: Customer, of: Denomination, at_us: int | None) -> balances.CreditBalance:
+    """What the customer's credits stand at, by default now; NotFound when there is no such feature."""
+    if of.feature is not None and await info.context.loaders.feature.load(of.feature) is None:
+        raise NotFound("feature", of.feature)
+    now_us = info.context.now_us
+    asked_us = now_us if at_us is None else at_us
+    check_instant("at", asked_us)
+    return await info.context.ask(
+        lambda conn: balances.balance(conn, customer, of, asked_us, owed_between(conn, customer, now_us))
+    )
+
+
+async def standing(info: Info, customer: Customer, grant: grants.CreditGrant) -> CreditGrant:
+    """A grant, with what it has left now."""
+    found = await balance_of(info, customer, grant.denomination, None)
+    return CreditGrant.of(next(each for each in found.holdings if each.grant.id == grant.id))
