@@ -46,7 +46,8 @@ from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.usage import MAX_ROWS
-from sidemeter_control.pricing import catalogue, customers, plans, register
+from sidemeter_control.pricing import balances, catalogue, credits, customers, grants, plans, register
+from sidemeter_control.pricing.balances import MAX_CUSTOMERS_REMEMBERED as BALANCES_REMEMBER
 from sidemeter_control.pricing.catalogue import MAX_CUSTOMERS_REMEMBERED as CATALOGUE_REMEMBERS
 from sidemeter_control.pricing.charges import (
     BandSpec,
@@ -65,6 +66,7 @@ from sidemeter_control.pricing.charges.tiers import read_tiers
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, read_plan
 from sidemeter_control.pricing.preview import UsageSpec, preview
 from sidemeter_control.pricing.register import MAX_CUSTOMERS_REMEMBERED as REGISTER_REMEMBERS
+from sidemeter_control.store import credits as stored_credits
 from sidemeter_control.store import meters as stored_meters
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database
 from sidemeter_control.store.remembered import Remembered
@@ -244,6 +246,16 @@ def asked_in_a_sync(count: int) -> None:
         raise InvalidInput("subjects", "are asked about in the next sync")
 
 
+def top_ups(count: int) -> None:
+    rule = grants.TopUp("acme", grants.MONEY, Decimal(1), Decimal(1), count, 0)
+    grants.check_top_up(rule, "EUR")
+
+
+def changes(count: int) -> None:
+    resets = [credits.Reset(at_us) for at_us in range(count)]
+    credits.instants([], resets, 0, count - 1)
+
+
 RULES: dict[str, Callable[[int], None]] = {
     "sidemeter.client:MAX_REQUEST_BYTES": in_a_request_of_the_client,
     "sidemeter.refresh:MAX_SUBJECTS_PER_SYNC": asked_in_a_sync,
@@ -306,6 +318,8 @@ RULES: dict[str, Callable[[int], None]] = {
     "sidemeter_control.pricing.plans:MAX_GRACE_DAYS": lambda n: a_plan(entitlements=(grace(n),)),
     "sidemeter_control.pricing.plans:MAX_NAME_CHARS": lambda n: a_plan(name=TEXT[:n]),
     "sidemeter_control.pricing.plans:MAX_VALUE_BYTES": lambda n: a_plan(entitlements=(value(n),)),
+    "sidemeter_control.pricing.grants:MAX_TOP_UPS_PER_PERIOD": top_ups,
+    "sidemeter_control.pricing.credits:MAX_INSTANTS": changes,
     "sidemeter_control.pricing.customers:MAX_NAME_CHARS": lambda n: customer(name=TEXT[:n]),
     "sidemeter_control.pricing.customers:MAX_SUBJECTS": lambda n: customer(subjects=[f"s{i}" for i in range(n)]),
     "sidemeter_control.pricing.customers:MAX_METADATA_BYTES": lambda n: customer(metadata=TEXT[:n]),
@@ -334,11 +348,19 @@ async def test_a_page_of_events_behind_a_line_looks_at_no_more_than_its_bound(
         assert await events_looked_at(opened, MAX_LOOKED_AT + more) is whole
 
 
-@pytest.mark.parametrize("most", [MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS, GIVEN_REMEMBERS])
+REMEMBERED = {
+    quotas: MAX_SETS_REMEMBERED,
+    register: REGISTER_REMEMBERS,
+    catalogue: CATALOGUE_REMEMBERS,
+    given: GIVEN_REMEMBERS,
+    balances: BALANCES_REMEMBER,
+}
+
+
+@pytest.mark.parametrize("most", REMEMBERED.values())
 def test_what_is_remembered_is_forgotten_when_it_is_too_much(most: int) -> None:
     """MAX_SETS_REMEMBERED, and MAX_CUSTOMERS_REMEMBERED of customers, what they subscribe to and what they are given."""
-    kept = [each._known._most for each in (quotas, register, catalogue, given)]
-    assert kept == [MAX_SETS_REMEMBERED, REGISTER_REMEMBERS, CATALOGUE_REMEMBERS, GIVEN_REMEMBERS]
+    assert {module: module._known._most for module in REMEMBERED} == REMEMBERED
     remembered: Remembered[int, int] = Remembered(most)
     for number in range(2 * most + 1):
         known = remembered.at(State("g", 1))
@@ -484,6 +506,38 @@ async def events_looked_at(opened: Plane, count: int) -> bool:
     return go_on is None
 
 
+OF_USE = grants.Denomination(grants.CreditUnit.FEATURE, "units")
+
+
+async def credits_of(opened: Plane, given: int, resets: int) -> None:
+    """A customer who was given so many credits, which were reset so often."""
+    await opened.make("createMeter", key="units", eventType="use", aggregation="COUNT")
+    await opened.make("createFeature", key="units", meter="units")
+    await opened.make("upsertCustomer", key="acme")
+    spec = grants.GrantSpec(customer="acme", amount=Decimal(1), denomination=OF_USE)
+    async with opened.database.write() as conn:
+        for number in range(given):
+            await stored_credits.add(conn, grants.new_grant(spec, f"g{number}", 0, None))
+        for number in range(resets):
+            await stored_credits.add_reset(conn, grants.CreditReset("acme", OF_USE, number))
+
+
+async def granted(opened: Plane, count: int) -> bool:
+    await credits_of(opened, count - 1, 0)
+    body = await opened.post(
+        'mutation { grantCredits(input: {customer: "acme", unit: FEATURE, feature: "units", amount: "1"}) { id } }'
+    )
+    return "errors" not in body
+
+
+async def reset(opened: Plane, count: int) -> bool:
+    await credits_of(opened, 0, count - 1)
+    body = await opened.post(
+        'mutation { resetCredits(input: {customer: "acme", unit: FEATURE, feature: "units"}) { balance } }'
+    )
+    return "errors" not in body
+
+
 async def key_name(opened: Plane, count: int) -> bool:
     body = await opened.post(f'mutation {{ createApiKey(input: {{name: "{TEXT[:count]}", scopes: [READ]}}) {{ id }} }}')
     return "errors" not in body
@@ -496,6 +550,8 @@ DOORS: dict[str, Callable[[Plane, int], Awaitable[bool]]] = {
     "sidemeter_control.api.bounds:MAX_TOKENS": tokens,
     "sidemeter_control.api.auth:MAX_NAME": key_name,
     "sidemeter_control.pricing.cost:MAX_BILLING_PERIODS": billing_periods,
+    "sidemeter_control.pricing.grants:MAX_GRANTS": granted,
+    "sidemeter_control.pricing.grants:MAX_RESETS": reset,
 }
 
 

@@ -1,7 +1,9 @@
 """The root: every part made once and handed to the doors that need it."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,13 +21,15 @@ from sidemeter_control.api.health import health_routes
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
+from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
+from sidemeter_control.pricing.topping_up import settle_once, top_up_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
-__all__ = ["build"]
+__all__ = ["Loop", "build", "loops", "repeat"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,3 +62,31 @@ async def build(
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Something done again and again, `every_s` seconds after it was done."""
+
+    once: Callable[[], Awaitable[object]]
+    every_s: float
+
+
+def loops(database: Database, clock: Clock) -> Sequence[Loop]:
+    """What is done in the background while the control plane runs, each for `repeat`."""
+    return (
+        Loop(lambda: top_up_once(database, clock), every_s=10),
+        Loop(lambda: settle_once(database, clock), every_s=3600),
+    )
+
+
+async def repeat(loop: Loop) -> None:
+    """The one loop, until it is cancelled. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
+    while True:
+        try:
+            await loop.once()
+        except StoreUnavailable as exc:
+            _log.warning("what is done in the background waits for the database: %s", exc)
+        except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
+            _log.exception("what is done in the background failed, and goes on")
+        await asyncio.sleep(loop.every_s)

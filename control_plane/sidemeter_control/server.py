@@ -5,13 +5,13 @@ import contextlib
 import gc
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
-from sidemeter_control.app import build
+from sidemeter_control.app import Loop, build, loops, repeat
 from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter_control.settings import Settings, host_and_port
@@ -67,12 +67,25 @@ async def serve(
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            async with _repeated(loops(database, clock)):
+                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             server.should_exit = True
             await serving
     finally:
         await database.close()
+
+
+@contextlib.asynccontextmanager
+async def _repeated(wanted: Iterable[Loop]) -> AsyncIterator[None]:
+    """Run the loops meanwhile; what one of them is at when the block ends is ended, or undone, before this returns."""
+    running = [asyncio.create_task(repeat(each)) for each in wanted]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:

@@ -132,13 +132,25 @@ class TopUp:
     below: Decimal
     amount: Decimal
     max_per_period: int
+    armed: bool = strawberry.field(description="The balance has not been below since the last time it bought.")
+    feature_key: strawberry.Private[str | None]
 
     @classmethod
     def of(cls, rule: grants.TopUp) -> Self:
         """The noun in its GraphQL form."""
         return cls(
-            unit=rule.denomination.unit, below=rule.below, amount=rule.amount, max_per_period=rule.max_per_period
+            unit=rule.denomination.unit,
+            below=rule.below,
+            amount=rule.amount,
+            max_per_period=rule.max_per_period,
+            armed=rule.armed,
+            feature_key=rule.denomination.feature,
         )
+
+    @strawberry.field
+    async def feature(self, info: Info) -> Feature | None:
+        """Whose units it buys; null for MONEY."""
+        return None if self.feature_key is None else await feature_of(info, self.feature_key)
 
 
 @strawberry.type

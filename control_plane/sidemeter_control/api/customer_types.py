@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control import money
 from sidemeter_control.api.bounds import DEFAULT_PAGE
 from sidemeter_control.api.context import Info
+from sidemeter_control.api.credit_types import CreditBalance, TopUp, balance_of
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
-from sidemeter_control.api.credit_types import CreditBalance, balance_of
 from sidemeter_control.api.event_types import Event, explained
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
@@ -28,7 +28,7 @@ from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.store import agents
+from sidemeter_control.store import agents, credits
 
 __all__ = [
     "Cost",
@@ -270,6 +270,11 @@ class Customer:
         """What the credits in money, or in a feature's units, stand at. Default: now."""
         of = Denomination.read(unit, feature)
         return CreditBalance.of(await balance_of(info, self.noun, of, at))
+
+    @strawberry.field
+    async def top_ups(self, info: Info) -> list[TopUp]:
+        """The rules that buy credits when they run low."""
+        return [TopUp.of(each) for each in await info.context.ask(lambda conn: credits.top_ups_of(conn, self.key))]
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

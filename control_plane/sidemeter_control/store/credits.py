@@ -33,6 +33,7 @@ __all__ = [
     "snapshot_before",
     "top_up",
     "top_ups",
+    "top_ups_of",
     "void",
 ]
 
@@ -225,6 +226,13 @@ async def top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> 
     found = await conn.execute(select(credit_top_ups).where(*_of(credit_top_ups, customer_key, of)))
     row = found.one_or_none()
     return None if row is None else _top_up(row)
+
+
+async def top_ups_of(conn: AsyncConnection, customer_key: str) -> list[TopUp]:
+    """Every rule of a customer, in a fixed order."""
+    table = credit_top_ups.c
+    wanted = select(credit_top_ups).where(table.customer_key == customer_key).order_by(table.unit, table.feature)
+    return [_top_up(row) for row in await conn.execute(wanted)]
 
 
 async def top_ups(conn: AsyncConnection, limit: int, after: TopUp | None = None) -> list[TopUp]:
