@@ -47,7 +47,9 @@ def opened(
     """What stands at the first instant that is looked at: active grants are full, unless `balances` says otherwise."""
     known = balances or {}
     before = [grant for grant in grants if grant.effective_at_us < at_us and grant.active.end_us > at_us]
-    ledger = _Ledger.of(grants, State(at_us, {grant.id: known.get(grant.id, grant.amount) for grant in before}))
+    ledger = _Ledger.of(
+        grants, State(at_us - 1, {grant.id: known.get(grant.id, grant.amount) for grant in before}), at_us
+    )
     ledger.turn(at_us, reset)
     for grant in grants:
         if grant.effective_at_us == at_us and grant.id in ledger.balances:
@@ -68,7 +70,9 @@ def burn(
     Between them lie all the instants of `credits.instants`; what happens at the last one has happened, its use not.
     """
     by_instant = {reset.at_us: reset for reset in resets}
-    ledger, at_us = _Ledger.of(grants, state, overdraw), state.at_us
+    segments = list(segments)
+    at_us = state.at_us
+    ledger = _Ledger.of(grants, state, segments[-1].to_us if segments else at_us, overdraw)
     for segment in segments:
         ledger.use(segment)
         at_us = segment.to_us
@@ -87,9 +91,10 @@ def segmented(instants: Sequence[int], used: Iterable[tuple[int, Line]]) -> list
 
 @dataclass(slots=True)
 class _Ledger:
-    """The fold's own state. `order` has every grant, the one that pays first in front."""
+    """The fold's own state. `order` has every grant, the one that pays first in front; `full` when each is filled up."""
 
     order: Sequence[Grant]
+    full: Mapping[str, frozenset[int]]
     overdraw: Overdraw
     balances: dict[str, Decimal]
     spent: dict[str, Decimal]
@@ -100,9 +105,12 @@ class _Ledger:
     rejected: bool = False
 
     @classmethod
-    def of(cls, grants: Sequence[Grant], state: State, overdraw: Overdraw = Overdraw.OVERAGE) -> "_Ledger":
+    def of(
+        cls, grants: Sequence[Grant], state: State, until_us: int, overdraw: Overdraw = Overdraw.OVERAGE
+    ) -> "_Ledger":
         return cls(
             sorted(grants, key=burn_order),
+            {each.id: frozenset([each.effective_at_us, *each.renewals(state.at_us, until_us)]) for each in grants},
             overdraw,
             dict(state.balances),
             dict(state.spent),
@@ -124,7 +132,7 @@ class _Ledger:
         if reset is not None:
             self._reset(reset)
         for grant in self.order:
-            if grant.is_active_at(at_us) and (grant.effective_at_us == at_us or grant.recurs_at(at_us)):
+            if at_us in self.full[grant.id] and grant.is_active_at(at_us):
                 self._set(grant, grant.amount)
         for scope, amount in list(self.overage.items()):
             if amount > 0:

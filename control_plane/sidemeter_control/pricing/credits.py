@@ -92,10 +92,6 @@ class Grant:
             if period.end_us <= until_us and self.is_active_at(period.end_us):
                 yield period.end_us
 
-    def recurs_at(self, at_us: int) -> bool:
-        """Whether its balance is set back to the amount at that instant."""
-        return any(self.renewals(at_us - 1, at_us))
-
     @exact
     def kept(self, balance: Decimal) -> Decimal:
         """What a reset leaves of a balance."""
