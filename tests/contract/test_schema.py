@@ -150,7 +150,6 @@ GROWN = {
     "Mutation.resetCredits(input: CreditResetInput!): CreditBalance!",
     "Mutation.setTopUp(input: TopUpInput!): TopUp!",
     "TopUp.amount(): Decimal!",
-    "TopUp.armed(): Boolean!",
     "TopUp.below(): Decimal!",
     "TopUp.feature(): Feature",
     "TopUp.maxPerPeriod(): Int!",

@@ -132,7 +132,6 @@ class TopUp:
     below: Decimal
     amount: Decimal
     max_per_period: int
-    armed: bool = strawberry.field(description="The balance has not been below since the last time it bought.")
     feature_key: strawberry.Private[str | None]
 
     @classmethod
@@ -143,7 +142,6 @@ class TopUp:
             below=rule.below,
             amount=rule.amount,
             max_per_period=rule.max_per_period,
-            armed=rule.armed,
             feature_key=rule.denomination.feature,
         )
 

@@ -6,7 +6,7 @@ from enum import Enum
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.events import MAX_ID
-from sidemeter_control.money import decimal_text, rounded
+from sidemeter_control.money import decimal_text, exact, rounded
 from sidemeter_control.pricing.charges.parameters import not_negative, positive
 from sidemeter_control.pricing.credits import Grant
 from sidemeter_control.pricing.periods import Interval, Recurrence, check_instant
@@ -147,7 +147,8 @@ class CreditReset:
 class TopUp:
     """A purchased grant of `amount` each time the balance falls `below`, `max_per_period` times in a billing period.
 
-    `armed`: the balance has not been below the threshold since the last one.
+    `mark` is None until it buys, and again once the balance is not below. Between, it is the most that balance less
+    overage has been since: only use that takes it below that is another fall.
     """
 
     customer_key: str
@@ -156,7 +157,24 @@ class TopUp:
     amount: Decimal
     max_per_period: int
     created_at_us: int
-    armed: bool = True
+    mark: Decimal | None = None
+
+    @exact
+    def wants(self, balance: Decimal, overage: Decimal) -> bool:
+        """Whether the balance has fallen below the threshold, and not only stayed there."""
+        return balance < self.below and (self.mark is None or balance - overage < self.mark)
+
+    @exact
+    def marked(self, balance: Decimal, overage: Decimal) -> "TopUp":
+        """The rule after a look that bought nothing."""
+        if self.mark is None or balance >= self.below:
+            return replace(self, mark=None)
+        return replace(self, mark=max(self.mark, balance - overage))
+
+    @exact
+    def bought(self, balance: Decimal, overage: Decimal) -> "TopUp":
+        """The rule after a look that bought."""
+        return replace(self, mark=balance - overage + self.amount)
 
 
 def new_grant(spec: GrantSpec, grant_id: str, now_us: int, currency: str | None) -> CreditGrant:

@@ -1,7 +1,6 @@
 """What is done with credits in the background: buying more of what runs low, and keeping what stood long ago."""
 
 from collections.abc import Sequence
-from enum import Enum
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,27 +27,19 @@ SETTLED_AFTER_US = 35 * _DAY_US
 billing period that ended before then is settled."""
 
 
-class Due(Enum):
-    """What a rule asks for."""
-
-    NOTHING = "NOTHING"
-    ARM = "ARM"
-    BUY = "BUY"
-
-
 async def top_up_once(database: Database, clock: Clock) -> Sequence[CreditGrant]:
     """Look at every rule once; the grants that were made.
 
-    A rule makes one grant each time its balance falls below the threshold: it is armed again by a balance that is not
-    below. The grant and the note that it was made are one transaction.
+    A rule makes one grant each time its balance falls below the threshold, or further below by more use. The grant and
+    the note that it was made are one transaction.
     """
     made: list[CreditGrant] = []
     after: TopUp | None = None
     while True:
         async with database.read() as conn:
             rules = await credits.top_ups(conn, AT_ONCE, after)
-            due = [rule for rule in rules if await _due(conn, rule, clock.now_us()) is not Due.NOTHING]
-        for rule in due:
+            changed = [rule for rule in rules if await _looked(conn, rule, clock.now_us()) != (rule, False)]
+        for rule in changed:
             async with database.write() as conn:
                 made += await _follow(conn, clock, rule)
         if len(rules) < AT_ONCE:
@@ -71,26 +62,26 @@ async def settle_once(database: Database, clock: Clock) -> int:
         after = keys[-1]
 
 
-async def _due(conn: AsyncConnection, rule: TopUp, now_us: int) -> Due:
-    """What the rule asks for now."""
+async def _looked(conn: AsyncConnection, rule: TopUp, now_us: int) -> tuple[TopUp, bool]:
+    """The rule after a look at the balance, and whether it buys."""
     customer = (await customers.get(conn, [rule.customer_key]))[rule.customer_key]
     found = await balance(conn, customer, rule.denomination, now_us, owed_between(conn, customer, now_us))
-    if found.balance >= rule.below:
-        return Due.NOTHING if rule.armed else Due.ARM
-    period = await _period(conn, customer, now_us)
-    if not rule.armed or await credits.counted_in(conn, rule, period.start_us, now_us + 1) >= rule.max_per_period:
-        return Due.NOTHING
-    return Due.BUY
+    if rule.wants(found.balance, found.overage):
+        period = await _period(conn, customer, now_us)
+        if await credits.counted_in(conn, rule, period.start_us, now_us + 1) < rule.max_per_period:
+            return rule.bought(found.balance, found.overage), True
+        return rule, False
+    return rule.marked(found.balance, found.overage), False
 
 
 async def _follow(conn: AsyncConnection, clock: Clock, seen: TopUp) -> list[CreditGrant]:
-    """Do what the rule asks for, if it still does."""
+    """Do what the rule asks for, if it is still there."""
     rule = await credits.top_up(conn, seen.customer_key, seen.denomination)
-    due = Due.NOTHING if rule is None else await _due(conn, rule, clock.now_us())
-    if rule is None or due is Due.NOTHING:
+    if rule is None:
         return []
-    grants = [await grant_within(conn, clock, _purchase(rule))] if due is Due.BUY else []
-    await credits.arm(conn, rule, armed=due is Due.ARM)
+    after, buys = await _looked(conn, rule, clock.now_us())
+    grants = [await grant_within(conn, clock, _purchase(rule))] if buys else []
+    await credits.mark_top_up(conn, after)
     return grants
 
 

@@ -17,7 +17,6 @@ __all__ = [
     "Snapshot",
     "add",
     "add_reset",
-    "arm",
     "by_key",
     "count",
     "count_resets",
@@ -26,6 +25,7 @@ __all__ = [
     "get",
     "holders",
     "keep_snapshot",
+    "mark_top_up",
     "of_customers",
     "put_top_up",
     "remove_top_up",
@@ -203,7 +203,7 @@ async def put_top_up(conn: AsyncConnection, rule: TopUp) -> None:
             below=rule.below,
             amount=rule.amount,
             max_per_period=rule.max_per_period,
-            armed=rule.armed,
+            mark=rule.mark,
             created_at_us=rule.created_at_us,
         )
     )
@@ -215,10 +215,10 @@ async def remove_top_up(conn: AsyncConnection, customer_key: str, of: Denominati
     return bool(gone.rowcount)
 
 
-async def arm(conn: AsyncConnection, rule: TopUp, *, armed: bool) -> None:
-    """Note whether the rule waits for the balance to fall."""
+async def mark_top_up(conn: AsyncConnection, rule: TopUp) -> None:
+    """Note what the rule has seen."""
     ours = _of(credit_top_ups, rule.customer_key, rule.denomination)
-    await conn.execute(update(credit_top_ups).where(*ours).values(armed=armed))
+    await conn.execute(update(credit_top_ups).where(*ours).values(mark=rule.mark))
 
 
 async def top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> TopUp | None:
@@ -264,7 +264,7 @@ def _denomination(row: Row[Any]) -> Denomination:
 
 def _top_up(row: Row[Any]) -> TopUp:
     return TopUp(
-        row.customer_key, _denomination(row), row.below, row.amount, row.max_per_period, row.created_at_us, row.armed
+        row.customer_key, _denomination(row), row.below, row.amount, row.max_per_period, row.created_at_us, row.mark
     )
 
 

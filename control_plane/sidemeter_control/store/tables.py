@@ -393,7 +393,6 @@ credit_snapshots = Table(
     Column("state", Text, nullable=False),
 )
 
-# `armed`: the balance was not below the threshold since the last grant.
 credit_top_ups = Table(
     "credit_top_ups",
     metadata,
@@ -403,6 +402,6 @@ credit_top_ups = Table(
     Column("below", ExactDecimal, nullable=False),
     Column("amount", ExactDecimal, nullable=False),
     Column("max_per_period", Integer, nullable=False),
-    Column("armed", Boolean, nullable=False),
+    Column("mark", ExactDecimal),
     Column("created_at_us", BigInteger, nullable=False),
 )

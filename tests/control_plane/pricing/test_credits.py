@@ -89,7 +89,8 @@ def test_the_burn_order_is_priority_expiry_granted_before_purchased_age_and_name
         grant("no priority", expires_at_us=2 * DAY),
         grant("nothing"),
     ]
-    assert sorted(ordered[::-1], key=burn_order) == ordered
+    backwards = list(reversed(ordered))
+    assert sorted(backwards, key=burn_order) == ordered
 
 
 def test_overage_waits_for_the_next_grant_to_begin() -> None:

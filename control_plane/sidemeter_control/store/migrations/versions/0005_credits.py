@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.Column("below", exact, nullable=False),
         sa.Column("amount", exact, nullable=False),
         sa.Column("max_per_period", sa.Integer(), nullable=False),
-        sa.Column("armed", sa.Boolean(), nullable=False),
+        sa.Column("mark", exact, nullable=True),
         sa.Column("created_at_us", sa.BigInteger(), nullable=False),
         key=[],
     )

@@ -1,0 +1,44 @@
+"""What runs in the background goes on, whatever happens to one turn of it."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+import pytest
+from fakes import ManualClock
+from planes import open_database
+
+from sidemeter_control.app import Loop, loops, repeat
+from sidemeter_control.errors import StoreUnavailable
+
+
+async def test_a_loop_goes_on_after_a_turn_that_failed_and_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
+    turns = [StoreUnavailable("disk full"), RuntimeError("a mistake"), None]
+    done = asyncio.Event()
+
+    async def once() -> None:
+        outcome = turns.pop(0)
+        if outcome is not None:
+            raise outcome
+        done.set()
+        await asyncio.Event().wait()
+
+    caplog.set_level(logging.WARNING)
+    running = asyncio.create_task(repeat(Loop(once, every_s=0)))
+    await asyncio.wait_for(done.wait(), 10)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert [(record.levelname, bool(record.exc_info)) for record in caplog.records] == [
+        ("WARNING", False),
+        ("ERROR", True),
+    ]
+    assert "disk full" in caplog.text
+
+
+async def test_every_loop_of_the_control_plane_takes_a_turn_on_an_empty_database(tmp_path: Path) -> None:
+    async with open_database(tmp_path) as database:
+        for each in loops(database, ManualClock()):
+            assert not await each.once()
+            assert each.every_s > 0
