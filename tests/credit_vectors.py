@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sidemeter_control.metering.events import parse_time
-from sidemeter_control.pricing.credits import Grant, Overdraw, Reset, worth
-from sidemeter_control.pricing.periods import Interval, Recurrence
+from sidemeter_control.pricing.credits import Grant, Overdraw, Recurs, Reset, worth
+from sidemeter_control.pricing.periods import Interval, Period, Recurrence
 
 VECTORS = Path(os.environ.get("SIDEMETER_SHARED", Path(__file__).parents[2] / "shared")) / "vectors" / "credits.jsonl"
 INTERVALS = {"D": (Interval.DAY, 1), "W": (Interval.WEEK, 1), "M": (Interval.MONTH, 1), "Y": (Interval.YEAR, 1)}
@@ -34,16 +34,36 @@ def at(text: str | None) -> int | None:
 
 
 def interval(text: str) -> tuple[Interval, int]:
-    """`P1D`, `P7D`, `P1M` and the like."""
+    """`P1D`, `P7D`, `P1M` and the like; KeyError for steps that are shorter than a day."""
+    if text.startswith("PT"):
+        raise KeyError(text)
     unit, count = INTERVALS[text[-1]][0], int(text[1:-1])
     return (Interval.WEEK, count // 7) if unit is Interval.DAY and count % 7 == 0 else (unit, count)
 
 
-def recurrence(case: Case | None, effective_us: int) -> Recurrence | None:
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Steps of one length, shorter than a day."""
+
+    step_us: int
+    anchor_us: int
+
+    def meeting(self, from_us: int, to_us: int) -> Iterator[Period]:
+        start_us = from_us - (from_us - self.anchor_us) % self.step_us
+        while start_us < to_us:
+            yield Period(start_us, start_us + self.step_us)
+            start_us += self.step_us
+
+
+def recurrence(case: Case | None, effective_us: int) -> Recurs | None:
     if case is None:
         return None
-    anchor_us = at(case.get("anchor"))
-    return Recurrence.every(*interval(case["interval"]), effective_us if anchor_us is None else anchor_us, "UTC")
+    anchor_us, text = at(case.get("anchor")), case["interval"]
+    if anchor_us is None:
+        anchor_us = effective_us
+    if text.startswith("PT"):
+        return Steps(int(text[2:-1]) * {"H": 3_600_000_000, "M": 60_000_000, "S": 1_000_000}[text[-1]], anchor_us)
+    return Recurrence.every(*interval(text), anchor_us, "UTC")
 
 
 def grant(case: Case, start_us: int = 0) -> Grant:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
+from typing import Protocol
 
 import msgspec
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import exact
-from sidemeter_control.pricing.periods import EVER, Period, Recurrence
+from sidemeter_control.pricing.periods import EVER, Period
 
 __all__ = [
     "ANYTHING",
@@ -22,6 +23,7 @@ __all__ = [
     "Grant",
     "Line",
     "Overdraw",
+    "Recurs",
     "Reset",
     "Segment",
     "State",
@@ -46,6 +48,14 @@ class Overdraw(Enum):
     NEGATIVE = "NEGATIVE"
 
 
+class Recurs(Protocol):
+    """When a grant recurs: where periods end, as `periods.Recurrence` lays them."""
+
+    def meeting(self, from_us: int, to_us: int) -> Iterator[Period]:
+        """The periods, in order, that share an instant with `[from_us, to_us)`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
     """An amount that pays for use while it is active. Instants in microseconds since 1970; None is never.
@@ -63,7 +73,7 @@ class Grant:
     voided_at_us: int | None = None
     deleted_at_us: int | None = None
     purchased: bool = False
-    recurrence: Recurrence | None = None
+    recurrence: Recurs | None = None
     rollover_max: Decimal = Decimal(0)
     rollover_min: Decimal = Decimal(0)
     scope: frozenset[str] | None = None

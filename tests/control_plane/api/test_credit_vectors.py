@@ -3,7 +3,7 @@
 One control plane; each case is a customer of its own, and the clock stands where the case's story is.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -114,20 +114,20 @@ async def order(control: Plane, case: Case) -> None:
 
 
 async def allocate(control: Plane, case: Case) -> None:
-    """Lines of an invoice are charges, each of a meter of its own at a price of 1."""
+    """Lines of an invoice are charges, one for each scope, of a meter of its own at a price of 1."""
     start_us = parse_time("2024-06-10T00:00:00Z")
-    kinds = dict.fromkeys(".".join(each.get("scope") or ["other"]) for each in case["usage"])
+    scopes = list(dict.fromkeys(frozenset(each.get("scope") or ()) for each in case["usage"]))
+    names = {scope: f"line-{number}" for number, scope in enumerate(scopes)}
     await control.make("upsertCustomer", key=case["id"], currency="USD")
-    charges = [await priced(control, case["id"], kind) for kind in kinds]
+    charges = [await priced(control, case["id"], name) for name in names.values()]
     control.clock.set_wall(start_us)
     await control.make("publishPlan", key=case["id"], currency="USD", charges=charges)
     await control.make("subscribe", customer=case["id"], plan=case["id"])
-    ids = await give(control, case, [grant(each, start_us) for each in case["grants"]], MONEY, charges=list(kinds))
+    ids = await give(control, case, [grant(each, start_us) for each in case["grants"]], MONEY, names=names)
     control.clock.set_wall(start_us + 3_600_000_000)
-    for kind, line in zip(
-        [".".join(each.get("scope") or ["other"]) for each in case["usage"]], case["usage"], strict=True
-    ):
-        await use(control, case["id"], [{"at": instant_text(start_us), **line}], event_type=f"{case['id']}.{kind}")
+    for line in case["usage"]:
+        event_type = f"{case['id']}.{names[frozenset(line.get('scope') or ())]}"
+        await use(control, case["id"], [{"at": instant_text(start_us), **line}], event_type)
     at = instant_text(control.clock.now_us())
     check(case, found(await stands(control, case["id"], at, MONEY), ids, case))
 
@@ -139,10 +139,10 @@ async def conversion(control: Plane, case: Case) -> None:
 KINDS = {"balance": balance, "active": active, "order": order, "allocate": allocate, "conversion": conversion}
 
 
-async def priced(control: Plane, prefix: str, kind: str) -> dict[str, object]:
-    meter = f"{prefix}.{kind}"
+async def priced(control: Plane, prefix: str, name: str) -> dict[str, object]:
+    meter = f"{prefix}.{name}"
     await control.make("createMeter", key=meter, eventType=meter, aggregation="SUM", valueProperty="units")
-    return {"key": kind, "meter": meter, "model": "PER_UNIT", "unitPrice": "1"}
+    return {"key": name, "meter": meter, "model": "PER_UNIT", "unitPrice": "1"}
 
 
 async def give(
@@ -151,7 +151,7 @@ async def give(
     grants: Sequence[Grant],
     kind: dict[str, str],
     amounts: dict[str, Decimal] | None = None,
-    charges: Sequence[str] = (),
+    names: Mapping[frozenset[str], str] | None = None,
 ) -> dict[str, str]:
     """Give the grants in the order in which they were made; answers the case's name of each id."""
     ids = {}
@@ -169,7 +169,7 @@ async def give(
             "purchased": each.purchased,
             "rolloverMax": str(each.rollover_max),
             "rolloverMin": str(each.rollover_min),
-            "charges": scoped(each, charges),
+            "charges": scoped(each, names or {}),
             "idempotencyKey": each.id,
             **recurring(told[each.id]),
         }
@@ -191,10 +191,10 @@ def refused(each: Grant, amount: Decimal, now_us: int) -> bool:
     return amount <= 0 or (each.expires_at_us is not None and each.expires_at_us <= max(each.effective_at_us, now_us))
 
 
-def scoped(each: Grant, charges: Sequence[str]) -> list[str] | None:
+def scoped(each: Grant, names: Mapping[frozenset[str], str]) -> list[str] | None:
     if each.scope is None:
         return None
-    return [key for key in charges if each.may_pay(frozenset(key.split(".")))] or ["nothing-here"]
+    return [name for scope, name in names.items() if each.may_pay(scope)] or ["no-line-here"]
 
 
 def recurring(told: Case) -> dict[str, object]:
