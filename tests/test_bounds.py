@@ -46,8 +46,8 @@ from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.usage import MAX_ROWS
-from sidemeter_control.pricing import balances, catalogue, credits, customers, grants, plans, register
-from sidemeter_control.pricing.balances import MAX_CUSTOMERS_REMEMBERED as BALANCES_REMEMBER
+from sidemeter_control.pricing import books, catalogue, credits, customers, grants, plans, register
+from sidemeter_control.pricing.books import MAX_CUSTOMERS_REMEMBERED as BOOKS_REMEMBER
 from sidemeter_control.pricing.catalogue import MAX_CUSTOMERS_REMEMBERED as CATALOGUE_REMEMBERS
 from sidemeter_control.pricing.charges import (
     BandSpec,
@@ -353,7 +353,7 @@ REMEMBERED = {
     register: REGISTER_REMEMBERS,
     catalogue: CATALOGUE_REMEMBERS,
     given: GIVEN_REMEMBERS,
-    balances: BALANCES_REMEMBER,
+    books: BOOKS_REMEMBER,
 }
 
 

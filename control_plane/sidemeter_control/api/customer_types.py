@@ -28,7 +28,7 @@ from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.store import agents, credits
+from sidemeter_control.store import agents, top_ups
 
 __all__ = [
     "Cost",
@@ -274,7 +274,7 @@ class Customer:
     @strawberry.field
     async def top_ups(self, info: Info) -> list[TopUp]:
         """The rules that buy credits when they run low."""
-        return [TopUp.of(each) for each in await info.context.ask(lambda conn: credits.top_ups_of(conn, self.key))]
+        return [TopUp.of(each) for each in await info.context.ask(lambda conn: top_ups.of_customer(conn, self.key))]
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

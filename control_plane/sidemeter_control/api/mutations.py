@@ -4,16 +4,8 @@ import strawberry
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Info
-from sidemeter_control.api.credit_types import (
-    CreditBalance,
-    CreditGrant,
-    CreditGrantInput,
-    CreditResetInput,
-    TopUp,
-    TopUpInput,
-    balance_of,
-    standing,
-)
+from sidemeter_control.api.credit_inputs import CreditGrantInput, CreditResetInput, TopUpInput
+from sidemeter_control.api.credit_types import CreditBalance, CreditGrant, TopUp, balance_of, standing
 from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
 from sidemeter_control.api.entitlement_types import AddOn, AddOnInput, EntitlementOverride, EntitlementOverrideInput
 from sidemeter_control.api.event_types import (

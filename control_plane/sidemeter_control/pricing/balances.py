@@ -5,7 +5,7 @@ where there is no subscription), and a billing period's end resets them. A reset
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice, pairwise
@@ -13,8 +13,8 @@ from itertools import islice, pairwise
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering import usage
-from sidemeter_control.metering.meters import Meter
 from sidemeter_control.money import Money, exact
+from sidemeter_control.pricing.books import Book, books
 from sidemeter_control.pricing.burning import Burned, burn, opened
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.credits import (
@@ -29,39 +29,25 @@ from sidemeter_control.pricing.credits import (
     instants,
 )
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditReset, CreditUnit, Denomination
+from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditUnit, Denomination
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.store import credits, features, meters, state
+from sidemeter_control.store import credits
 from sidemeter_control.store.credits import Snapshot
-from sidemeter_control.store.remembered import Remembered
 
 __all__ = [
-    "Book",
     "CreditBalance",
     "Credited",
     "Holding",
     "UsedBetween",
     "balance",
-    "books",
     "credited",
     "currency_of",
     "feature_credits",
     "settled",
 ]
 
-MAX_CUSTOMERS_REMEMBERED = 5_000
-
 UsedBetween = Callable[[int, int], Awaitable[Sequence[Line]]]
 """What is to be paid for `[from_us, to_us)`: the lines of parts of an interval add up to those of the whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """All of one denomination that one customer was given, the oldest grant first; the meter of its feature."""
-
-    grants: tuple[CreditGrant, ...] = ()
-    resets: tuple[CreditReset, ...] = ()
-    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +82,6 @@ class Credited:
     def rest(self, owed: Money) -> Money:
         """What is left to be owed."""
         return Money(owed.amount - self.amount, owed.currency, owed.rounded - self.amount)
-
-
-_known: Remembered[str, Mapping[Denomination, Book]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
-
-
-async def books(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Mapping[Denomination, Book]]:
-    """What those customers were given, by customer key; read anew only when the configuration has changed."""
-    known = _known.at(await state.get(conn))
-    unknown = [each.key for each in of if each.key not in known]
-    if unknown:
-        found = await _read_books(conn, unknown)
-        known |= {key: found.get(key, {}) for key in unknown}
-    return {each.key: known[each.key] for each in of}
 
 
 async def balance(
@@ -278,29 +251,6 @@ class _History:
         if self.denomination == MONEY:
             return Segment(from_us, to_us, await owed_between(from_us, to_us))
         return Segment(from_us, to_us, [Line(await self.counted(conn, from_us, to_us))])
-
-
-async def _read_books(conn: AsyncConnection, keys: Sequence[str]) -> Mapping[str, Mapping[Denomination, Book]]:
-    grants, resets = await credits.of_customers(conn, keys), await credits.resets_of(conn, keys)
-    given = {(each.customer_key, each.denomination) for each in grants}
-    given |= {(each.customer_key, each.denomination) for each in resets}
-    counted = await _meters(conn, {of.feature for _, of in given if of.feature is not None})
-    found: dict[str, dict[Denomination, Book]] = {}
-    for key, of in given:
-        found.setdefault(key, {})[of] = Book(
-            tuple(each for each in grants if (each.customer_key, each.denomination) == (key, of)),
-            tuple(each for each in resets if (each.customer_key, each.denomination) == (key, of)),
-            counted.get(of.feature or ""),
-        )
-    return found
-
-
-async def _meters(conn: AsyncConnection, wanted: Collection[str]) -> Mapping[str, Meter]:
-    if not wanted:
-        return {}
-    named = {key: each.meter_key for key, each in (await features.get(conn, sorted(wanted))).items()}
-    found = await meters.get(conn, sorted(key for key in named.values() if key is not None))
-    return {feature: found[key] for feature, key in named.items() if key is not None}
 
 
 def _beginning(book: Book, own: Sequence[Subscribed]) -> int | None:

@@ -20,7 +20,7 @@ from sidemeter_control.pricing.grants import (
 )
 from sidemeter_control.pricing.periods import check_instant
 from sidemeter_control.pricing.plans import MAX_NAME_CHARS
-from sidemeter_control.store import credits, customers, features, meters, state
+from sidemeter_control.store import credits, customers, features, meters, state, top_ups
 from sidemeter_control.store.database import Database
 
 __all__ = ["grant_credits", "grant_within", "remove_top_up", "reset_credits", "set_top_up", "void_credits"]
@@ -88,14 +88,14 @@ async def set_top_up(database: Database, rule: TopUp) -> TopUp:
     """Write the rule, in place of the one for these credits. InvalidInput, NotFound as for a grant."""
     async with database.write() as conn:
         check_top_up(rule, await _check(conn, rule.customer_key, rule.denomination))
-        await credits.put_top_up(conn, rule)
+        await top_ups.put(conn, rule)
     return rule
 
 
 async def remove_top_up(database: Database, customer_key: str, of: Denomination) -> bool:
     """Follow the rule for these credits no more; answers whether there was one."""
     async with database.write() as conn:
-        return await credits.remove_top_up(conn, customer_key, of)
+        return await top_ups.remove(conn, customer_key, of)
 
 
 async def _check(conn: AsyncConnection, customer_key: str, of: Denomination) -> str | None:

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
-from sidemeter_control.pricing.balances import balance, books, settled
+from sidemeter_control.pricing.balances import balance, settled
+from sidemeter_control.pricing.books import books
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.granting import grant_within
 from sidemeter_control.pricing.grants import CreditGrant, GrantSpec, TopUp
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
-from sidemeter_control.store import credits, customers
+from sidemeter_control.store import credits, customers, top_ups
 from sidemeter_control.store.database import Database
 
 __all__ = ["SETTLED_AFTER_US", "settle_once", "top_up_once"]
@@ -37,7 +38,7 @@ async def top_up_once(database: Database, clock: Clock) -> Sequence[CreditGrant]
     after: TopUp | None = None
     while True:
         async with database.read() as conn:
-            rules = await credits.top_ups(conn, AT_ONCE, after)
+            rules = await top_ups.page(conn, AT_ONCE, after)
             changed = [rule for rule in rules if await _looked(conn, rule, clock.now_us()) != (rule, False)]
         for rule in changed:
             async with database.write() as conn:
@@ -68,7 +69,7 @@ async def _looked(conn: AsyncConnection, rule: TopUp, now_us: int) -> tuple[TopU
     found = await balance(conn, customer, rule.denomination, now_us, owed_between(conn, customer, now_us))
     if rule.wants(found.balance, found.overage):
         period = await _period(conn, customer, now_us)
-        if await credits.counted_in(conn, rule, period.start_us, now_us + 1) < rule.max_per_period:
+        if await top_ups.bought(conn, rule, period.start_us, now_us + 1) < rule.max_per_period:
             return rule.bought(found.balance, found.overage), True
         return rule, False
     return rule.marked(found.balance, found.overage), False
@@ -76,12 +77,12 @@ async def _looked(conn: AsyncConnection, rule: TopUp, now_us: int) -> tuple[TopU
 
 async def _follow(conn: AsyncConnection, clock: Clock, seen: TopUp) -> list[CreditGrant]:
     """Do what the rule asks for, if it is still there."""
-    rule = await credits.top_up(conn, seen.customer_key, seen.denomination)
+    rule = await top_ups.get(conn, seen.customer_key, seen.denomination)
     if rule is None:
         return []
     after, buys = await _looked(conn, rule, clock.now_us())
     grants = [await grant_within(conn, clock, _purchase(rule))] if buys else []
-    await credits.mark_top_up(conn, after)
+    await top_ups.mark(conn, after)
     return grants
 
 

@@ -1,17 +1,17 @@
-"""Credit grants, resets, snapshots of what stood, and top-up rules."""
+"""Credit grants, resets, and snapshots of what stood."""
 
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Row, and_, delete, func, insert, select, tuple_, update
+from sqlalchemy import Row, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.pricing.credits import State
-from sidemeter_control.pricing.grants import CreditGrant, CreditReset, CreditUnit, Denomination, TopUp
+from sidemeter_control.pricing.grants import CreditGrant, CreditReset, CreditUnit, Denomination
 from sidemeter_control.pricing.periods import Interval
-from sidemeter_control.store.tables import credit_grants, credit_resets, credit_snapshots, credit_top_ups
+from sidemeter_control.store.tables import credit_grants, credit_resets, credit_snapshots
 
 __all__ = [
     "Snapshot",
@@ -20,20 +20,16 @@ __all__ = [
     "by_key",
     "count",
     "count_resets",
-    "counted_in",
     "currency",
+    "denomination",
     "get",
     "holders",
+    "is_of",
     "keep_snapshot",
-    "mark_top_up",
+    "key_of",
     "of_customers",
-    "put_top_up",
-    "remove_top_up",
     "resets_of",
     "snapshot_before",
-    "top_up",
-    "top_ups",
-    "top_ups_of",
     "void",
 ]
 
@@ -51,7 +47,7 @@ async def add(conn: AsyncConnection, grant: CreditGrant) -> None:
     await conn.execute(
         insert(credit_grants).values(
             id=grant.id,
-            **_key(grant.customer_key, grant.denomination),
+            **key_of(grant.customer_key, grant.denomination),
             amount=grant.amount,
             currency=grant.currency,
             priority=grant.priority,
@@ -112,20 +108,6 @@ async def holders(conn: AsyncConnection, limit: int, after: str = "") -> list[st
     return list((await conn.execute(wanted.order_by(table.customer_key).limit(limit))).scalars())
 
 
-async def counted_in(conn: AsyncConnection, rule: TopUp, from_us: int, to_us: int) -> int:
-    """How many grants the rule made in `[from_us, to_us)`."""
-    table = credit_grants.c
-    found = await conn.execute(
-        select(func.count()).where(
-            *_of(credit_grants, rule.customer_key, rule.denomination),
-            table.automatic,
-            table.created_at_us >= from_us,
-            table.created_at_us < to_us,
-        )
-    )
-    return int(found.scalar_one())
-
-
 async def of_customers(conn: AsyncConnection, keys: Sequence[str]) -> list[CreditGrant]:
     """Every grant of those customers, voided and expired ones too, the oldest first."""
     table = credit_grants.c
@@ -145,11 +127,11 @@ async def void(conn: AsyncConnection, grant_id: str, at_us: int, reason: str) ->
 
 async def add_reset(conn: AsyncConnection, reset: CreditReset) -> None:
     """Write a reset, in place of the one at its instant if there is one."""
-    at = and_(*_of(credit_resets, reset.customer_key, reset.denomination), credit_resets.c.at_us == reset.at_us)
+    at = and_(*is_of(credit_resets, reset.customer_key, reset.denomination), credit_resets.c.at_us == reset.at_us)
     await conn.execute(delete(credit_resets).where(at))
     await conn.execute(
         insert(credit_resets).values(
-            **_key(reset.customer_key, reset.denomination),
+            **key_of(reset.customer_key, reset.denomination),
             at_us=reset.at_us,
             preserve_overage=reset.preserve_overage,
         )
@@ -161,18 +143,18 @@ async def resets_of(conn: AsyncConnection, keys: Sequence[str]) -> list[CreditRe
     table = credit_resets.c
     wanted = select(credit_resets).where(table.customer_key.in_(keys)).order_by(table.at_us)
     return [
-        CreditReset(row.customer_key, _denomination(row), row.at_us, row.preserve_overage)
+        CreditReset(row.customer_key, denomination(row), row.at_us, row.preserve_overage)
         for row in await conn.execute(wanted)
     ]
 
 
 async def keep_snapshot(conn: AsyncConnection, customer_key: str, of: Denomination, snapshot: Snapshot) -> None:
     """Write what stood, in place of every older or equal snapshot of these credits."""
-    ours = _of(credit_snapshots, customer_key, of)
+    ours = is_of(credit_snapshots, customer_key, of)
     await conn.execute(delete(credit_snapshots).where(*ours, credit_snapshots.c.at_us <= snapshot.state.at_us))
     await conn.execute(
         insert(credit_snapshots).values(
-            **_key(customer_key, of),
+            **key_of(customer_key, of),
             at_us=snapshot.state.at_us,
             terms=snapshot.terms,
             counted=snapshot.counted,
@@ -186,7 +168,7 @@ async def snapshot_before(conn: AsyncConnection, customer_key: str, of: Denomina
     table = credit_snapshots.c
     wanted = (
         select(credit_snapshots)
-        .where(*_of(credit_snapshots, customer_key, of), table.at_us <= at_us)
+        .where(*is_of(credit_snapshots, customer_key, of), table.at_us <= at_us)
         .order_by(table.at_us.desc())
         .limit(1)
     )
@@ -194,85 +176,31 @@ async def snapshot_before(conn: AsyncConnection, customer_key: str, of: Denomina
     return None if row is None else Snapshot(row.terms, row.counted, State.read(row.state))
 
 
-async def put_top_up(conn: AsyncConnection, rule: TopUp) -> None:
-    """Write a rule, new or in place of the one for these credits."""
-    await remove_top_up(conn, rule.customer_key, rule.denomination)
-    await conn.execute(
-        insert(credit_top_ups).values(
-            **_key(rule.customer_key, rule.denomination),
-            below=rule.below,
-            amount=rule.amount,
-            max_per_period=rule.max_per_period,
-            mark=rule.mark,
-            created_at_us=rule.created_at_us,
-        )
-    )
-
-
-async def remove_top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> bool:
-    """Delete the rule for these credits; answers whether there was one."""
-    gone = await conn.execute(delete(credit_top_ups).where(*_of(credit_top_ups, customer_key, of)))
-    return bool(gone.rowcount)
-
-
-async def mark_top_up(conn: AsyncConnection, rule: TopUp) -> None:
-    """Note what the rule has seen."""
-    ours = _of(credit_top_ups, rule.customer_key, rule.denomination)
-    await conn.execute(update(credit_top_ups).where(*ours).values(mark=rule.mark))
-
-
-async def top_up(conn: AsyncConnection, customer_key: str, of: Denomination) -> TopUp | None:
-    """The rule for these credits."""
-    found = await conn.execute(select(credit_top_ups).where(*_of(credit_top_ups, customer_key, of)))
-    row = found.one_or_none()
-    return None if row is None else _top_up(row)
-
-
-async def top_ups_of(conn: AsyncConnection, customer_key: str) -> list[TopUp]:
-    """Every rule of a customer, in a fixed order."""
-    table = credit_top_ups.c
-    wanted = select(credit_top_ups).where(table.customer_key == customer_key).order_by(table.unit, table.feature)
-    return [_top_up(row) for row in await conn.execute(wanted)]
-
-
-async def top_ups(conn: AsyncConnection, limit: int, after: TopUp | None = None) -> list[TopUp]:
-    """At most `limit` rules, in a fixed order, from the one after `after` on."""
-    table = credit_top_ups.c
-    place = table.customer_key, table.unit, table.feature
-    wanted = select(credit_top_ups).order_by(*place).limit(limit)
-    if after is not None:
-        wanted = wanted.where(tuple_(*place) > tuple_(*_key(after.customer_key, after.denomination).values()))
-    return [_top_up(row) for row in await conn.execute(wanted)]
-
-
 async def _count(conn: AsyncConnection, table: Any, customer_key: str) -> int:
     found = await conn.execute(select(func.count()).select_from(table).where(table.c.customer_key == customer_key))
     return int(found.scalar_one())
 
 
-def _key(customer_key: str, of: Denomination) -> dict[str, str]:
+def key_of(customer_key: str, of: Denomination) -> dict[str, str]:
+    """The columns that say whose credits, and of what: `feature` is empty for MONEY."""
     return {"customer_key": customer_key, "unit": of.unit.value, "feature": of.feature or ""}
 
 
-def _of(table: Any, customer_key: str, of: Denomination) -> list[Any]:
-    return [table.c[name] == value for name, value in _key(customer_key, of).items()]
+def is_of(table: Any, customer_key: str, of: Denomination) -> list[Any]:
+    """What holds for the rows of a table that are about these credits."""
+    return [table.c[name] == value for name, value in key_of(customer_key, of).items()]
 
 
-def _denomination(row: Row[Any]) -> Denomination:
+def denomination(row: Row[Any]) -> Denomination:
+    """What a row of such a table is about."""
     return Denomination(CreditUnit(row.unit), row.feature or None)
-
-
-def _top_up(row: Row[Any]) -> TopUp:
-    return TopUp(
-        row.customer_key, _denomination(row), row.below, row.amount, row.max_per_period, row.created_at_us, row.mark
-    )
 
 
 def _grant(row: Row[Any]) -> CreditGrant:
     return CreditGrant(
         id=row.id,
         customer_key=row.customer_key,
-        denomination=_denomination(row),
+        denomination=denomination(row),
         amount=row.amount,
         currency=row.currency,
         priority=row.priority,

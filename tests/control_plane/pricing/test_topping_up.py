@@ -16,7 +16,7 @@ from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.granting import grant_credits, remove_top_up, set_top_up
 from sidemeter_control.pricing.grants import MONEY, CreditUnit, Denomination, GrantSpec, TopUp
 from sidemeter_control.pricing.topping_up import top_up_once
-from sidemeter_control.store import credits
+from sidemeter_control.store import credits, top_ups
 
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")
 PENNY = ChargeSpec(key="tokens", meter="tokens", model=PricingModel.PER_UNIT, unit_price=Decimal("0.01"))
@@ -132,9 +132,9 @@ async def test_every_rule_is_looked_at_however_many_there_are(shop: Shop) -> Non
             of = Denomination(CreditUnit.FEATURE, feature)
             await set_top_up(shop.database, TopUp(f"c{number}", of, Decimal(1), Decimal(number + 1), 1, 0))
     async with shop.database.read() as conn:
-        first = await credits.top_ups(conn, 4)
-        rest = await credits.top_ups(conn, 4, first[-1])
-        own = await credits.top_ups_of(conn, "c1")
+        first = await top_ups.page(conn, 4)
+        rest = await top_ups.page(conn, 4, first[-1])
+        own = await top_ups.of_customer(conn, "c1")
     assert [(each.customer_key, each.denomination.feature) for each in (*first, *rest)] == [
         (f"c{number}", feature) for number in range(3) for feature in ("calls", "tokens")
     ]
