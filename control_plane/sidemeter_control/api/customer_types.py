@@ -226,7 +226,7 @@ class Customer:
 
         async def owed(conn: AsyncConnection) -> Cost:
             found = await cost.cost(conn, self.noun, now_us, from_, to)
-            between = owed_between(conn, self.noun, now_us)
+            between = owed_between(conn, self.noun, now_us, found)
             return Cost.of(found, await credited(conn, self.noun, found.from_us, found.to_us, now_us, between))
 
         return await info.context.ask(owed)

@@ -61,7 +61,10 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class CreditBalance:
-    """What stands at an instant. `holdings` are in burn order; `used` and `allocations` count since the last reset."""
+    """What stands at an instant. `holdings` are in burn order; `used` counts since the last reset.
+
+    So do `allocations`; where nothing ever resets, they may begin with what was settled long ago.
+    """
 
     at_us: int
     balance: Decimal
@@ -115,7 +118,7 @@ async def credited(  # noqa: PLR0917 -- an interval, an instant, and where its c
     if not book.grants:
         return Credited(Decimal(0), {})
     history = await _History.of(conn, customer, MONEY, book)
-    burned, _ = await history.burned(conn, to_us, cost_between, cut_us=from_us)
+    burned, _ = await history.burned(conn, to_us, cost_between, since_us=from_us)
     paid = [
         each
         for each in burned.allocations
@@ -131,7 +134,7 @@ async def feature_credits(conn: AsyncConnection, customer: Customer, feature: st
     if not book.grants:
         return Decimal(0)
     history = await _History.of(conn, customer, of, book)
-    return (await history.burned(conn, at_us, _nothing))[0].balance
+    return (await history.burned(conn, at_us, _nothing, since_us=at_us))[0].balance
 
 
 async def settled(
@@ -150,7 +153,7 @@ async def settled(
     kept = await history.kept(conn, at_us)
     if kept is not None and kept.state.at_us == at_us:
         return None
-    burned, _ = await history.burned(conn, at_us, owed_between)
+    burned, _ = await history.burned(conn, at_us, owed_between, since_us=at_us)
     counted = await history.counted(conn, history.begins_us, at_us)
     return Snapshot(history.terms(at_us), counted, burned.state)
 
@@ -178,20 +181,25 @@ class _History:
         return cls(customer, of, book, own, grants, _beginning(book, own))
 
     async def burned(
-        self, conn: AsyncConnection, until_us: int, owed_between: UsedBetween, cut_us: int | None = None
+        self, conn: AsyncConnection, until_us: int, owed_between: UsedBetween, since_us: int | None = None
     ) -> tuple[Burned, int]:
-        """What stands at `until_us` and who paid since `cut_us` (at least since the last reset), and when that was."""
+        """What stands at `until_us`, and when the last reset was.
+
+        Its allocations have all since `since_us`, by default the last reset, and may have some of before.
+        """
         if self.begins_us is None or self.begins_us > until_us:
             return Burned(State(until_us)), until_us
         ends = self.resets(self.begins_us, until_us)
-        last_reset_us = max((reset.at_us for reset in ends), default=self.begins_us)
-        kept = await self.kept(conn, last_reset_us if cut_us is None else min(cut_us, last_reset_us))
+        last_reset_us = ends[-1].at_us if ends else self.begins_us
+        if since_us is None:
+            since_us = last_reset_us if ends else until_us
+        kept = await self.kept(conn, min(since_us, until_us - 1))
         if kept is None:
             first = next((reset for reset in ends if reset.at_us == self.begins_us), None)
             late, start = Decimal(0), opened(self.grants, self.begins_us, first)
         else:
             late, start = await self._late(conn, kept), kept.state
-        moments = instants(self.grants, ends, start.at_us, until_us, () if cut_us is None else [cut_us])
+        moments = instants(self.grants, ends, start.at_us, until_us, [since_us])
         segments = [await self._segment(conn, ends, span, owed_between) for span in pairwise(moments)]
         if segments and late:
             segments[0] = replace(segments[0], lines=[Line(late), *segments[0].lines])

@@ -18,6 +18,7 @@ from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.pricing.balances import CreditBalance, Credited, balance, credited, feature_credits
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.cost import cost
+from sidemeter_control.pricing.credits import State
 from sidemeter_control.pricing.customers import Customer, new_customer
 from sidemeter_control.pricing.granting import grant_credits, reset_credits, void_credits
 from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditReset, CreditUnit, Denomination, GrantSpec
@@ -26,6 +27,7 @@ from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.pricing.topping_up import settle_once
 from sidemeter_control.store import credits
+from sidemeter_control.store.credits import Snapshot
 
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")
 PENNY = ChargeSpec(key="tokens", meter="tokens", model=PricingModel.PER_UNIT, unit_price=Decimal("0.01"))
@@ -300,6 +302,17 @@ async def test_what_stood_long_ago_is_kept_and_gone_on_from(shop: Shop) -> None:
     await shop.use("acme", "2026-11-01T00:00:00", "5")
     assert amounts(await stands(shop, acme, UNITS, "2026-11-21")) == (65, 0, 35)
     assert amounts(await stands(shop, acme, UNITS, "2026-03-01")) == (70, 0, 30)
+    await keep_less(shop, UNITS, kept)
+    assert amounts(await stands(shop, acme, UNITS, "2026-11-21")) == (64, 0, 35)
+    assert amounts(await stands(shop, acme, UNITS, "2026-03-01")) == (70, 0, 30)
+
+
+async def keep_less(shop: Shop, of: Denomination, kept: Snapshot) -> None:
+    """Keep one unit less than there was, to see who goes on from it."""
+    balances = {grant: amount - 1 for grant, amount in kept.state.balances.items()}
+    changed = kept._replace(state=State(kept.state.at_us, balances, used=kept.state.used))
+    async with shop.database.write() as conn:
+        await credits.keep_snapshot(conn, "acme", of, changed)
 
 
 async def test_what_is_counted_late_is_paid_after_what_was_kept(shop: Shop) -> None:
@@ -350,3 +363,8 @@ async def test_money_is_settled_at_the_end_of_a_period(shop: Shop) -> None:
     assert kept is not None
     assert (kept.state.at_us, kept.state.balance) == (us("2026-10-15"), 90)
     assert await stands(shop, acme, MONEY, "2026-11-21") == before
+    await keep_less(shop, MONEY, kept)
+    assert (await stands(shop, acme, MONEY, "2026-11-21")).balance == before.balance - 1
+    await shop.use("acme", "2026-10-20T00:00:00", "9500")
+    assert (await paid(shop, acme, "2026-10-15", "2026-11-15")).amount == 89
+    assert (await paid(shop, acme, "2026-06-15", "2026-07-15")).amount == 10
