@@ -200,7 +200,8 @@ class _History:
         else:
             late, start = await self._late(conn, kept), kept.state
         moments = instants(self.grants, ends, start.at_us, until_us, [since_us])
-        segments = [await self._segment(conn, ends, span, owed_between) for span in pairwise(moments)]
+        forgets = {reset.at_us for reset in ends if not reset.preserve_overage}
+        segments = [await self._segment(conn, span, span[1] in forgets, owed_between) for span in pairwise(moments)]
         if segments and late:
             segments[0] = replace(segments[0], lines=[Line(late), *segments[0].lines])
         return burn(start, self.grants, ends, segments), last_reset_us
@@ -249,11 +250,10 @@ class _History:
         return _difference(await self.counted(conn, self.begins_us, kept.state.at_us), kept.counted)
 
     async def _segment(
-        self, conn: AsyncConnection, ends: Sequence[Reset], span: tuple[int, int], owed_between: UsedBetween
+        self, conn: AsyncConnection, span: tuple[int, int], forgotten: bool, owed_between: UsedBetween
     ) -> Segment:
-        """What was used within; not asked where nobody could pay it and a reset forgets it."""
+        """What was used within; not asked where nobody could pay it and what nobody paid is `forgotten` then."""
         from_us, to_us = span
-        forgotten = any(reset.at_us == to_us and not reset.preserve_overage for reset in ends)
         if forgotten and not any(grant.is_active_at(from_us) for grant in self.grants):
             return Segment(from_us, to_us, ())
         if self.denomination == MONEY:

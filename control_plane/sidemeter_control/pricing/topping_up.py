@@ -1,10 +1,13 @@
 """What is done with credits in the background: buying more of what runs low, and keeping what stood long ago."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
+from sidemeter_control.errors import Conflict, InvalidInput
 from sidemeter_control.pricing.balances import balance, settled
 from sidemeter_control.pricing.books import books
 from sidemeter_control.pricing.catalogue import subscribed
@@ -17,6 +20,8 @@ from sidemeter_control.store import credits, customers, top_ups
 from sidemeter_control.store.database import Database
 
 __all__ = ["SETTLED_AFTER_US", "settle_once", "top_up_once"]
+
+_log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 """Rules, or customers, that are read together; a transaction of its own looks at each."""
@@ -39,10 +44,11 @@ async def top_up_once(database: Database, clock: Clock) -> Sequence[CreditGrant]
     while True:
         async with database.read() as conn:
             rules = await top_ups.page(conn, AT_ONCE, after)
-            changed = [rule for rule in rules if await _looked(conn, rule, clock.now_us()) != (rule, False)]
+            changed = [rule for rule in rules if await _changes(conn, rule, clock.now_us())]
         for rule in changed:
-            async with database.write() as conn:
-                made += await _follow(conn, clock, rule)
+            with _stopping_no_other(rule.customer_key):
+                async with database.write() as conn:
+                    made += await _follow(conn, clock, rule)
         if len(rules) < AT_ONCE:
             return made
         after = rules[-1]
@@ -57,10 +63,28 @@ async def settle_once(database: Database, clock: Clock) -> int:
         async with database.read() as conn:
             keys = await credits.holders(conn, AT_ONCE, after)
         for key in keys:
-            done += await _settle(database, key, by_us, now_us)
+            with _stopping_no_other(key):
+                done += await _settle(database, key, by_us, now_us)
         if len(keys) < AT_ONCE:
             return done
         after = keys[-1]
+
+
+@contextmanager
+def _stopping_no_other(customer_key: str) -> Iterator[None]:
+    """What cannot be done for one customer is said, and the others have their turn."""
+    try:
+        yield
+    except (Conflict, InvalidInput) as exc:
+        _log.warning("the credits of customer %r were left as they are: %s", customer_key, exc)
+
+
+async def _changes(conn: AsyncConnection, rule: TopUp, now_us: int) -> bool:
+    """Whether there is something to do for the rule."""
+    changes = False
+    with _stopping_no_other(rule.customer_key):
+        changes = await _looked(conn, rule, now_us) != (rule, False)
+    return changes
 
 
 async def _looked(conn: AsyncConnection, rule: TopUp, now_us: int) -> tuple[TopUp, bool]:

@@ -14,7 +14,7 @@ from sidemeter_control.pricing.balances import feature_credits
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.granting import grant_credits, remove_top_up, set_top_up
-from sidemeter_control.pricing.grants import MONEY, CreditUnit, Denomination, GrantSpec, TopUp
+from sidemeter_control.pricing.grants import MAX_GRANTS, MONEY, CreditUnit, Denomination, GrantSpec, TopUp, new_grant
 from sidemeter_control.pricing.topping_up import top_up_once
 from sidemeter_control.store import credits, top_ups
 
@@ -140,6 +140,20 @@ async def test_every_rule_is_looked_at_however_many_there_are(shop: Shop) -> Non
     ]
     assert own == [*first[2:4]]
     assert await bought(shop) == [1, 1, 2, 2, 3, 3]
+
+
+async def test_a_rule_that_can_buy_no_more_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    await shop.customer("acme")
+    await rule(shop, below=1, amount=5)
+    spec = GrantSpec(customer="acme", amount=Decimal(1), denomination=UNITS, expires_at_us=shop.clock.now_us() + 1)
+    async with shop.database.write() as conn:
+        for number in range(MAX_GRANTS):
+            await credits.add(conn, new_grant(spec, f"g{number}", shop.clock.now_us(), None))
+    await shop.customer("globex")
+    await set_top_up(shop.database, TopUp("globex", UNITS, Decimal(1), Decimal(7), 1, 0))
+    shop.clock.advance(1)
+    assert await bought(shop) == [7]
+    assert "the credits of customer 'acme' were left as they are" in caplog.text
 
 
 async def test_a_rule_that_cannot_be_followed_is_refused(shop: Shop) -> None:
