@@ -17,7 +17,7 @@ from sidemeter_control.errors import NotFound
 from sidemeter_control.limits import quotas
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.metering.windows import Window
-from sidemeter_control.pricing import cost, customers
+from sidemeter_control.pricing import bills, cost, customers
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import agents
@@ -75,10 +75,10 @@ class CostLine:
     quantity: Decimal | None
     amount: Money
     parts: list[PriceLine]
-    events: strawberry.Private[cost.EventsBehind | None]
+    events: strawberry.Private[bills.EventsBehind | None]
 
     @classmethod
-    def of(cls, line: cost.CostLine) -> Self:
+    def of(cls, line: bills.CostLine) -> Self:
         """The noun in its GraphQL form."""
         return cls(
             charge=strawberry.ID(line.charge),

@@ -14,7 +14,7 @@ from sidemeter_control.api.scalars import Instant, Json, json_text
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering import events
 from sidemeter_control.metering.explain import counted_events
-from sidemeter_control.pricing.cost import EventsBehind
+from sidemeter_control.pricing.bills import EventsBehind
 from sidemeter_control.store.events import Position, StoredEvent
 
 __all__ = [

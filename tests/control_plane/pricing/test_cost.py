@@ -10,8 +10,9 @@ from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import Money
+from sidemeter_control.pricing.bills import CostLine, EventsBehind
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
-from sidemeter_control.pricing.cost import Cost, CostLine, EventsBehind, cost, preview
+from sidemeter_control.pricing.cost import Cost, cost, preview
 from sidemeter_control.pricing.customers import Customer
 
 
