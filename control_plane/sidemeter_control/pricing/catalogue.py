@@ -25,7 +25,7 @@ __all__ = ["publish_plan", "subscribe", "subscribed"]
 # Some kilobytes each.
 MAX_CUSTOMERS_REMEMBERED = 5_000
 
-_known: Remembered[tuple[str, str], Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+_known: Remembered[str, Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
 
 async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan:
@@ -56,7 +56,7 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
         plan = await _plan(conn, spec.plan, spec.version)
         await _check_currency(conn, customer, plan)
         await _check_meters(conn, "overrides", spec.overrides)
-        subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us())
+        subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us(), customer.time_zone)
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
         await state.config_changed(conn)
@@ -69,22 +69,21 @@ async def subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping
     Read anew only when the configuration has changed: a live cost asks for it every time.
     """
     known = _known.at(await state.get(conn))
-    unknown = [each for each in of if (each.key, each.time_zone) not in known]
+    unknown = [each for each in of if each.key not in known]
     if unknown:
         found = await _read_subscribed(conn, unknown)
-        known |= {(each.key, each.time_zone): found.get(each.key, ()) for each in unknown}
-    return {each.key: known[each.key, each.time_zone] for each in of}
+        known |= {each.key: found.get(each.key, ()) for each in unknown}
+    return {each.key: known[each.key] for each in of}
 
 
 async def _read_subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Sequence[Subscribed]]:
-    zones = {customer.key: customer.time_zone for customer in of}
-    found = await subscriptions.of_customers(conn, zones)
+    found = await subscriptions.of_customers(conn, [customer.key for customer in of])
     bought = await plans.get(conn, {(each.plan_key, each.plan_version) for own in found.values() for each in own})
     charged = {charge.spec.meter for plan in bought.values() for charge in plan.charges}
     charged |= {spec.meter for own in found.values() for each in own for spec in each.overrides}
     priced = await meters.get(conn, sorted(key for key in charged if key is not None))
     return {
-        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, zones[key], priced) for each in own]
+        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, priced) for each in own]
         for key, own in found.items()
     }
 

@@ -15,7 +15,7 @@ from sidemeter_control.pricing.charges import Charge, ChargeSpec, Price
 from sidemeter_control.pricing.consumption import used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_instant
-from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.pricing.words import Words
 
 __all__ = ["MAX_BILLING_PERIODS", "Cost", "cost", "cost_of", "preview"]
@@ -56,9 +56,7 @@ async def cost_of(
     """What the customer would owe for `asked`, had it these subscriptions; InvalidInput as for `cost`."""
     lines: list[CostLine] = []
     for each in _slices(own, asked):
-        so_far = await used(conn, each.own, customer, each.so_far)
-        before = await used(conn, each.own, customer, each.earlier) if each.earlier else None
-        lines += each.lines(customer, so_far, before)
+        lines += await lines_of(conn, customer, each)
     currency = own[0].plan.currency if own else customer.currency or NO_CURRENCY
     return Cost(asked.start_us, asked.end_us, total_of(lines, currency), tuple(lines), now_us)
 
@@ -91,14 +89,22 @@ def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) 
     return Recurrence.on_calendar(Interval.MONTH, customer.time_zone).period_at(now_us)
 
 
+async def lines_of(conn: AsyncConnection, customer: Customer, part: Slice) -> list[CostLine]:
+    """The lines of a part of a leg, from what is counted now."""
+    so_far = await used(conn, part.own, customer, part.so_far)
+    before = await used(conn, part.own, customer, part.earlier) if part.earlier else None
+    reckoned = [await used(conn, part.own, customer, leg.period) for leg in part.reckoned_with]
+    return list(part.lines(customer, so_far, before, reckoned))
+
+
 def _slices(own: Sequence[Subscribed], asked: Period) -> list[Slice]:
-    found = [(each, period) for each in own for period in _billed(each, asked)]
-    dated = len({period for _, period in found}) > 1
-    return [Slice(each, period, period.clipped(asked.start_us, asked.end_us), dated) for each, period in found]
+    found = [(each, leg) for each in own for leg in _legs(each, asked)]
+    dated = len({leg.period for _, leg in found}) > 1
+    return [Slice(each, leg, leg.period.clipped(asked.start_us, asked.end_us), dated) for each, leg in found]
 
 
-def _billed(own: Subscribed, asked: Period) -> list[Period]:
-    periods = list(islice(own.billed(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
-    if len(periods) > MAX_BILLING_PERIODS:
+def _legs(own: Subscribed, asked: Period) -> list[Leg]:
+    legs = list(islice(own.legs(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
+    if len(legs) > MAX_BILLING_PERIODS:
         raise InvalidInput("to", f"must be within {MAX_BILLING_PERIODS} billing periods of from")
-    return periods
+    return legs

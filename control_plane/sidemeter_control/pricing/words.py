@@ -53,6 +53,61 @@ class Words:
         """A line among others of the same name, told apart by its days."""
         return f"{name}, {first} to {last}"
 
+    # Changes, minimums, commitments, and what comes late.
+
+    def fee_of_part(self, amount: Decimal, first: date, last: date) -> str:
+        """A fee of a billing period that is cut, for the days that are billed."""
+        return f"{self.fee(amount)}, {first} to {last}"
+
+    @staticmethod
+    def unused_time(first: date, last: date) -> str:
+        """What is given back of a fee that was paid in advance."""
+        return f"unused time, {first} to {last}"
+
+    @staticmethod
+    def minimum_spend() -> str:
+        """The name of the line that brings a billing period to its minimum."""
+        return "Minimum spend"
+
+    def up_to_minimum(self, minimum: Decimal, spent: Decimal) -> str:
+        """How far a billing period is from its minimum."""
+        return f"up to the minimum of {self._money(minimum)}, {self._money(spent)} of it spent"
+
+    @staticmethod
+    def commitment() -> str:
+        """The name of the line that settles what was committed with what was used."""
+        return "Commitment"
+
+    def not_used(self, rest: Decimal, commitment: Decimal) -> str:
+        """What is owed of a commitment that was not used."""
+        return f"{self._money(rest)} not used of the {self._money(commitment)} committed"
+
+    def beyond_commitment(self, excess: Decimal, commitment: Decimal, factor: Decimal) -> str:
+        """What use beyond a commitment costs more, or less, than its price."""
+        more = f"at {_grouped(factor)} times the price"
+        return f"{self._money(excess)} beyond the {self._money(commitment)} committed, {more}"
+
+    def commitment_discount(self, percentage: Decimal, base: Decimal) -> str:
+        """What a commitment gives in exchange."""
+        return f"{_grouped(percentage)} % off the {self._money(base)} committed"
+
+    @staticmethod
+    def counted_late(name: str, first: date, last: date) -> str:
+        """A line for a closed billing period to which usage came late."""
+        return f"{name}, {first} to {last}, counted late"
+
+    def counted_by_now(self, quantity: Decimal | None) -> str:
+        """What a closed billing period would come to now."""
+        return "by now" if quantity is None else f"{self._amount(quantity)} by now"
+
+    @staticmethod
+    def billed_then() -> str:
+        """What of that is billed."""
+        return "less what is billed already"
+
+    def _money(self, amount: Decimal) -> str:
+        return f"{_grouped(amount)} {self.currency}"
+
     def _amount(self, quantity: Decimal) -> str:
         return f"{_grouped(quantity)} {self.unit}"
 

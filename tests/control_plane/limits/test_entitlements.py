@@ -108,7 +108,7 @@ def test_of_several_subscriptions_the_most_permissive_counts(offers: list[Entitl
 def test_only_active_subscriptions_grant() -> None:
     fee = ChargeSpec(key="base", model=PricingModel.FLAT, amount=Decimal(1))
     plan = read_plan(PlanSpec(key="p", currency="USD", charges=(fee,), entitlements=(metered("5"),)), 1, 0)
-    own = Subscribed.to(plan, new_subscription(SubscribeSpec(customer="c", plan="p"), plan, "s", 1000), "UTC", {})
+    own = Subscribed.to(plan, new_subscription(SubscribeSpec(customer="c", plan="p"), plan, "s", 1000), {})
     assert granted([own], "UTC", 999) == {}
     assert granted([own], "UTC", 1000) == {"tokens": Entitlement(metered("5"), own.period_at(1000))}
 
