@@ -1,5 +1,6 @@
 """The root: every part made once and handed to the doors that need it."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -19,13 +20,17 @@ from sidemeter_control.api.health import health_routes
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
+from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
+from sidemeter_control.pricing.closing import close_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
-__all__ = ["build"]
+__all__ = ["build", "close_periods"]
+
+CLOSING_INTERVAL_S = 30
 
 _log = logging.getLogger(__name__)
 
@@ -58,3 +63,17 @@ async def build(
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
+
+
+async def close_periods(database: Database, settings: Settings, clock: Clock) -> None:
+    """Close billing periods as they end, until cancelled; a turn that fails is repeated."""
+    while True:
+        closed = 0
+        try:
+            closed = await close_once(database, clock, settings.close_after_s)
+        except StoreUnavailable as exc:
+            _log.warning("billing periods are closed later: %s", exc)
+        except Exception:  # noqa: BLE001 -- a loop of the root goes on, whatever fails
+            _log.exception("%s: closing billing periods failed", clock.new_id("err"))
+        if not closed:
+            await asyncio.sleep(CLOSING_INTERVAL_S)

@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
-from sidemeter_control.app import build
+from sidemeter_control.app import build, close_periods
 from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter_control.settings import Settings, host_and_port
@@ -66,13 +66,21 @@ async def serve(
             gc.collect()
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
+            closing = asyncio.create_task(close_periods(database, settings, clock))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+            await _ended(closing)
             server.should_exit = True
             await serving
     finally:
         await database.close()
+
+
+async def _ended(loop: asyncio.Task[None]) -> None:
+    loop.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await loop
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:

@@ -1,11 +1,13 @@
 """The catalogue of plans, and who is subscribed to which."""
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
+from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.charges import ChargeSpec
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_plan
@@ -20,7 +22,7 @@ from sidemeter_control.store import customers, features, meters, plans, state, s
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["publish_plan", "subscribe", "subscribed"]
+__all__ = ["find_plan", "meters_of", "publish_plan", "subscribe", "subscribed"]
 
 # Some kilobytes each.
 MAX_CUSTOMERS_REMEMBERED = 5_000
@@ -53,7 +55,7 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
         customer = (await customers.get(conn, [spec.customer])).get(spec.customer)
         if customer is None:
             raise NotFound("customer", spec.customer)
-        plan = await _plan(conn, spec.plan, spec.version)
+        plan = await find_plan(conn, spec.plan, spec.version)
         await _check_currency(conn, customer, plan)
         await _check_meters(conn, "overrides", spec.overrides)
         subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us(), customer.time_zone)
@@ -79,16 +81,22 @@ async def subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping
 async def _read_subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Sequence[Subscribed]]:
     found = await subscriptions.of_customers(conn, [customer.key for customer in of])
     bought = await plans.get(conn, {(each.plan_key, each.plan_version) for own in found.values() for each in own})
-    charged = {charge.spec.meter for plan in bought.values() for charge in plan.charges}
-    charged |= {spec.meter for own in found.values() for each in own for spec in each.overrides}
-    priced = await meters.get(conn, sorted(key for key in charged if key is not None))
+    priced = await meters_of(conn, bought.values(), itertools.chain(*found.values()))
     return {
         key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, priced) for each in own]
         for key, own in found.items()
     }
 
 
-async def _plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
+async def meters_of(conn: AsyncConnection, of: Iterable[Plan], own: Iterable[Subscription] = ()) -> Mapping[str, Meter]:
+    """The meters that those plans and the overrides of those subscriptions price, by key."""
+    charged = {charge.spec.meter for plan in of for charge in plan.charges}
+    charged |= {spec.meter for each in own for spec in each.overrides}
+    return await meters.get(conn, sorted(key for key in charged if key is not None))
+
+
+async def find_plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
+    """That version of the plan, or the newest; NotFound names the one that does not exist."""
     if version is None:
         version = (await plans.newest_versions(conn, [key])).get(key)
         if version is None:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sidemeter_control.errors import InvalidInput
 
-__all__ = ["EVER", "MONTHS", "Interval", "Period", "Recurrence", "check_instant", "local_day"]
+__all__ = ["EVER", "LATEST_US", "MONTHS", "Interval", "Period", "Recurrence", "check_instant", "local_day"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

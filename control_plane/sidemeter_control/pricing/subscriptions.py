@@ -94,9 +94,14 @@ class Subscription:
         """The first instant whose usage is owed."""
         return self.start_at_us if self.trial_end_us is None else max(self.start_at_us, self.trial_end_us)
 
+    @property
+    def is_called_off(self) -> bool:
+        """Whether it was cancelled before it began."""
+        return self.end_at_us is not None and self.end_at_us <= self.start_at_us
+
     def status_at(self, at_us: int) -> SubscriptionStatus:
         """Where the instant lies: SCHEDULED before the start, ENDED from the end on, PAUSED in a pause."""
-        if self.end_at_us is not None and (at_us >= self.end_at_us or self.end_at_us <= self.start_at_us):
+        if self.is_called_off or (self.end_at_us is not None and at_us >= self.end_at_us):
             return SubscriptionStatus.ENDED
         if at_us < self.start_at_us:
             return SubscriptionStatus.SCHEDULED
@@ -107,6 +112,10 @@ class Subscription:
     def is_active_at(self, at_us: int) -> bool:
         """Whether the customer has what the plan gives, on trial or not."""
         return self.status_at(at_us) in {SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE}
+
+    def is_alive_at(self, at_us: int) -> bool:
+        """Whether it has begun and not ended, paused or not."""
+        return self.status_at(at_us) not in {SubscriptionStatus.SCHEDULED, SubscriptionStatus.ENDED}
 
     def pause_at(self, at_us: int) -> Pause | None:
         """The pause in which an instant lies."""
