@@ -24,7 +24,7 @@ from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
-from sidemeter_control.pricing.closing import close_once
+from sidemeter_control.pricing.closing import Closing
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
@@ -67,10 +67,11 @@ async def build(
 
 async def close_periods(database: Database, settings: Settings, clock: Clock) -> None:
     """Close billing periods as they end, until cancelled; a turn that fails is repeated."""
+    closing = Closing(database, clock, settings.close_after_s)
     while True:
         closed = 0
         try:
-            closed = await close_once(database, clock, settings.close_after_s)
+            closed = await closing.once()
         except StoreUnavailable as exc:
             _log.warning("billing periods are closed later: %s", exc)
         except Exception:  # noqa: BLE001 -- a loop of the root goes on, whatever fails

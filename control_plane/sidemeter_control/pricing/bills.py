@@ -74,10 +74,11 @@ class Slice:
     def reckoned_with(self) -> Sequence[Leg]:
         """The legs before it whose use is settled together with this one's, in this slice."""
         legs, last = self.own.window(self.leg)
-        return legs[:-1] if last and self._ends_leg else ()
+        return legs[:-1] if last and self.is_final else ()
 
     @property
-    def _ends_leg(self) -> bool:
+    def is_final(self) -> bool:
+        """Whether the leg ends with it: what is owed of a period as a whole stands here."""
         return self.part.end_us == self.leg.period.end_us
 
     def lines(
@@ -96,7 +97,7 @@ class Slice:
                 yield self._usage_line(charge, self._text(name), events, used[charge.spec.key], then)
             else:
                 yield from self._line(charge.spec.key, name, self._fee(charge, self.part))
-        if self._ends_leg:
+        if self.is_final:
             yield from self._settled(used, reckoned)
 
     @exact

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.clock import Clock
+from sidemeter_control.clock import Clock, Steadiness
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.pricing.bills import Slice, total_of
 from sidemeter_control.pricing.catalogue import subscribed
@@ -17,7 +17,7 @@ from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.store import closed_periods, customers, late_days, state, subscriptions
 from sidemeter_control.store.database import Database
 
-__all__ = ["MAX_CLOSED_AT_ONCE", "close_once"]
+__all__ = ["MAX_CLOSED_AT_ONCE", "Closing", "close_once"]
 
 MAX_CLOSED_AT_ONCE = 200
 """Billing periods of one turn, each a transaction of some milliseconds between which agents' batches are counted."""
@@ -25,9 +25,28 @@ MAX_CLOSED_AT_ONCE = 200
 _log = logging.getLogger(__name__)
 
 
+class Closing:
+    """Closes billing periods as they end, on a clock that can be trusted.
+
+    A clock that is set wrong for less than `close_after_s` closes nothing too early, because it must have stood for so
+    long before anything is closed.
+    """
+
+    def __init__(self, database: Database, clock: Clock, close_after_s: int) -> None:
+        self._database, self._clock, self._close_after_s = database, clock, close_after_s
+        self._steadiness = Steadiness(clock)
+
+    async def once(self) -> int:
+        """See `close_once`."""
+        if self._steadiness.for_s() < self._close_after_s:
+            return 0
+        return await close_once(self._database, self._clock, self._close_after_s)
+
+
 async def close_once(database: Database, clock: Clock, close_after_s: int) -> int:
     """Close billing periods that ended at least so long ago; answers how many. A turn that ends early loses nothing.
 
+    Those that were over when their subscription was made are given as long from then, for what they used to come in.
     A customer whose periods cannot be closed for a fault of ours holds up nobody else: the log names the incident.
     """
     until_us = clock.now_us() - close_after_s * 1_000_000
@@ -52,7 +71,7 @@ async def _close_next(database: Database, customer_key: str, until_us: int, now_
         own = (await subscribed(conn, [customer]))[customer_key]
         closed_until_us = await closed_periods.closed_until(conn, customer_key)
         following = next_leg(own, closed_until_us)
-        due = following is not None and following[1].period.end_us <= until_us
+        due = following is not None and _closable_us(*following) <= until_us
         if following is not None and due:
             each, leg = following
             await _close(conn, customer, own, (each, leg), now_us)
@@ -92,5 +111,9 @@ def _next_ends(own: Sequence[Subscribed], closed_until_us: dict[str, int]) -> di
     ends: dict[str, int | None] = {}
     for each in own:
         leg = next(each.legs(closed_until_us.get(each.subscription.id, 0), LATEST_US), None)
-        ends[each.subscription.id] = None if leg is None else leg.period.end_us
+        ends[each.subscription.id] = None if leg is None else _closable_us(each, leg)
     return ends
+
+
+def _closable_us(own: Subscribed, leg: Leg) -> int:
+    return max(leg.period.end_us, own.subscription.created_at_us)

@@ -1,5 +1,6 @@
 """Closed billing periods: frozen once, adjusted later, and never a cent more or less than everything comes to."""
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator
@@ -10,12 +11,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fakes import eventually
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
+from sqlalchemy import event
 
+from sidemeter_control.app import close_periods
+from sidemeter_control.clock import MAX_STEP_S
 from sidemeter_control.pricing import closing
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe, subscribed
 from sidemeter_control.pricing.changes import ChangeAt
-from sidemeter_control.pricing.closing import MAX_CLOSED_AT_ONCE, close_once
+from sidemeter_control.pricing.closing import MAX_CLOSED_AT_ONCE, Closing, close_once
 from sidemeter_control.pricing.commitments import CommitmentSpec
 from sidemeter_control.pricing.cost import Cost, cost, cost_of
 from sidemeter_control.pricing.customers import Customer
@@ -23,6 +28,7 @@ from sidemeter_control.pricing.lifecycle import cancel, change_plan, pause, resu
 from sidemeter_control.pricing.periods import Interval, Period
 from sidemeter_control.pricing.plans import PlanSpec
 from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
+from sidemeter_control.settings import Settings
 from sidemeter_control.store import closed_periods, late_days, state
 
 HOUR_S = 3600
@@ -79,6 +85,66 @@ async def test_a_period_is_closed_once_some_time_after_its_end(shop: Shop) -> No
         assert (await state.get(conn)).closed_until_us == us("2026-12-01")
     assert closed.period == Period(us("2026-11-01"), us("2026-12-01"))
     assert (closed.closed_at_us, closed.total) == (us("2026-12-01T01:00:00"), Decimal("49.00"))
+
+
+async def test_what_was_over_when_it_was_subscribed_to_waits_for_its_usage(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, TOKENS, start="2026-09-01")
+    assert await close(shop, "2026-11-21T00:59:59") == 0
+    await use(shop, "acme", "2026-09-05", "100")
+    assert await close(shop, "2026-11-21T01:00:00") == 2
+    assert shown(await owed(shop, acme, "2026-09-01", "2026-10-01")) == [("Tokens", "100", "1.00")]
+
+
+async def test_a_clock_that_is_set_wrong_closes_nothing_until_it_has_stood(shop: Shop) -> None:
+    await shop.sell(await shop.customer("acme"), BASE)
+    assert MAX_STEP_S == 60
+    closing_ = Closing(shop.database, shop.clock, HOUR_S)
+    shop.clock.advance(HOUR_S)
+    shop.clock.set_wall(us("2030-01-01"))
+    assert await closing_.once() == 0
+    shop.clock.advance(HOUR_S - 1)
+    shop.clock.set_wall(us("2026-12-02"))
+    assert await closing_.once() == 0
+    shop.clock.advance(HOUR_S - 1)
+    assert await closing_.once() == 0
+    shop.clock.advance(1)
+    assert await closing_.once() == 1
+
+
+async def test_the_loop_closes_what_is_over_and_goes_on_until_it_is_cancelled(shop: Shop) -> None:
+    await shop.sell(await shop.customer("acme"), BASE)
+    shop.clock.set_wall(us("2027-02-02"))
+    loop = asyncio.create_task(close_periods(shop.database, Settings(close_after_s=0), shop.clock))
+
+    async def closed() -> bool:
+        async with shop.database.read() as conn:
+            return len(await closed_periods.ending_after(conn, "acme", 0)) == 3
+
+    await eventually(closed)
+    loop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loop
+
+
+async def test_a_live_cost_looks_up_only_whether_anything_came_late(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, TOKENS)
+    await owed(shop, acme, "2026-11-01", "2026-12-01")
+    before = await statements(shop, acme)
+    await close(shop, "2026-12-02")
+    await owed(shop, acme, "2026-12-01", "2027-01-01")
+    assert await statements(shop, acme) == before + 1
+
+
+async def statements(shop: Shop, customer: Customer) -> int:
+    """How many a live cost takes."""
+    asked: list[str] = []
+    async with shop.database.read() as conn:
+        assert conn.sync_connection is not None
+        event.listen(conn.sync_connection, "before_cursor_execute", lambda *args: asked.append(args[2]))
+        await cost(conn, customer, shop.clock.now_us())
+    return len(asked)
 
 
 async def test_many_periods_of_many_customers_are_closed_in_turns_that_are_bounded(

@@ -6,7 +6,13 @@ import msgspec
 import pytest
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.pricing.commitments import CommitmentSpec, check_commitment, committed
+from sidemeter_control.pricing.commitments import (
+    MAX_FACTOR,
+    MAX_SMOOTHING_MONTHS,
+    CommitmentSpec,
+    check_commitment,
+    committed,
+)
 
 HUNDRED = CommitmentSpec(amount=Decimal(100))
 
@@ -52,5 +58,14 @@ def test_a_wrong_commitment_is_refused_by_field_and_rule(
     assert str(caught.value) == message
 
 
-def test_a_right_commitment_passes() -> None:
-    check_commitment("commitment", msgspec.structs.replace(HUNDRED, smoothing_months=12), 3)
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"smoothing_months": 12},
+        {"smoothing_months": MAX_SMOOTHING_MONTHS},
+        {"overage_factor": Decimal(MAX_FACTOR)},
+        {"discount_percentage": Decimal(100)},
+    ],
+)
+def test_a_right_commitment_passes(terms: dict[str, object]) -> None:
+    check_commitment("commitment", msgspec.structs.replace(HUNDRED, **terms), 3)
