@@ -38,7 +38,10 @@ MaybeFrom = Annotated[Instant | None, strawberry.argument(name="from")]
 
 @strawberry.type
 class CostLine:
-    """What one charge owes for one billing period, and the steps that add up to it."""
+    """What one charge owes for one billing period, and the steps that add up to it.
+
+    charge is _minimumSpend or _commitment where the plan as a whole owes it.
+    """
 
     charge: strawberry.ID
     text: str

@@ -1,9 +1,8 @@
 """Recurring fees: where each stands in a billing period, and what of it is owed when the period is cut."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 
-from sidemeter_control.money import minor_digits
+from sidemeter_control.money import exact, minor_digits
 from sidemeter_control.pricing.charges import Charge, PriceLine
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.proration import credit, prorated, share
@@ -23,21 +22,21 @@ def fee_lines(own: Subscribed, charge: Charge, leg: Leg, part: Period, words: Wo
     return tuple(line for at_us, line in stands(own, charge, leg, words) if part.start_us <= at_us < part.end_us)
 
 
-def _in_arrears(own: Subscribed, charge: Charge, leg: Leg, words: Words) -> Iterator[tuple[int, PriceLine]]:
-    for line in _of(own, charge, leg, leg.period, words):
-        yield leg.period.end_us - 1, line
+def _in_arrears(own: Subscribed, charge: Charge, leg: Leg, words: Words) -> list[tuple[int, PriceLine]]:
+    return [(leg.period.end_us - 1, line) for line in _of(own, charge, leg, leg.period, words)]
 
 
-def _in_advance(own: Subscribed, charge: Charge, leg: Leg, words: Words) -> Iterator[tuple[int, PriceLine]]:
-    paid = Decimal(0)
-    for line in _of(own, charge, leg, Period(leg.period.start_us, leg.cycle.end_us), words):
-        paid += line.amount
-        yield leg.period.start_us, line
+@exact
+def _in_advance(own: Subscribed, charge: Charge, leg: Leg, words: Words) -> list[tuple[int, PriceLine]]:
+    lines = _of(own, charge, leg, Period(leg.period.start_us, leg.cycle.end_us), words)
+    standing = [(leg.period.start_us, line) for line in lines]
+    paid = sum((line.amount for line in lines), Decimal(0))
     unused = Period(leg.period.end_us, leg.cycle.end_us)
     back = credit(abs(_share(own, charge, leg, unused, words)), abs(paid)).copy_sign(-paid)
     if back:
-        days = unused.days(own.subscription.time_zone)
-        yield leg.period.end_us - 1, PriceLine(words.unused_time(*days), back, flat_fee=back)
+        text = words.unused_time(*unused.days(own.subscription.time_zone))
+        standing.append((leg.period.end_us - 1, PriceLine(text, back, flat_fee=back)))
+    return standing
 
 
 def _of(own: Subscribed, charge: Charge, leg: Leg, part: Period, words: Words) -> tuple[PriceLine, ...]:

@@ -96,13 +96,9 @@ class Words:
         """A line for a closed billing period to which usage came late."""
         return f"{name}, {first} to {last}, counted late"
 
-    def counted_by_now(self, quantity: Decimal | None) -> str:
-        """What a closed billing period would come to now."""
-        return "by now" if quantity is None else f"{self._amount(quantity)} by now"
-
     @staticmethod
     def billed_then() -> str:
-        """What of that is billed."""
+        """What of a closed billing period is billed."""
         return "less what is billed already"
 
     def _money(self, amount: Decimal) -> str:
