@@ -25,6 +25,7 @@ from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
+from sidemeter_control.pricing.closing import Closing
 from sidemeter_control.pricing.topping_up import settle_once, top_up_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
@@ -66,15 +67,18 @@ async def build(
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Something done again and again, `every_s` seconds after it was done."""
+    """Something done again and again, `every_s` seconds after it was done; at once while it did something, `until_done`."""
 
     once: Callable[[], Awaitable[object]]
     every_s: float
+    until_done: bool = False
 
 
-def loops(database: Database, clock: Clock) -> Sequence[Loop]:
+def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop]:
     """What is done in the background while the control plane runs, each for `repeat`."""
+    closing = Closing(database, clock, settings.close_after_s)
     return (
+        Loop(closing.once, every_s=30, until_done=True),
         Loop(lambda: top_up_once(database, clock), every_s=10),
         Loop(lambda: settle_once(database, clock), every_s=3600),
     )
@@ -83,10 +87,12 @@ def loops(database: Database, clock: Clock) -> Sequence[Loop]:
 async def repeat(loop: Loop) -> None:
     """The one loop, until it is cancelled. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
     while True:
+        done: object = None
         try:
-            await loop.once()
+            done = await loop.once()
         except StoreUnavailable as exc:
             _log.warning("what is done in the background waits for the database: %s", exc)
         except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
             _log.exception("what is done in the background failed, and goes on")
-        await asyncio.sleep(loop.every_s)
+        if not (done and loop.until_done):
+            await asyncio.sleep(loop.every_s)

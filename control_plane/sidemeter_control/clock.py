@@ -4,7 +4,10 @@ import secrets
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock"]
+__all__ = ["Clock", "Steadiness", "SystemClock"]
+
+MAX_STEP_S = 60
+"""A wall clock that moves further than this against the other one was set, not corrected."""
 
 
 class Clock(Protocol):
@@ -49,3 +52,23 @@ class SystemClock:
     def new_secret(self) -> str:
         """See `Clock.new_secret`."""
         return secrets.token_urlsafe(32)
+
+
+class Steadiness:
+    """For how long a wall clock has gone as time does. One that was set anew may have been set wrong."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since_s = clock.monotonic_s()
+        self._ahead_us = self._ahead()
+
+    def for_s(self) -> float:
+        """Seconds since the wall clock was last seen to have been set, or since the start."""
+        ahead_us = self._ahead()
+        if abs(ahead_us - self._ahead_us) > MAX_STEP_S * 1_000_000:
+            self._since_s = self._clock.monotonic_s()
+        self._ahead_us = ahead_us
+        return self._clock.monotonic_s() - self._since_s
+
+    def _ahead(self) -> int:
+        return self._clock.now_us() - round(self._clock.monotonic_s() * 1_000_000)

@@ -28,6 +28,7 @@ __all__ = [
     "check_minor_unit",
     "decimal_text",
     "exact",
+    "minor_digits",
     "parse_decimal",
     "rounded",
 ]
@@ -105,6 +106,15 @@ def check_currency(field: str, code: str) -> None:
 def _minor_unit(currency: str) -> Decimal:
     digits = _ISO_DIGITS.get(currency, get_currency_precision(currency))
     return Decimal(1).scaleb(-digits)
+
+
+def minor_digits(currency: str) -> int:
+    """How many digits after the point the currency's minor unit has.
+
+    >>> minor_digits("USD"), minor_digits("JPY")
+    (2, 0)
+    """
+    return -int(_minor_unit(currency).as_tuple().exponent)
 
 
 def rounded(amount: Decimal, currency: str) -> Decimal:

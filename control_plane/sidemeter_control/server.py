@@ -67,7 +67,7 @@ async def serve(
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
-            async with _repeated(loops(database, clock)):
+            async with _repeated(loops(database, settings, clock)):
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             server.should_exit = True

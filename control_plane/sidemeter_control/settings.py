@@ -91,6 +91,11 @@ class Settings:
         "Batches worked on at once, 9 MiB of memory each at most; further ones are sent away before they are read.",
         16,
     )
+    close_after_s: int = _setting(
+        _count(0, 2_592_000),
+        "How long after its end a billing period is closed; usage that comes later adjusts the next.",
+        3600,
+    )
     drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
 
     @classmethod

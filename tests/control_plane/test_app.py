@@ -11,6 +11,7 @@ from planes import open_database
 
 from sidemeter_control.app import Loop, loops, repeat
 from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.settings import Settings
 
 
 async def test_a_loop_goes_on_after_a_turn_that_failed_and_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
@@ -39,6 +40,6 @@ async def test_a_loop_goes_on_after_a_turn_that_failed_and_says_what_happened(ca
 
 async def test_every_loop_of_the_control_plane_takes_a_turn_on_an_empty_database(tmp_path: Path) -> None:
     async with open_database(tmp_path) as database:
-        for each in loops(database, ManualClock()):
+        for each in loops(database, Settings(), ManualClock()):
             assert not await each.once()
             assert each.every_s > 0

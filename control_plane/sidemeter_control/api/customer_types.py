@@ -15,8 +15,9 @@ from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, 
 from sidemeter_control.api.event_types import Event, explained
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
-from sidemeter_control.api.pricing_types import Feature, Money, Plan, PriceLine, feature_of
+from sidemeter_control.api.pricing_types import Feature, Money, PriceLine, feature_of
 from sidemeter_control.api.scalars import Instant, Json, instant
+from sidemeter_control.api.subscription_types import CustomerSubscription
 from sidemeter_control.errors import NotFound
 from sidemeter_control.limits import quotas
 from sidemeter_control.limits.entitlements import Given, QuotaAnswer
@@ -27,14 +28,12 @@ from sidemeter_control.pricing.balances import Credited, credited
 from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
-from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import agents, top_ups
 
 __all__ = [
     "Cost",
     "CostLine",
     "Customer",
-    "CustomerSubscription",
     "From",
     "MaybeFrom",
     "Quota",
@@ -46,37 +45,11 @@ MaybeFrom = Annotated[Instant | None, strawberry.argument(name="from")]
 
 
 @strawberry.type
-class CustomerSubscription:
-    """A customer on a plan version from an instant on, and the billing period of now."""
-
-    id: strawberry.ID
-    plan: Plan
-    start_at: Instant
-    end_at: Instant | None
-    period_start: Instant
-    period_end: Instant
-    trial_end: Instant | None
-    status: str = strawberry.field(description="SCHEDULED, TRIALING, ACTIVE or ENDED.")
-
-    @classmethod
-    def of(cls, own: Subscribed, now_us: int) -> Self:
-        """The noun in its GraphQL form, as it stands at an instant."""
-        subscription, period = own.subscription, own.period_at(now_us)
-        return cls(
-            id=strawberry.ID(subscription.id),
-            plan=Plan.of(own.plan),
-            start_at=Instant(subscription.start_at_us),
-            end_at=instant(subscription.end_at_us),
-            period_start=Instant(period.start_us),
-            period_end=Instant(period.end_us),
-            trial_end=instant(subscription.trial_end_us),
-            status=subscription.status_at(now_us).value,
-        )
-
-
-@strawberry.type
 class CostLine:
-    """What one charge owes for one billing period, and the steps that add up to it."""
+    """What one charge owes for one billing period, and the steps that add up to it.
+
+    charge is _minimumSpend or _commitment where the plan as a whole owes it.
+    """
 
     charge: strawberry.ID
     text: str

@@ -6,7 +6,7 @@ from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_inputs import CreditGrantInput, CreditResetInput, TopUpInput
 from sidemeter_control.api.credit_types import CreditBalance, CreditGrant, TopUp, balance_of, standing
-from sidemeter_control.api.customer_types import Customer, CustomerSubscription, customer_of
+from sidemeter_control.api.customer_types import Customer, customer_of
 from sidemeter_control.api.entitlement_types import AddOn, AddOnInput, EntitlementOverride, EntitlementOverrideInput
 from sidemeter_control.api.event_types import (
     EventInput,
@@ -20,12 +20,14 @@ from sidemeter_control.api.meter_types import Meter, MeterInput
 from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, PlanInput, SubscribeInput
 from sidemeter_control.api.pricing_types import Feature, Plan
 from sidemeter_control.api.scalars import Instant, Json, json_text
+from sidemeter_control.api.subscription_types import CustomerSubscription, MoveResult, shown
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
 from sidemeter_control.metering.catalogue import archive_meter, create_meter
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
+from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.pricing.granting import (
     grant_credits,
@@ -35,6 +37,8 @@ from sidemeter_control.pricing.granting import (
     void_credits,
 )
 from sidemeter_control.pricing.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.lifecycle import cancel, change_plan, pause, resume
+from sidemeter_control.pricing.moves import move_subscribers
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.store.keys import Scope
 
@@ -108,10 +112,71 @@ class Mutation:
     async def subscribe(self, info: Info, input: SubscribeInput) -> CustomerSubscription:
         """Put a customer on a plan."""
         context = info.context
-        made = await context.changed(subscribe(context.database, context.clock, input.spec()))
-        customer = await customer_of(info, made.customer_key)
-        own = await context.loaders.subscribed.load(customer)
-        return CustomerSubscription.of(next(each for each in own or () if each.subscription == made), context.now_us)
+        return await shown(info, await context.changed(subscribe(context.database, context.clock, input.spec())))
+
+    @strawberry.mutation
+    async def change_plan(
+        self,
+        info: Info,
+        subscription: strawberry.ID,
+        plan: strawberry.ID,
+        version: int | None = None,
+        at: ChangeAt | None = ChangeAt.PERIOD_END,
+    ) -> CustomerSubscription:
+        """Go on with a plan, by default its newest version; answers the subscription that replaces this one.
+
+        A change at the period's end is taken back by cancelling that subscription.
+        """
+        context = info.context
+        change = change_plan(context.database, context.clock, subscription, plan=plan, version=version, at=_when(at))
+        return await shown(info, await context.changed(change))
+
+    @strawberry.mutation
+    async def cancel_subscription(
+        self, info: Info, subscription: strawberry.ID, at: ChangeAt | None = ChangeAt.PERIOD_END
+    ) -> CustomerSubscription:
+        """End a subscription; one that has not begun is called off, and the one that it would replace goes on."""
+        context = info.context
+        return await shown(
+            info, await context.changed(cancel(context.database, context.clock, subscription, _when(at)))
+        )
+
+    @strawberry.mutation
+    async def pause_subscription(
+        self, info: Info, subscription: strawberry.ID, until: Instant | None = None
+    ) -> CustomerSubscription:
+        """Pause from now on: no fees, no entitlements, and what is used meanwhile is not billed."""
+        context = info.context
+        return await shown(info, await context.changed(pause(context.database, context.clock, subscription, until)))
+
+    @strawberry.mutation
+    async def resume_subscription(self, info: Info, subscription: strawberry.ID) -> CustomerSubscription:
+        """End a pause now, or take back a cancellation that has not taken effect."""
+        context = info.context
+        return await shown(info, await context.changed(resume(context.database, context.clock, subscription)))
+
+    @strawberry.mutation
+    async def move_subscribers(  # noqa: PLR0917 -- the contract's arguments
+        self,
+        info: Info,
+        plan: strawberry.ID,
+        from_version: int,
+        to_version: int,
+        at: ChangeAt | None = ChangeAt.PERIOD_END,
+        preview: bool | None = True,
+    ) -> MoveResult:
+        """Move the subscribers of one version to another, or with preview only see what it would cost them."""
+        context = info.context
+        move = move_subscribers(
+            context.database,
+            context.clock,
+            plan,
+            from_version=from_version,
+            to_version=to_version,
+            at=_when(at),
+            preview=preview is not False,
+        )
+        return MoveResult.of(await context.changed(move))
 
     @strawberry.mutation
     async def grant_add_on(self, info: Info, input: AddOnInput) -> AddOn:
@@ -218,6 +283,10 @@ class Mutation:
         Gate.require(info.context.key, Scope.ADMIN)
         await info.context.changed(info.context.gate.revoke(id))
         return True
+
+
+def _when(at: ChangeAt | None) -> ChangeAt:
+    return at or ChangeAt.PERIOD_END
 
 
 def _metadata(value: Json | None) -> str | None:

@@ -21,15 +21,18 @@ from sidemeter_control.pricing.charges import (
     Rounding,
     TierSpec,
 )
+from sidemeter_control.pricing.commitments import CommitmentSpec
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, ResetPeriod
 from sidemeter_control.pricing.preview import UsageLineSpec, UsageSpec
+from sidemeter_control.pricing.proration import ProrationRule
 from sidemeter_control.pricing.subscriptions import SubscribeSpec
 from sidemeter_control.pricing.words import Language
 
 __all__ = [
     "BandInput",
     "ChargeInput",
+    "CommitmentInput",
     "ConvertInput",
     "CustomerInput",
     "EntitlementInput",
@@ -43,7 +46,7 @@ __all__ = [
     "UsageLineInput",
 ]
 
-for _enum in (PricingModel, Rounding, Language, Interval, EntitlementKind, Enforcement, ResetPeriod):
+for _enum in (PricingModel, Rounding, Language, Interval, EntitlementKind, Enforcement, ResetPeriod, ProrationRule):
     strawberry.enum(_enum)
 
 
@@ -250,6 +253,32 @@ class EntitlementInput:
 
 
 @strawberry.input
+class CommitmentInput:
+    """What a subscriber commits to use of all metered charges in each billing period, at their prices.
+
+    Use up to amount costs discountPercentage less. What is not used of it is owed all the same, unless trueUp is false;
+    what is used beyond it costs overageFactor times its price. With smoothingMonths this is settled once for so many
+    months together, at their end.
+    """
+
+    amount: Decimal
+    overage_factor: Decimal | None = Decimal(1)
+    true_up: bool | None = True
+    discount_percentage: Decimal | None = None
+    smoothing_months: int | None = None
+
+    def spec(self) -> CommitmentSpec:
+        """What is written, for the domain to check."""
+        return CommitmentSpec(
+            amount=self.amount,
+            overage_factor=Decimal(1) if self.overage_factor is None else self.overage_factor,
+            true_up=self.true_up is not False,
+            discount_percentage=self.discount_percentage or Decimal(0),
+            smoothing_months=self.smoothing_months,
+        )
+
+
+@strawberry.input
 class PlanInput:
     """A version of a plan, as somebody writes it."""
 
@@ -260,7 +289,10 @@ class PlanInput:
     interval_count: int | None = 1
     charges: list[ChargeInput]
     entitlements: list[EntitlementInput] | None = strawberry.field(default_factory=list)
+    minimum_spend: Decimal | None = None
     trial_days: int | None = 0
+    proration: ProrationRule | None = ProrationRule.SECONDS
+    commitment: CommitmentInput | None = None
 
     def spec(self) -> PlanSpec:
         """What is written, for the domain to check."""
@@ -273,6 +305,9 @@ class PlanInput:
             charges=tuple(charge.spec() for charge in self.charges),
             entitlements=tuple(entitlement.spec() for entitlement in self.entitlements or ()),
             trial_days=self.trial_days or 0,
+            proration=self.proration or ProrationRule.SECONDS,
+            minimum_spend=self.minimum_spend,
+            commitment=None if self.commitment is None else self.commitment.spec(),
         )
 
 

@@ -11,13 +11,15 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.meter_types import Meter
 from sidemeter_control.api.scalars import Instant, Json
 from sidemeter_control.limits import features
-from sidemeter_control.pricing import charges, definitions, plans
+from sidemeter_control.pricing import charges, commitments, definitions, plans
 from sidemeter_control.pricing.charges import PricingModel
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, ResetPeriod
+from sidemeter_control.pricing.proration import ProrationRule
 
 __all__ = [
     "Charge",
+    "Commitment",
     "Entitlement",
     "Feature",
     "Money",
@@ -165,6 +167,28 @@ class Entitlement:
 
 
 @strawberry.type
+class Commitment:
+    """What a plan's subscribers commit to use in each billing period, and on which terms."""
+
+    amount: Decimal
+    overage_factor: Decimal
+    true_up: bool
+    discount_percentage: Decimal
+    smoothing_months: int | None
+
+    @classmethod
+    def of(cls, spec: commitments.CommitmentSpec) -> Self:
+        """The noun in its GraphQL form."""
+        return cls(
+            amount=spec.amount,
+            overage_factor=spec.overage_factor,
+            true_up=spec.true_up,
+            discount_percentage=spec.discount_percentage,
+            smoothing_months=spec.smoothing_months,
+        )
+
+
+@strawberry.type
 class Plan:
     """One version of a price list. Versions never change."""
 
@@ -176,6 +200,10 @@ class Plan:
     interval_count: int
     charges: list[Charge]
     entitlements: list[Entitlement]
+    trial_days: int
+    proration: ProrationRule
+    minimum_spend: Decimal | None
+    commitment: Commitment | None
     published_at: Instant
 
     @classmethod
@@ -190,6 +218,10 @@ class Plan:
             interval_count=plan.interval_count,
             charges=[Charge.of(each) for each in plan.charges],
             entitlements=[Entitlement.of(each) for each in plan.entitlements],
+            trial_days=plan.trial_days,
+            proration=plan.proration,
+            minimum_spend=plan.minimum_spend,
+            commitment=None if plan.commitment is None else Commitment.of(plan.commitment),
             published_at=Instant(plan.published_at_us),
         )
 

@@ -1,5 +1,7 @@
 """Every query of the contract: one verb or one store read each, under a key with the scope READ."""
 
+from typing import Annotated
+
 import strawberry
 
 from sidemeter_control.api.agent_types import AgentStatus, DeadLetter, LossDeclaration
@@ -12,7 +14,10 @@ from sidemeter_control.api.pages import Connection, connection, numbers, positio
 from sidemeter_control.api.pricing_inputs import ChargeInput, UsageInput
 from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
+from sidemeter_control.api.subscription_types import PlanDiff
 from sidemeter_control.metering.windows import Window
+from sidemeter_control.pricing.catalogue import find_plan
+from sidemeter_control.pricing.differences import differences
 from sidemeter_control.pricing.preview import preview
 from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import agents, customers, dead_letters, events, features, losses, meters, plans
@@ -54,6 +59,19 @@ class Query:
         wanted = key, version
         found = (await info.context.ask(lambda conn: plans.get(conn, [wanted]))).get(wanted)
         return None if found is None else Plan.of(found)
+
+    @strawberry.field
+    async def plan_diff(
+        self,
+        info: Info,
+        plan: strawberry.ID,
+        from_: Annotated[int, strawberry.argument(name="from")],
+        to: int,
+    ) -> PlanDiff:
+        """What is different between two versions of a plan."""
+        before = await info.context.ask(lambda conn: find_plan(conn, plan, from_))
+        after = await info.context.ask(lambda conn: find_plan(conn, plan, to))
+        return PlanDiff.of(differences(before, after))
 
     @strawberry.field
     async def customers(

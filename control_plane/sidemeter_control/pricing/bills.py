@@ -1,6 +1,6 @@
 """What one subscription owes for a part of a billing period, as lines that say why, given what was used."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -8,8 +8,10 @@ from sidemeter_control.metering.meters import Meter
 from sidemeter_control.money import Money, exact
 from sidemeter_control.pricing.charges import Charge, PriceLine, Used
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.fees import fee_lines
 from sidemeter_control.pricing.periods import Period
-from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.pricing.settling import COMMITMENT, MINIMUM_SPEND, commitment_lines, minimum_lines, total
+from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.pricing.words import Words
 
 __all__ = ["CostLine", "EventsBehind", "Slice", "total_of"]
@@ -40,55 +42,110 @@ class CostLine:
     events: EventsBehind | None
 
 
+UsedBy = Mapping[str, Used]
+"""What was used, by charge key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The part of one billing period that is asked for. `dated`: its lines name the period's days."""
+    """The part of one leg that is asked for. `dated`: its lines name the leg's days.
+
+    Usage is priced from the leg's start, so that slices add up to the leg; included units and tiers are whole in every
+    leg, because a plan promises them per billing period and a customer who comes or goes in one loses nothing.
+    """
 
     own: Subscribed
-    period: Period
+    leg: Leg
     part: Period
     dated: bool
 
     @property
     def so_far(self) -> Period:
-        """What is priced cumulatively: the period up to the end of the part."""
-        return Period(self.period.start_us, self.part.end_us)
+        """What is priced cumulatively: the leg up to the end of the part."""
+        return Period(self.leg.period.start_us, self.part.end_us)
 
     @property
     def earlier(self) -> Period | None:
-        """What slices before this one have billed of the period, if there is room for any."""
-        starts_with_it = self.part.start_us == self.period.start_us
-        return None if starts_with_it else Period(self.period.start_us, self.part.start_us)
+        """What slices before this one have billed of the leg, if there is room for any."""
+        starts_with_it = self.part.start_us == self.leg.period.start_us
+        return None if starts_with_it else Period(self.leg.period.start_us, self.part.start_us)
 
     @property
-    def final(self) -> bool:
-        """Whether it reaches the end of the period, so that minimums are owed."""
-        return self.part.end_us == self.period.end_us
+    def reckoned_with(self) -> Sequence[Leg]:
+        """The legs before it whose use is settled together with this one's, in this slice."""
+        legs, last = self.own.window(self.leg)
+        return legs[:-1] if last and self.is_final else ()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the leg ends with it: what is owed of a period as a whole stands here."""
+        return self.part.end_us == self.leg.period.end_us
 
     def lines(
-        self, customer: Customer, used: Mapping[str, Used], before: Mapping[str, Used] | None
+        self, customer: Customer, used: UsedBy, before: UsedBy | None, reckoned: Sequence[UsedBy] = ()
     ) -> Iterator[CostLine]:
-        """One line per charge, of what was used `so_far` and `earlier`; a fee only where its period begins."""
+        """What falls in the part, given what was used `so_far`, `earlier` and in the legs `reckoned_with`.
+
+        One line per metered charge, one per recurring fee of which anything stands in the part, and where the leg ends
+        what the plan as a whole owes.
+        """
         for charge in self.own.charges:
             name, key = charge.spec.name or charge.spec.key, charge.spec.meter
-            text = Words.in_period(name, *self.period.days(customer.time_zone)) if self.dated else name
             if key is not None:
                 events = EventsBehind(self.own.meters[key], customer.subjects, self.part.start_us, self.part.end_us)
                 then = None if before is None else before[charge.spec.key]
-                yield self._usage_line(charge, text, events, used[charge.spec.key], then)
-            elif before is None:
-                fee = charge.price(Used.of(Decimal(0)), Words(self.own.plan.currency))
-                yield CostLine(charge.spec.key, text, None, fee.total, fee.lines, None)
+                yield self._usage_line(charge, self._text(name), events, used[charge.spec.key], then)
+            else:
+                yield from self._line(charge.spec.key, name, self._fee(charge, self.part))
+        if self.is_final:
+            yield from self._settled(used, reckoned)
+
+    @exact
+    def _settled(self, used: UsedBy, reckoned: Sequence[UsedBy]) -> list[CostLine]:
+        spent, words = self._use(used), self._words()
+        commitment: tuple[PriceLine, ...] = ()
+        legs, last = self.own.window(self.leg)
+        if last:
+            together = sum(map(self._use, reckoned), spent)
+            commitment = commitment_lines(self.own, legs, together, words)
+        fees = [line for charge in self.own.charges for line in self._fee(charge, self.leg.period)]
+        spent += total((*fees, *commitment), self.own.plan.currency).rounded
+        minimum = minimum_lines(self.own, self.leg, spent, words)
+        named = ((COMMITMENT, words.commitment(), commitment), (MINIMUM_SPEND, words.minimum_spend(), minimum))
+        return [line for each in named for line in self._line(*each)]
+
+    @exact
+    def _use(self, used: UsedBy) -> Decimal:
+        """What all metered charges of a leg come to."""
+        metered = [charge for charge in self.own.charges if charge.spec.meter is not None]
+        prices = (charge.price(used[charge.spec.key], self._words()).total.rounded for charge in metered)
+        return sum(prices, Decimal(0))
+
+    def _fee(self, charge: Charge, part: Period) -> tuple[PriceLine, ...]:
+        if charge.spec.meter is not None:
+            return ()
+        return fee_lines(self.own, charge, self.leg, part, self._words())
+
+    def _line(self, key: str, name: str, lines: tuple[PriceLine, ...]) -> Iterator[CostLine]:
+        if lines:
+            yield CostLine(key, self._text(name), None, total(lines, self.own.plan.currency), lines, None)
 
     @exact
     def _usage_line(self, charge: Charge, text: str, events: EventsBehind, used: Used, before: Used | None) -> CostLine:
-        words = Words(self.own.plan.currency, events.meter.unit)
+        words = self._words(events.meter)
         if before is None:
-            price, quantity = charge.price(used, words, final=self.final), used.quantity
+            price, quantity = charge.price(used, words, final=self.is_final), used.quantity
         else:
-            price = charge.price_since(before, used, words, final=self.final)
+            price = charge.price_since(before, used, words, final=self.is_final)
             quantity = used.quantity - before.quantity
         return CostLine(charge.spec.key, text, quantity, price.total, price.lines, events)
+
+    def _text(self, name: str) -> str:
+        days = self.leg.period.days(self.own.subscription.time_zone)
+        return Words.in_period(name, *days) if self.dated else name
+
+    def _words(self, meter: Meter | None = None) -> Words:
+        return Words(self.own.plan.currency, None if meter is None else meter.unit)
 
 
 @exact

@@ -1,11 +1,13 @@
 """The catalogue of plans, and who is subscribed to which."""
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
+from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.charges import Charge
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_charges, read_plan
@@ -20,12 +22,12 @@ from sidemeter_control.store import credits, customers, features, meters, plans,
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["publish_plan", "subscribe", "subscribed"]
+__all__ = ["find_plan", "meters_of", "publish_plan", "subscribe", "subscribed"]
 
 # Some kilobytes each.
 MAX_CUSTOMERS_REMEMBERED = 5_000
 
-_known: Remembered[tuple[str, str], Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+_known: Remembered[str, Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
 
 async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan:
@@ -53,11 +55,11 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
         customer = (await customers.get(conn, [spec.customer])).get(spec.customer)
         if customer is None:
             raise NotFound("customer", spec.customer)
-        plan = await _plan(conn, spec.plan, spec.version)
+        plan = await find_plan(conn, spec.plan, spec.version)
         await _check_currency(conn, customer, plan)
         overrides = read_charges("overrides", spec.overrides)
         await _check_charges(conn, "overrides", overrides, plan.currency)
-        subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us())
+        subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us(), customer.time_zone)
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
         await state.config_changed(conn)
@@ -70,27 +72,32 @@ async def subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping
     Read anew only when the configuration has changed: a live cost asks for it every time.
     """
     known = _known.at(await state.get(conn))
-    unknown = [each for each in of if (each.key, each.time_zone) not in known]
+    unknown = [each for each in of if each.key not in known]
     if unknown:
         found = await _read_subscribed(conn, unknown)
-        known |= {(each.key, each.time_zone): found.get(each.key, ()) for each in unknown}
-    return {each.key: known[each.key, each.time_zone] for each in of}
+        known |= {each.key: found.get(each.key, ()) for each in unknown}
+    return {each.key: known[each.key] for each in of}
 
 
 async def _read_subscribed(conn: AsyncConnection, of: Collection[Customer]) -> Mapping[str, Sequence[Subscribed]]:
-    zones = {customer.key: customer.time_zone for customer in of}
-    found = await subscriptions.of_customers(conn, zones)
+    found = await subscriptions.of_customers(conn, [customer.key for customer in of])
     bought = await plans.get(conn, {(each.plan_key, each.plan_version) for own in found.values() for each in own})
-    charged = {charge.spec.meter for plan in bought.values() for charge in plan.charges}
-    charged |= {spec.meter for own in found.values() for each in own for spec in each.overrides}
-    priced = await meters.get(conn, sorted(key for key in charged if key is not None))
+    priced = await meters_of(conn, bought.values(), itertools.chain(*found.values()))
     return {
-        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, zones[key], priced) for each in own]
+        key: [Subscribed.to(bought[each.plan_key, each.plan_version], each, priced) for each in own]
         for key, own in found.items()
     }
 
 
-async def _plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
+async def meters_of(conn: AsyncConnection, of: Iterable[Plan], own: Iterable[Subscription] = ()) -> Mapping[str, Meter]:
+    """The meters that those plans and the overrides of those subscriptions price, by key."""
+    charged = {charge.spec.meter for plan in of for charge in plan.charges}
+    charged |= {spec.meter for each in own for spec in each.overrides}
+    return await meters.get(conn, sorted(key for key in charged if key is not None))
+
+
+async def find_plan(conn: AsyncConnection, key: str, version: int | None) -> Plan:
+    """That version of the plan, or the newest; NotFound names the one that does not exist."""
     if version is None:
         version = (await plans.newest_versions(conn, [key])).get(key)
         if version is None:

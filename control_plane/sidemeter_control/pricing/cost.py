@@ -1,6 +1,10 @@
-"""Live cost: what a customer owes for an interval, from the usage as it is counted now. Nothing of it is stored."""
+"""Live cost: what a customer owes for an interval, from the usage as it is counted now. Nothing of it is stored.
 
-from collections.abc import Sequence
+But a billing period that is closed stays as it was: it answers its own lines, and what came to it late stands as an
+adjustment at the end of the customer's next open period, or at this moment while none is open.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,12 +14,14 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import NO_CURRENCY, Money
 from sidemeter_control.pricing.bills import CostLine, Slice, total_of
 from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.closed import ClosedPeriod, adjustments, next_leg, remainder, thaw
 from sidemeter_control.pricing.consumption import used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_instant
-from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.pricing.subscriptions import Leg, Subscribed
+from sidemeter_control.store import closed_periods, late_days, state
 
-__all__ = ["MAX_BILLING_PERIODS", "Cost", "cost", "cost_of"]
+__all__ = ["MAX_BILLING_PERIODS", "Cost", "Late", "cost", "cost_of", "late", "lines_of"]
 
 MAX_BILLING_PERIODS = 400
 """Of one subscription in one answer: more than a year of daily ones. Each is one or two usage questions."""
@@ -35,6 +41,15 @@ class Cost:
     as_of_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A closed period whose lines would be others by now, and the lines that adjust it."""
+
+    closed: ClosedPeriod
+    by_now: tuple[CostLine, ...]
+    lines: tuple[CostLine, ...]
+
+
 async def cost(
     conn: AsyncConnection, customer: Customer, now_us: int, from_us: int | None = None, to_us: int | None = None
 ) -> Cost:
@@ -44,18 +59,103 @@ async def cost(
     years 1970 to 9000, or meets more than 400 billing periods of one subscription.
     """
     own = (await subscribed(conn, [customer]))[customer.key]
-    return await cost_of(conn, customer, own, _asked(own, customer, now_us, from_us, to_us), now_us)
+    asked = _asked(own, customer, now_us, from_us, to_us)
+    closed_until_us = (await state.get(conn)).closed_until_us
+    if not closed_until_us:
+        return await cost_of(conn, customer, own, asked, now_us)
+    slices = _slices(own, asked)
+    closed: Sequence[ClosedPeriod] = ()
+    if any(each.leg.period.end_us <= closed_until_us for each in slices):
+        closed = await closed_periods.meeting(conn, customer.key, asked)
+    lines = await _with_closed(conn, customer, own, slices, closed)
+    lines += await _late_lines(conn, customer, own, asked, now_us)
+    return _cost(customer, own, asked, lines, now_us)
 
 
 async def cost_of(
     conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], asked: Period, now_us: int
 ) -> Cost:
-    """What the customer would owe for `asked`, had it these subscriptions; InvalidInput as for `cost`."""
+    """What the customer would owe for `asked`, had it these subscriptions and nothing closed; InvalidInput as above."""
     lines: list[CostLine] = []
     for each in _slices(own, asked):
-        so_far = await used(conn, each.own, customer, each.so_far)
-        before = await used(conn, each.own, customer, each.earlier) if each.earlier else None
-        lines += each.lines(customer, so_far, before)
+        lines += await lines_of(conn, customer, each)
+    return _cost(customer, own, asked, lines, now_us)
+
+
+async def lines_of(conn: AsyncConnection, customer: Customer, part: Slice) -> list[CostLine]:
+    """The lines of a part of a leg, from what is counted now."""
+    so_far = await used(conn, part.own, customer, part.so_far)
+    before = await used(conn, part.own, customer, part.earlier) if part.earlier else None
+    reckoned = [await used(conn, part.own, customer, leg.period) for leg in part.reckoned_with]
+    return list(part.lines(customer, so_far, before, reckoned))
+
+
+async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed]) -> list[Late]:
+    """The customer's closed periods to which something came that is not billed yet. One look-up where nothing did."""
+    days = await late_days.of(conn, customer.subjects)
+    if not days:
+        return []
+    by_id = {each.subscription.id: each for each in own}
+    found: list[Late] = []
+    for closed in await closed_periods.ending_after(conn, customer.key, days[0]):
+        part = _whole(by_id[closed.subscription_id], closed.period)
+        reckoned_from_us = min(leg.period.start_us for leg in (*part.reckoned_with, part.leg))
+        if not any(reckoned_from_us - late_days.DAY_US < day < closed.period.end_us for day in days):
+            continue
+        by_now = await lines_of(conn, customer, part)
+        if lines := adjustments(part.own, closed, by_now):
+            found.append(Late(closed, tuple(by_now), tuple(lines)))
+    return found
+
+
+async def _late_lines(
+    conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], asked: Period, now_us: int
+) -> list[CostLine]:
+    found = await late(conn, customer, own)
+    if not found:
+        return []
+    following = next_leg(own, await closed_periods.closed_until(conn, customer.key))
+    stands_us = now_us if following is None else following[1].period.end_us - 1
+    return [line for each in found for line in each.lines] if asked.start_us <= stands_us < asked.end_us else []
+
+
+async def _with_closed(
+    conn: AsyncConnection,
+    customer: Customer,
+    own: Sequence[Subscribed],
+    slices: Sequence[Slice],
+    closed: Sequence[ClosedPeriod],
+) -> list[CostLine]:
+    by_place = {(each.subscription_id, each.period.start_us): each for each in closed}
+    by_id = {each.subscription.id: each for each in own}
+    lines: list[CostLine] = []
+    for each in slices:
+        frozen = by_place.get((each.own.subscription.id, each.leg.period.start_us))
+        if frozen is None or each.part.end_us < each.leg.period.end_us:
+            lines += await lines_of(conn, customer, each)
+        else:
+            lines += await _frozen(conn, customer, each, frozen, by_id)
+    return lines
+
+
+async def _frozen(
+    conn: AsyncConnection, customer: Customer, part: Slice, closed: ClosedPeriod, own: Mapping[str, Subscribed]
+) -> list[CostLine]:
+    """The part of a closed period that ends it: what was frozen, less what earlier parts of it come to."""
+
+    def shown(*, adjusting: bool) -> Iterator[CostLine]:
+        for line in closed.lines:
+            if (line.adjusts is not None) is adjusting:
+                yield thaw(line, closed, own, customer.subjects, part.dated)
+
+    whole = list(shown(adjusting=False))
+    if part.earlier is not None:
+        before = Slice(part.own, part.leg, part.earlier, part.dated)
+        whole = remainder(whole, await lines_of(conn, customer, before), part.part)
+    return [*whole, *shown(adjusting=True)]
+
+
+def _cost(customer: Customer, own: Sequence[Subscribed], asked: Period, lines: Sequence[CostLine], now_us: int) -> Cost:
     currency = own[0].plan.currency if own else customer.currency or NO_CURRENCY
     return Cost(asked.start_us, asked.end_us, total_of(lines, currency), tuple(lines), now_us)
 
@@ -73,20 +173,32 @@ def _asked(
 
 
 def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) -> Period:
-    active = [each for each in own if each.subscription.is_active_at(now_us)]
-    if active:
-        return active[0].period_at(now_us)
-    return Recurrence.on_calendar(Interval.MONTH, customer.time_zone).period_at(now_us)
+    """Of a subscription that replaced another within the period, also what lies before the change."""
+    current = next((each for each in own if each.subscription.is_alive_at(now_us)), None)
+    if current is None:
+        return Recurrence.on_calendar(Interval.MONTH, customer.time_zone).period_at(now_us)
+    period = current.period_at(now_us)
+    by_id = {each.subscription.id: each for each in own}
+    first = current
+    while (before := by_id.get(first.subscription.replaces or "")) is not None:
+        first = before
+    cycle = current.recurrence.period_at(period.start_us)
+    return Period(max(cycle.start_us, first.subscription.start_at_us), period.end_us)
+
+
+def _whole(own: Subscribed, period: Period) -> Slice:
+    leg = next(own.legs(period.start_us, period.end_us))
+    return Slice(own, leg, leg.period, dated=False)
 
 
 def _slices(own: Sequence[Subscribed], asked: Period) -> list[Slice]:
-    found = [(each, period) for each in own for period in _billed(each, asked)]
-    dated = len({period for _, period in found}) > 1
-    return [Slice(each, period, period.clipped(asked.start_us, asked.end_us), dated) for each, period in found]
+    found = [(each, leg) for each in own for leg in _legs(each, asked)]
+    dated = len({leg.period for _, leg in found}) > 1
+    return [Slice(each, leg, leg.period.clipped(asked.start_us, asked.end_us), dated) for each, leg in found]
 
 
-def _billed(own: Subscribed, asked: Period) -> list[Period]:
-    periods = list(islice(own.billed(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
-    if len(periods) > MAX_BILLING_PERIODS:
+def _legs(own: Subscribed, asked: Period) -> list[Leg]:
+    legs = list(islice(own.legs(asked.start_us, asked.end_us), MAX_BILLING_PERIODS + 1))
+    if len(legs) > MAX_BILLING_PERIODS:
         raise InvalidInput("to", f"must be within {MAX_BILLING_PERIODS} billing periods of from")
-    return periods
+    return legs

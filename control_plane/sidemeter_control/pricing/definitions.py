@@ -6,7 +6,9 @@ import msgspec
 
 from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.charges import ChargeSpec
+from sidemeter_control.pricing.commitments import CommitmentSpec
 from sidemeter_control.pricing.plans import EntitlementSpec
+from sidemeter_control.pricing.proration import ProrationRule
 
 __all__ = [
     "Definition",
@@ -24,6 +26,9 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     charges: tuple[ChargeSpec, ...] = ()
     entitlements: tuple[EntitlementSpec, ...] = ()
     trial_days: int = 0
+    proration: ProrationRule = ProrationRule.SECONDS
+    minimum_spend: Decimal | None = None
+    commitment: CommitmentSpec | None = None
 
     def text(self) -> str:
         """The JSON to keep."""

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sidemeter_control.errors import InvalidInput
 
-__all__ = ["EVER", "Interval", "Period", "Recurrence", "check_instant"]
+__all__ = ["EVER", "LATEST_US", "MONTHS", "Interval", "Period", "Recurrence", "check_instant", "local_day"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -26,7 +26,8 @@ class Interval(Enum):
 
 
 _DAYS = {Interval.DAY: 1, Interval.WEEK: 7}
-_MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.YEAR: 12}
+MONTHS = {Interval.MONTH: 1, Interval.QUARTER: 3, Interval.YEAR: 12}
+"""How many months an interval has; the others are shorter than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,12 @@ class Period:
 
     def days(self, time_zone: str) -> tuple[date, date]:
         """Its first and its last day on the zone's calendar."""
-        zone = ZoneInfo(time_zone)
-        first, last = (_EPOCH + timedelta(microseconds=at) for at in (self.start_us, self.end_us - 1))
-        return first.astimezone(zone).date(), last.astimezone(zone).date()
+        return local_day(self.start_us, time_zone), local_day(self.end_us - 1, time_zone)
+
+
+def local_day(at_us: int, time_zone: str) -> date:
+    """The day of an instant on the zone's calendar."""
+    return (_EPOCH + timedelta(microseconds=at_us)).astimezone(ZoneInfo(time_zone)).date()
 
 
 EVER = Period(-62_135_596_800_000_000, 253_402_300_800_000_000)
@@ -95,7 +99,7 @@ class Recurrence:
         if days := _DAYS.get(self.interval):
             day = self.anchor.date() + timedelta(days=days * steps)
         else:
-            day = _months_later(self.anchor.date(), _MONTHS[self.interval] * steps)
+            day = _months_later(self.anchor.date(), MONTHS[self.interval] * steps)
         return datetime.combine(day, self.anchor.time(), self.anchor.tzinfo)
 
     def start_us(self, number: int) -> int:
@@ -120,7 +124,7 @@ class Recurrence:
             number = (at.date() - self.anchor.date()).days // (days * self.count)
         else:
             months = (at.year - self.anchor.year) * 12 + at.month - self.anchor.month
-            number = months // (_MONTHS[self.interval] * self.count)
+            number = months // (MONTHS[self.interval] * self.count)
         # The day and the hour were not looked at: the guess is at most a step off, either way.
         while self.start_us(number) > at_us:
             number -= 1

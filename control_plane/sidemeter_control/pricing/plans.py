@@ -13,7 +13,9 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.money import check_currency
 from sidemeter_control.pricing.charges import Charge, ChargeSpec
 from sidemeter_control.pricing.charges.parameters import not_negative
-from sidemeter_control.pricing.periods import Interval
+from sidemeter_control.pricing.commitments import CommitmentSpec, check_commitment
+from sidemeter_control.pricing.periods import MONTHS, Interval
+from sidemeter_control.pricing.proration import ProrationRule
 
 __all__ = [
     "MAX_CHARGES",
@@ -102,11 +104,18 @@ class PlanSpec:
     interval_count: int = 1
     entitlements: tuple[EntitlementSpec, ...] = ()
     trial_days: int = 0
+    proration: ProrationRule = ProrationRule.SECONDS
+    minimum_spend: Decimal | None = None
+    commitment: CommitmentSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A published version. Made by `read_plan`, so every charge and entitlement in it is right."""
+    """A published version. Made by `read_plan`, so every charge and entitlement in it is right.
+
+    `proration` is the rule for fees, minimum spend and commitment of a billing period that is cut. `minimum_spend` is
+    owed of every billing period at least, fees included.
+    """
 
     key: str
     version: int
@@ -118,6 +127,9 @@ class Plan:
     entitlements: tuple[EntitlementSpec, ...]
     trial_days: int
     published_at_us: int
+    proration: ProrationRule = ProrationRule.SECONDS
+    minimum_spend: Decimal | None = None
+    commitment: CommitmentSpec | None = None
 
 
 def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
@@ -129,6 +141,7 @@ def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
     if not 1 <= spec.interval_count <= longest:
         raise InvalidInput("intervalCount", f"must be from 1 to {longest} for {spec.interval.value}")
     check_trial_days("trialDays", spec.trial_days)
+    _check_amounts(spec)
     return Plan(
         spec.key,
         version,
@@ -140,7 +153,20 @@ def read_plan(spec: PlanSpec, version: int, published_at_us: int) -> Plan:
         _read_entitlements(spec.entitlements),
         spec.trial_days,
         published_at_us,
+        spec.proration,
+        spec.minimum_spend,
+        spec.commitment,
     )
+
+
+def _check_amounts(spec: PlanSpec) -> None:
+    months = MONTHS.get(spec.interval)
+    if spec.proration is ProrationRule.THIRTY_DAY_MONTHS and months is None:
+        raise InvalidInput("proration", f"must not be THIRTY_DAY_MONTHS: {spec.interval.value} is shorter than a month")
+    if spec.minimum_spend is not None:
+        not_negative("minimumSpend", spec.minimum_spend)
+    if spec.commitment is not None:
+        check_commitment("commitment", spec.commitment, None if months is None else months * spec.interval_count)
 
 
 def read_charges(path: str, specs: Sequence[ChargeSpec]) -> tuple[Charge, ...]:

@@ -61,8 +61,15 @@ class Sentences:
     discount: str
     maximum: str
     minimum: str
+    unused_time: str
+    minimum_spend: str
+    up_to_minimum: str
     commitment: str
-    overage: str
+    not_used: str
+    beyond_commitment: str
+    commitment_discount: str
+    counted_late: str
+    billed_then: str
     billed_before: str
     in_period: str
     date: str
@@ -110,8 +117,15 @@ SENTENCES: Mapping[Language, Sentences] = {
         discount="discount of {percentages}",
         maximum="lowered to the maximum of {money}",
         minimum="raised to the minimum of {money}",
-        commitment="raised to the commitment of {money}",
-        overage="{excess} above the commitment of {money}, charged {factor} times",
+        unused_time="unused time",
+        minimum_spend="Minimum spend",
+        up_to_minimum="up to the minimum of {minimum}, {spent} of it spent",
+        commitment="Commitment",
+        not_used="{rest} not used of the {committed} committed",
+        beyond_commitment="{excess} beyond the {committed} committed, at {factor} times the price",
+        commitment_discount="{percentage} off the {committed} committed",
+        counted_late="{name}, counted late",
+        billed_then="less what is billed already",
         billed_before="less {amount} billed before",
         in_period="{name}, {first} to {last}",
         date="%Y-%m-%d",
@@ -157,8 +171,15 @@ SENTENCES: Mapping[Language, Sentences] = {
         discount="Rabatt von {percentages}",
         maximum="gesenkt auf den Höchstbetrag von {money}",
         minimum="angehoben auf den Mindestbetrag von {money}",
-        commitment="angehoben auf die Mindestabnahme von {money}",
-        overage="{excess} über der Mindestabnahme von {money}, {factor}-fach berechnet",
+        unused_time="nicht genutzte Zeit",
+        minimum_spend="Mindestumsatz",
+        up_to_minimum="bis zum Mindestumsatz von {minimum}, davon {spent} erreicht",
+        commitment="Abnahmeverpflichtung",
+        not_used="{rest} der zugesagten {committed} nicht genutzt",
+        beyond_commitment="{excess} über die zugesagten {committed} hinaus, zum {factor}-fachen Preis",
+        commitment_discount="{percentage} Nachlass auf die zugesagten {committed}",
+        counted_late="{name}, nachträglich erfasst",
+        billed_then="abzüglich bereits Berechnetem",
         billed_before="abzüglich {amount}, bereits berechnet",
         in_period="{name}, {first} bis {last}",
         date="%d.%m.%Y",

@@ -156,16 +156,6 @@ class Words:
         """What is missing to the least that a period costs."""
         return self._say.minimum.format(money=self._money(amount))
 
-    def commitment(self, amount: Decimal) -> str:
-        """What is missing to the spend that was committed to."""
-        return self._say.commitment.format(money=self._money(amount))
-
-    def overage(self, excess: Decimal, commitment: Decimal, factor: Decimal) -> str:
-        """What is owed for spend beyond the one that was committed to, on top of its price."""
-        return self._say.overage.format(
-            excess=self._money(excess), money=self._money(commitment), factor=self._number(factor)
-        )
-
     def billed_before(self, quantity: Decimal) -> str:
         """What an earlier slice of the period has billed already."""
         return self._say.billed_before.format(amount=self._amount(quantity))
@@ -179,6 +169,50 @@ class Words:
     def percent(self, percentage: Decimal) -> str:
         """A percentage as the language writes it: 2.5% or 2,5 %."""
         return self._number(percentage) + _percent_sign(self.language)
+
+    # Changes, minimums, commitments, and what comes late.
+
+    def fee_of_part(self, amount: Decimal, first: date, last: date) -> str:
+        """A fee of a billing period that is cut, for the days that are billed."""
+        return self.in_period(self.fee(amount), first, last, self.language)
+
+    def unused_time(self, first: date, last: date) -> str:
+        """What is given back of a fee that was paid in advance."""
+        return self.in_period(self._say.unused_time, first, last, self.language)
+
+    def minimum_spend(self) -> str:
+        """The name of the line that brings a billing period to its minimum."""
+        return self._say.minimum_spend
+
+    def up_to_minimum(self, minimum: Decimal, spent: Decimal) -> str:
+        """How far a billing period is from its minimum."""
+        return self._say.up_to_minimum.format(minimum=self._money(minimum), spent=self._money(spent))
+
+    def commitment(self) -> str:
+        """The name of the line that settles what was committed with what was used."""
+        return self._say.commitment
+
+    def not_used(self, rest: Decimal, commitment: Decimal) -> str:
+        """What is owed of a commitment that was not used."""
+        return self._say.not_used.format(rest=self._money(rest), committed=self._money(commitment))
+
+    def beyond_commitment(self, excess: Decimal, commitment: Decimal, factor: Decimal) -> str:
+        """What use beyond a commitment costs more, or less, than its price."""
+        return self._say.beyond_commitment.format(
+            excess=self._money(excess), committed=self._money(commitment), factor=self._number(factor)
+        )
+
+    def commitment_discount(self, percentage: Decimal, base: Decimal) -> str:
+        """What a commitment gives in exchange."""
+        return self._say.commitment_discount.format(percentage=self.percent(percentage), committed=self._money(base))
+
+    def counted_late(self, name: str, first: date, last: date) -> str:
+        """A line for a closed billing period to which usage came late."""
+        return self._say.counted_late.format(name=self.in_period(name, first, last, self.language))
+
+    def billed_then(self) -> str:
+        """What of a closed billing period is billed."""
+        return self._say.billed_then
 
     @property
     def _say(self) -> Sentences:

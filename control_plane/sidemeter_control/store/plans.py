@@ -17,7 +17,14 @@ __all__ = ["add", "get", "list_newest", "newest_versions", "subscribers"]
 
 async def add(conn: AsyncConnection, spec: PlanSpec, plan: Plan) -> None:
     """Write a new version: the plan, and the spec it was read from."""
-    definition = Definition(charges=spec.charges, entitlements=spec.entitlements, trial_days=spec.trial_days)
+    definition = Definition(
+        charges=spec.charges,
+        entitlements=spec.entitlements,
+        trial_days=spec.trial_days,
+        proration=spec.proration,
+        minimum_spend=spec.minimum_spend,
+        commitment=spec.commitment,
+    )
     await conn.execute(
         insert(plans).values(
             key=plan.key,
@@ -63,7 +70,10 @@ async def subscribers(
     ends = subscriptions.c.end_at_us
     counted = (
         select(*version, func.count())
-        .where(tuple_(*version).in_(list(versions)), ends.is_(None) | (ends > at_us))
+        .where(
+            tuple_(*version).in_(list(versions)),
+            ends.is_(None) | ((ends > at_us) & (ends > subscriptions.c.start_at_us)),
+        )
         .group_by(*version)
     )
     return {(key, number): count for key, number, count in await conn.execute(counted)}
@@ -82,5 +92,8 @@ def _plan(row: Row[Any]) -> Plan:
         charges=definition.charges,
         entitlements=definition.entitlements,
         trial_days=definition.trial_days,
+        proration=definition.proration,
+        minimum_spend=definition.minimum_spend,
+        commitment=definition.commitment,
     )
     return read_plan(spec, row.version, row.published_at_us)

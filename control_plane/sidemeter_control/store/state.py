@@ -1,6 +1,6 @@
 """The database's own state: its generation, and the version of everything that is configured."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Transaction, update
@@ -8,15 +8,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import state
 
-__all__ = ["State", "config_changed", "get", "set_generation"]
+__all__ = ["State", "closed_until", "config_changed", "get", "set_generation"]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`generation` names this copy of the database; `config_version` rises with every change of a definition."""
+    """`generation` names this copy of the database; `config_version` rises with every change of a definition.
+
+    What happens before `closed_until_us` is late, somewhere; it is no part of the configuration.
+    """
 
     generation: str
     config_version: int
+    closed_until_us: int = field(default=0, compare=False)
 
 
 _seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
@@ -27,9 +31,9 @@ async def get(conn: AsyncConnection) -> State:
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
     seen = None if transaction is None else _seen.get(transaction)
     if seen is None:
-        found = await conn.exec_driver_sql("SELECT generation, config_version FROM state")
-        generation, config_version = tuple(found.one())
-        seen = State(generation, config_version)
+        found = await conn.exec_driver_sql("SELECT generation, config_version, closed_until_us FROM state")
+        generation, config_version, closed_until_us = tuple(found.one())
+        seen = State(generation, config_version, closed_until_us)
         if transaction is not None:
             _seen[transaction] = seen
     return seen
@@ -38,6 +42,12 @@ async def get(conn: AsyncConnection) -> State:
 async def config_changed(conn: AsyncConnection) -> None:
     """Say that a definition (meter, feature, plan, customer, subscription) changes in this transaction."""
     await conn.execute(update(state).values(config_version=state.c.config_version + 1))
+    _seen.clear()
+
+
+async def closed_until(conn: AsyncConnection, until_us: int) -> None:
+    """Say that a billing period that ends there is closed in this transaction."""
+    await conn.execute(update(state).where(state.c.closed_until_us < until_us).values(closed_until_us=until_us))
     _seen.clear()
 
 

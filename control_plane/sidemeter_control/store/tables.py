@@ -31,6 +31,7 @@ __all__ = [
     "agents",
     "api_keys",
     "batches",
+    "closed_periods",
     "credit_grants",
     "credit_resets",
     "credit_snapshots",
@@ -40,6 +41,7 @@ __all__ = [
     "dead_letters",
     "events",
     "features",
+    "late_days",
     "loss_declarations",
     "metadata",
     "meters",
@@ -83,7 +85,8 @@ metadata = MetaData(
     }
 )
 
-# One row. `generation` names this copy of the database; `config_version` rises with every change of a definition.
+# One row. `generation` names this copy of the database; `config_version` rises with every change of a definition. What
+# happens before `closed_until_us` is late.
 state = Table(
     "state",
     metadata,
@@ -91,6 +94,7 @@ state = Table(
     Column("generation", Text, nullable=False),
     Column("config_version", BigInteger, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("closed_until_us", BigInteger, nullable=False, server_default="0"),
 )
 
 api_keys = Table(
@@ -284,7 +288,8 @@ customer_subjects = Table(
     Column("customer_key", Text, ForeignKey("customers.key"), nullable=False, index=True),
 )
 
-# A plan's versions, each written once. `definition` holds charges, entitlements, minimum spend and trial as JSON.
+# A plan's versions, each written once. `definition` holds charges, entitlements, minimum spend, commitment and trial as
+# JSON.
 plans = Table(
     "plans",
     metadata,
@@ -298,6 +303,8 @@ plans = Table(
     Column("published_at_us", BigInteger, nullable=False),
 )
 
+# `replaces`: the id of the subscription before a change of plan. `pauses`: pairs of instants as a JSON array.
+# `closes_at_us`: before that instant no billing period of it can be closed; null: none is open.
 subscriptions = Table(
     "subscriptions",
     metadata,
@@ -311,6 +318,37 @@ subscriptions = Table(
     Column("trial_end_us", BigInteger),
     Column("overrides", Text),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("replaces", Text),
+    Column("pauses", Text),
+    Column("time_zone", Text, nullable=False, server_default="UTC"),
+    Column("closes_at_us", BigInteger, index=True),
+)
+
+# Billing periods that are over and do not change any more. `lines` and `total` say what was owed then; `billed` what is
+# billed of each charge by now, with the adjustments in later periods; `last_seq` is the last event counted before.
+closed_periods = Table(
+    "closed_periods",
+    metadata,
+    Column("subscription_id", Text, ForeignKey("subscriptions.id"), primary_key=True),
+    Column("start_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("customer_key", Text, nullable=False),
+    Column("closed_at_us", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("total", ExactDecimal, nullable=False),
+    Column("lines", Text, nullable=False),
+    Column("billed", Text, nullable=False),
+    Index(None, "customer_key", "end_us"),
+)
+
+# The days (UTC) to which an event or a correction came after they were closed, and the first event of each.
+late_days = Table(
+    "late_days",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("day_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # More of a feature than the plan gives, for one customer and an interval. `quantity` null: the feature has no meter.

@@ -134,7 +134,7 @@ def test_of_several_subscriptions_the_most_permissive_counts(offers: list[Entitl
 def test_only_active_subscriptions_grant() -> None:
     fee = ChargeSpec(key="base", model=PricingModel.FLAT, amount=Decimal(1))
     plan = read_plan(PlanSpec(key="p", currency="USD", charges=(fee,), entitlements=(metered("5"),)), 1, 0)
-    own = Subscribed.to(plan, new_subscription(SubscribeSpec(customer="c", plan="p"), plan, "s", 1000), "UTC", {})
+    own = Subscribed.to(plan, new_subscription(SubscribeSpec(customer="c", plan="p"), plan, "s", 1000), {})
     assert granted([own], Given(), "UTC", 999) == {}
     part = QuotaPart(QuotaSource.PLAN, "Plan p, version 1", Decimal(5))
     only = Entitlement(metered("5"), own.period_at(1000), part, since_us=1000)
@@ -210,7 +210,7 @@ def subscribed(*entitlements: EntitlementSpec, start_us: int = 0) -> Subscribed:
     fee = ChargeSpec(key="base", model=PricingModel.FLAT, amount=Decimal(1))
     plan = read_plan(PlanSpec(key="p", currency="USD", charges=(fee,), entitlements=entitlements), 1, 0)
     wanted = SubscribeSpec(customer="c", plan="p", start_at_us=start_us)
-    return Subscribed.to(plan, new_subscription(wanted, plan, "s", 0), "UTC", {})
+    return Subscribed.to(plan, new_subscription(wanted, plan, "s", 0), {})
 
 
 def test_an_override_takes_the_place_of_every_plan_while_it_holds() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 from sqlalchemy import event
@@ -30,6 +31,7 @@ from sidemeter_control.store import credits
 from sidemeter_control.store.credits import Snapshot
 
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")
+AHEAD = msgspec.structs.replace(BASE, in_advance=True)
 PENNY = ChargeSpec(key="tokens", meter="tokens", model=PricingModel.PER_UNIT, unit_price=Decimal("0.01"))
 
 
@@ -152,7 +154,7 @@ async def test_a_voided_grant_pays_no_more_and_what_it_paid_stays_paid(shop: Sho
 
 async def test_money_pays_what_is_owed_fees_and_use_alike(shop: Shop) -> None:
     acme = await shop.customer("acme")
-    await shop.sell(acme, BASE, TOKENS)
+    await shop.sell(acme, AHEAD, TOKENS)
     await give(shop, 55, at="2026-11-01")
     await shop.use("acme", "2026-11-05T00:00:00", "700")
     assert amounts(await stands(shop, acme, MONEY, "2026-11-05")) == (6, 0, 49)
@@ -176,7 +178,7 @@ async def test_money_that_is_left_outlives_the_period_and_what_is_owed_does_not(
 
 async def test_parts_of_an_interval_add_up_to_what_credits_pay_of_it(shop: Shop) -> None:
     acme = await shop.customer("acme")
-    await shop.sell(acme, BASE, TOKENS, CALLS, start="2026-10-15")
+    await shop.sell(acme, AHEAD, TOKENS, CALLS, start="2026-10-15")
     await give(shop, "20.50", at="2026-10-20", priority=1)
     await give(shop, 60, at="2026-10-15", expires_at_us=us("2026-12-01"))
     for day in range(16, 31, 3):
@@ -210,7 +212,7 @@ async def test_a_limited_grant_pays_only_its_charges(shop: Shop) -> None:
 
 async def test_a_trial_owes_nothing_that_credits_could_pay(shop: Shop) -> None:
     acme = await shop.customer("acme")
-    await shop.sell(acme, BASE, PENNY, start="2026-11-01", trial_days=14)
+    await shop.sell(acme, AHEAD, PENNY, start="2026-11-01", trial_days=14)
     await give(shop, 100, at="2026-11-01")
     await shop.use("acme", "2026-11-05T00:00:00", "400")
     assert amounts(await stands(shop, acme, MONEY, "2026-11-14")) == (100, 0, 0)

@@ -1,70 +1,71 @@
-"""Commitments: what is missing to them, and what is beyond."""
+"""Commitments: what is owed for use below, at and beyond what was committed."""
 
 from decimal import Decimal
-from itertools import pairwise
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sidemeter_control.money import Money
-from sidemeter_control.pricing.commitments import committed
-from sidemeter_control.pricing.words import Language, Words
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.pricing.commitments import (
+    MAX_FACTOR,
+    MAX_SMOOTHING_MONTHS,
+    CommitmentSpec,
+    check_commitment,
+    committed,
+)
 
-WORDS = Words("USD")
-
-
-def owed(price: str, commitment: str, factor: str = "1", *, true_up: bool = True, final: bool = True) -> Decimal:
-    lines = committed(
-        Money.of(Decimal(price), "USD"),
-        Decimal(commitment),
-        WORDS,
-        overage_factor=Decimal(factor),
-        true_up=true_up,
-        final=final,
-    )
-    return Decimal(price) + sum(line.amount for line in lines)
+HUNDRED = CommitmentSpec(amount=Decimal(100))
 
 
 @pytest.mark.parametrize(
-    ("price", "factor", "options", "expected"),
+    ("price", "options", "owed"),
     [
-        ("70", "1", {}, 100),
-        ("70", "2", {}, 100),
-        ("100", "2", {}, 100),
-        ("130", "1", {}, 130),
-        ("130", "2", {}, 160),
-        ("130", "0.5", {}, 115),
-        ("70", "2", {"true_up": False}, 70),
-        ("130", "2", {"true_up": False}, 160),
-        ("70", "2", {"final": False}, 70),
-        ("130", "2", {"final": False}, 160),
-        ("0", "1", {}, 100),
+        ("60", {}, "100"),
+        ("100", {}, "100"),
+        ("130", {}, "130"),
+        ("130", {"overage_factor": Decimal("1.5")}, "145.0"),
+        ("130", {"overage_factor": Decimal(0)}, "100"),
+        ("60", {"true_up": False}, "60"),
+        ("60", {"final": False}, "60"),
+        ("130", {"overage_factor": Decimal(2), "final": False}, "130"),
     ],
 )
-def test_below_it_is_owed_whole_and_beyond_it_the_factor(
-    price: str, factor: str, options: dict[str, bool], expected: int
+def test_what_is_owed_of_a_commitment_of_a_hundred(price: str, options: dict[str, object], owed: str) -> None:
+    assert committed(Decimal(price), Decimal(100), **options) == Decimal(owed)
+
+
+@pytest.mark.parametrize(
+    ("change", "months", "message"),
+    [
+        ({"amount": Decimal(0)}, 1, "commitment.amount: must be more than zero"),
+        ({"overage_factor": Decimal(101)}, 1, "commitment.overageFactor: must be at most 100"),
+        ({"overage_factor": Decimal(-1)}, 1, "commitment.overageFactor: must not be negative"),
+        ({"discount_percentage": Decimal(101)}, 1, "commitment.discountPercentage: must be at most 100"),
+        ({"smoothing_months": 4}, 3, "commitment.smoothingMonths: must be a multiple of 3, and at most 60"),
+        ({"smoothing_months": 61}, 1, "commitment.smoothingMonths: must be a multiple of 1, and at most 60"),
+        (
+            {"smoothing_months": 1},
+            None,
+            "commitment.smoothingMonths: must be absent: the billing period is shorter than a month",
+        ),
+    ],
+)
+def test_a_wrong_commitment_is_refused_by_field_and_rule(
+    change: dict[str, object], months: int | None, message: str
 ) -> None:
-    assert owed(price, "100", factor, **options) == expected
+    with pytest.raises(InvalidInput) as caught:
+        check_commitment("commitment", msgspec.structs.replace(HUNDRED, **change), months)
+    assert str(caught.value) == message
 
 
-def test_the_lines_say_why() -> None:
-    below = committed(Money.of(Decimal(70), "USD"), Decimal(100), Words("USD", language=Language.DE))
-    assert [(line.text, line.amount) for line in below] == [("angehoben auf die Mindestabnahme von 100 USD", 30)]
-    above = committed(Money.of(Decimal(1120), "USD"), Decimal(1000), WORDS, overage_factor=Decimal("1.5"))
-    assert [(line.text, line.amount) for line in above] == [
-        ("120 USD above the commitment of 1,000 USD, charged 1.5 times", 60)
-    ]
-    assert committed(Money.of(Decimal(120), "USD"), Decimal(100), WORDS) == ()
-
-
-amounts = st.decimals("0", "1000", places=2)
-
-
-@given(st.lists(amounts, min_size=1, max_size=5).map(sorted), amounts, st.decimals("1", "3", places=1))
-def test_slices_add_up_to_what_the_period_owes(prices: list[Decimal], commitment: Decimal, factor: Decimal) -> None:
-    cumulative = [owed(str(p), str(commitment), str(factor), final=p is prices[-1]) for p in prices]
-    slices = [cumulative[0], *(b - a for a, b in pairwise(cumulative))]
-    price = prices[-1]
-    whole = commitment + factor * (price - commitment) if price > commitment else commitment
-    assert sum(slices) == whole
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"smoothing_months": 12},
+        {"smoothing_months": MAX_SMOOTHING_MONTHS},
+        {"overage_factor": Decimal(MAX_FACTOR)},
+        {"discount_percentage": Decimal(100)},
+    ],
+)
+def test_a_right_commitment_passes(terms: dict[str, object]) -> None:
+    check_commitment("commitment", msgspec.structs.replace(HUNDRED, **terms), 3)

@@ -106,11 +106,15 @@ async def test_a_minimum_is_owed_where_the_period_ends_and_slices_add_up_with_it
     assert str((await owed(shop, acme)).total.rounded) == "5.00"
 
 
-async def test_a_fee_counts_in_the_slice_in_which_its_period_begins(shop: Shop) -> None:
+@pytest.mark.parametrize(("in_advance", "slice_"), [(True, 1), (False, 3)])
+async def test_a_fee_counts_where_its_period_begins_or_in_arrears_where_it_ends(
+    shop: Shop, in_advance: bool, slice_: int
+) -> None:
     acme = await shop.customer("acme")
-    await shop.sell(acme, BASE, start="2026-11-10")
-    slices = [("2026-11-01", "2026-11-10"), ("2026-11-10", "2026-11-11"), ("2026-11-11", "2026-12-10")]
-    assert [shown((await owed(shop, acme, *each)).lines) for each in slices] == [[], [("base", "None", "49.00")], []]
+    await shop.sell(acme, msgspec.structs.replace(BASE, in_advance=in_advance), start="2026-11-10")
+    days = ["2026-11-01", "2026-11-10", "2026-11-11", "2026-12-09", "2026-12-10"]
+    found = [shown((await owed(shop, acme, *cut)).lines) for cut in itertools.pairwise(days)]
+    assert found == [[("base", "None", "49.00")] if number == slice_ else [] for number in range(4)]
 
 
 async def test_over_several_periods_each_is_priced_from_its_own_start_and_named_by_its_days(shop: Shop) -> None:
@@ -152,7 +156,7 @@ async def test_every_subscription_of_a_customer_is_owed(shop: Shop) -> None:
 
 async def test_a_line_leads_to_the_events_behind_it(shop: Shop) -> None:
     acme = await shop.customer("acme", subjects=("a", "b"))
-    await shop.sell(acme, BASE, TOKENS)
+    await shop.sell(acme, msgspec.structs.replace(BASE, in_advance=True), TOKENS)
     fee, tokens = (await owed(shop, acme, "2026-10-01", "2026-11-15")).lines
     assert fee.events is None
     assert tokens.events is not None

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,9 @@ from planes import Plane, plane
 from price_vectors import Answer, Ask, Line, OutOfScope, line_amounts, solve
 
 from sidemeter_control.pricing.charges import ChargeSpec
-from sidemeter_control.pricing.periods import Interval, Recurrence
 from sidemeter_control.pricing.preview import UsageLineSpec, UsageSpec, preview
 
 VECTORS = Path(os.environ.get("SIDEMETER_SHARED", Path(__file__).parents[4] / "shared")) / "vectors"
-
-RECURRING = {"period_starts", "next_after", "prev_before"}
-"""The rules of proration.jsonl about periods; the others are about changes of plan, which are not built."""
-
-INTERVALS = {"D": Interval.DAY, "W": Interval.WEEK, "M": Interval.MONTH, "Y": Interval.YEAR}
-
 
 OWN = Path(__file__).with_name("own_vectors.jsonl")
 """In the same schema: rules of its README that the sample has no row for."""
@@ -107,30 +99,3 @@ async def test_price_through_the_public_functions(vector: Mapping[str, Any]) -> 
 @pytest.mark.parametrize("vector", [*vectors(VECTORS / "pricing.jsonl"), *vectors(OWN)])
 async def test_price_through_graphql(vector: Mapping[str, Any], control: Plane) -> None:
     await check(vector, asking_graphql(control))
-
-
-def instant_us(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp()) * 1_000_000
-
-
-def recurrence(vector: Mapping[str, Any]) -> Recurrence:
-    anchor = vector["anchor"] or vector["start"]
-    unit, count = vector["unit"][-1], int(vector["unit"][1:-1])
-    return Recurrence.every(INTERVALS[unit], count, instant_us(anchor), "UTC")
-
-
-@pytest.mark.parametrize("vector", vectors(VECTORS / "proration.jsonl"))
-def test_period(vector: Mapping[str, Any]) -> None:
-    if vector["rule"] not in RECURRING:
-        pytest.skip(f"{vector['rule']}: proration is not built")
-    periods = recurrence(vector)
-    if vector["rule"] == "period_starts":
-        met = periods.meeting(instant_us(vector["start"]), instant_us(vector["end"]))
-        assert [each.start_us for each in met] == [instant_us(text) for text in vector["expected"]]
-        return
-    at_us, expected = instant_us(vector["at"]), instant_us(vector["expected"])
-    if vector["rule"] == "next_after":
-        found = periods.period_at(at_us - 1 if vector["inclusive"] else at_us).end_us
-    else:
-        found = periods.period_at(at_us if vector["inclusive"] else at_us - 1).start_us
-    assert found == expected
