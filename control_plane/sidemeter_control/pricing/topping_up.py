@@ -44,7 +44,7 @@ async def top_up_once(database: Database, clock: Clock) -> Sequence[CreditGrant]
     while True:
         async with database.read() as conn:
             rules = await top_ups.page(conn, AT_ONCE, after)
-            changed = [rule for rule in rules if await _changes(conn, rule, clock.now_us())]
+            changed = await _changed(conn, rules, clock.now_us())
         for rule in changed:
             with _stopping_no_other(rule.customer_key):
                 async with database.write() as conn:
@@ -79,12 +79,14 @@ def _stopping_no_other(customer_key: str) -> Iterator[None]:
         _log.warning("the credits of customer %r were left as they are: %s", customer_key, exc)
 
 
-async def _changes(conn: AsyncConnection, rule: TopUp, now_us: int) -> bool:
-    """Whether there is something to do for the rule."""
-    changes = False
-    with _stopping_no_other(rule.customer_key):
-        changes = await _looked(conn, rule, now_us) != (rule, False)
-    return changes
+async def _changed(conn: AsyncConnection, rules: Sequence[TopUp], now_us: int) -> list[TopUp]:
+    """Those for which there is something to do."""
+    found = []
+    for rule in rules:
+        with _stopping_no_other(rule.customer_key):
+            if await _looked(conn, rule, now_us) != (rule, False):
+                found.append(rule)
+    return found
 
 
 async def _looked(conn: AsyncConnection, rule: TopUp, now_us: int) -> tuple[TopUp, bool]:
