@@ -11,7 +11,7 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.meter_types import Meter
 from sidemeter_control.api.scalars import Instant, Json
 from sidemeter_control.limits import features
-from sidemeter_control.pricing import charges, definitions, plans
+from sidemeter_control.pricing import charges, definitions, documents, plans
 from sidemeter_control.pricing.charges import PricingModel
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, ResetPeriod
@@ -176,6 +176,7 @@ class Plan:
     interval_count: int
     charges: list[Charge]
     entitlements: list[Entitlement]
+    definition: Json = strawberry.field(description="The plan as publishPlan takes it, without what has its default.")
     published_at: Instant
 
     @classmethod
@@ -190,6 +191,7 @@ class Plan:
             interval_count=plan.interval_count,
             charges=[Charge.of(each) for each in plan.charges],
             entitlements=[Entitlement.of(each) for each in plan.entitlements],
+            definition=Json(documents.document(documents.spec_of(plan))),
             published_at=Instant(plan.published_at_us),
         )
 
