@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTROL_PLANE_ONLY = ("strawberry", "graphql", "sqlalchemy", "alembic", "babel", "rich", "asyncpg", "sidemeter_control")
+CONTROL_PLANE_ONLY = (
+    "strawberry",
+    "graphql",
+    "sqlalchemy",
+    "alembic",
+    "babel",
+    "rich",
+    "yaml",
+    "asyncpg",
+    "sidemeter_control",
+)
 
 
 def run_without_control_plane(code: str) -> subprocess.CompletedProcess[str]:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from sidemeter_control.errors import ControlError, SettingsError
+from sidemeter_control.plan_commands import plan
 from sidemeter_control.settings import ENVIRON_PREFIX, Settings
 
 __all__ = ["main"]
@@ -42,6 +43,9 @@ class _Commands(click.Group):
 @click.version_option(importlib.metadata.version("sidemeter"), prog_name="sidemeter-control")
 def main() -> None:
     """Every command exits 0 when done, 1 when it failed, 2 when it was called wrongly."""
+
+
+main.add_command(plan)
 
 
 def _settings_options(*names: str) -> Callable[[Command], Command]:

@@ -27,6 +27,7 @@ CONTRACT = SHARED / "design" / "schema.graphql"
 
 # What the product has beyond the contract, whose types may grow.
 GROWN = {
+    "Plan.definition(): JSON!",
     "DeadLetter.replayedAt(): DateTime",
     "DeadLetter.replayedBy(): ID",
     "Query.replayedDeadLetters(after: String, first: Int = 50): DeadLetterConnection!",

@@ -11,7 +11,7 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.meter_types import Meter
 from sidemeter_control.api.scalars import Instant, Json
 from sidemeter_control.limits import features
-from sidemeter_control.pricing import charges, commitments, definitions, plans
+from sidemeter_control.pricing import charges, commitments, definitions, documents, plans
 from sidemeter_control.pricing.charges import PricingModel
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, ResetPeriod
@@ -204,6 +204,7 @@ class Plan:
     proration: ProrationRule
     minimum_spend: Decimal | None
     commitment: Commitment | None
+    definition: Json = strawberry.field(description="The plan as publishPlan takes it, without what has its default.")
     published_at: Instant
 
     @classmethod
@@ -222,6 +223,7 @@ class Plan:
             proration=plan.proration,
             minimum_spend=plan.minimum_spend,
             commitment=None if plan.commitment is None else Commitment.of(plan.commitment),
+            definition=Json(documents.document(documents.spec_of(plan))),
             published_at=Instant(plan.published_at_us),
         )
 

@@ -11,14 +11,17 @@ from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, cust
 from sidemeter_control.api.event_types import Event, event_place, event_position
 from sidemeter_control.api.meter_types import DimensionFilter, Meter, UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection, connection, numbers, position
-from sidemeter_control.api.pricing_inputs import ChargeInput, UsageInput
+from sidemeter_control.api.pricing_inputs import ChargeInput, PlanInput, UsageInput
 from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
+from sidemeter_control.api.simulation_types import Simulation
 from sidemeter_control.api.subscription_types import PlanDiff
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing.catalogue import find_plan
 from sidemeter_control.pricing.differences import differences
+from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.preview import preview
+from sidemeter_control.pricing.simulation import simulate
 from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import agents, customers, dead_letters, events, features, losses, meters, plans
 
@@ -183,6 +186,17 @@ class Query:
             time_zone=time_zone or "UTC",
         )
         return Price.of(price)
+
+    @strawberry.field
+    async def simulate(
+        self, info: Info, plan: PlanInput, from_: From, to: Instant, customers: list[strawberry.ID] | None = None
+    ) -> Simulation:
+        """Price the stored usage of a period under a draft plan; stores nothing.
+
+        Of those customers, whatever they are on; by default of all who were on a plan of the draft's key.
+        """
+        context = info.context
+        return Simulation.of(await simulate(context.ask, plan.spec(), Period(from_, to), customers, context.now_us))
 
 
 async def _letters(info: Info, first: int | None, after: str | None, *, replayed: bool) -> Connection[DeadLetter]:

@@ -22,7 +22,7 @@ from sidemeter_control.store import credits, customers, features, meters, plans,
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["find_plan", "meters_of", "publish_plan", "subscribe", "subscribed"]
+__all__ = ["find_plan", "meters_of", "publish_plan", "read_draft", "subscribe", "subscribed"]
 
 # Some kilobytes each.
 MAX_CUSTOMERS_REMEMBERED = 5_000
@@ -37,11 +37,17 @@ async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan
     """
     async with database.write() as conn:
         version = (await plans.newest_versions(conn, [spec.key])).get(spec.key, 0) + 1
-        plan = read_plan(spec, version, clock.now_us())
-        await _check_charges(conn, "charges", plan.charges, spec.currency)
-        await _check_features(conn, spec.entitlements)
+        plan = await read_draft(conn, spec, version, clock.now_us())
         await plans.add(conn, spec, plan)
         await state.config_changed(conn)
+    return plan
+
+
+async def read_draft(conn: AsyncConnection, spec: PlanSpec, version: int, now_us: int) -> Plan:
+    """The plan as it would be published as this version now, with the errors of `publish_plan`; stores nothing."""
+    plan = read_plan(spec, version, now_us)
+    await _check_charges(conn, "charges", plan.charges, spec.currency)
+    await _check_features(conn, spec.entitlements)
     return plan
 
 

@@ -17,7 +17,7 @@ from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.closed import ClosedPeriod, adjustments, next_leg, remainder, thaw
 from sidemeter_control.pricing.consumption import used
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_instant
+from sidemeter_control.pricing.periods import Interval, Period, Recurrence, check_interval
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.store import closed_periods, late_days, state
 
@@ -165,10 +165,7 @@ def _asked(
 ) -> Period:
     current = _current_period(own, customer, now_us)
     asked = Period(current.start_us if from_us is None else from_us, current.end_us if to_us is None else to_us)
-    check_instant("from", asked.start_us)
-    check_instant("to", asked.end_us)
-    if asked.start_us >= asked.end_us:
-        raise InvalidInput("to", "must be after from")
+    check_interval(asked)
     return asked
 
 

@@ -67,7 +67,22 @@ def plain(value: object) -> object:
     >>> plain(ChargeSpec(key="api", model=PricingModel.PER_UNIT, unit_price=Decimal("1E-7")))
     {'key': 'api', 'model': 'PER_UNIT', 'unitPrice': '0.0000001'}
     """
-    return _without_decimals(msgspec.to_builtins(value, builtin_types=(Decimal,)))
+    return _without_decimals(msgspec.to_builtins(_with_own_defaults(value), builtin_types=(Decimal,)))
+
+
+def _with_own_defaults(value: object) -> object:
+    """The same, each default being the very object of its struct: msgspec leaves out no other, be it equal."""
+    match value:
+        case msgspec.Struct():
+            fields = msgspec.structs.fields(type(value))
+            return type(value)(**{each.name: _own(each.default, getattr(value, each.name)) for each in fields})
+        case tuple():
+            return tuple(_with_own_defaults(each) for each in value)
+    return value
+
+
+def _own(default: object, value: object) -> object:
+    return default if type(value) is type(default) and value == default else _with_own_defaults(value)
 
 
 def _without_decimals(value: object) -> object:

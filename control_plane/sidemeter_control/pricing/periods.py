@@ -9,7 +9,17 @@ from zoneinfo import ZoneInfo
 
 from sidemeter_control.errors import InvalidInput
 
-__all__ = ["EVER", "LATEST_US", "MONTHS", "Interval", "Period", "Recurrence", "check_instant", "local_day"]
+__all__ = [
+    "EVER",
+    "LATEST_US",
+    "MONTHS",
+    "Interval",
+    "Period",
+    "Recurrence",
+    "check_instant",
+    "check_interval",
+    "local_day",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -64,6 +74,14 @@ def check_instant(field: str, at_us: int) -> None:
     """Raise InvalidInput for `field` unless periods can be laid around the instant."""
     if not 0 <= at_us < LATEST_US:
         raise InvalidInput(field, "must lie between the years 1970 and 9000")
+
+
+def check_interval(asked: Period) -> None:
+    """Raise InvalidInput for `from` or `to` unless the interval can be asked about: it has an instant, in those years."""
+    check_instant("from", asked.start_us)
+    check_instant("to", asked.end_us)
+    if asked.start_us >= asked.end_us:
+        raise InvalidInput("to", "must be after from")
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,16 +92,17 @@ class EntitlementSpec(
     rollover_min: Decimal = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSpec:
+class PlanSpec(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True
+):
     """A version to be published, as somebody wrote it."""
 
     key: str
-    currency: str
-    charges: tuple[ChargeSpec, ...]
     name: str | None = None
+    currency: str
     interval: Interval = Interval.MONTH
     interval_count: int = 1
+    charges: tuple[ChargeSpec, ...]
     entitlements: tuple[EntitlementSpec, ...] = ()
     trial_days: int = 0
     proration: ProrationRule = ProrationRule.SECONDS

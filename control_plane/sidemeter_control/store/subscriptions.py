@@ -11,7 +11,7 @@ from sidemeter_control.pricing.definitions import charges_text, read_charges_tex
 from sidemeter_control.pricing.subscriptions import Pause, Subscription
 from sidemeter_control.store.tables import subscriptions
 
-__all__ = ["add", "change", "customers_of", "of_customers", "of_version", "set_closing", "to_close"]
+__all__ = ["add", "change", "customers_of", "of_customers", "of_version", "set_closing", "subscribers", "to_close"]
 
 
 async def add(conn: AsyncConnection, subscription: Subscription) -> None:
@@ -108,6 +108,20 @@ async def of_customers(conn: AsyncConnection, keys: Iterable[str]) -> dict[str, 
     for row in await conn.execute(wanted):
         found.setdefault(row.customer_key, []).append(_subscription(row))
     return found
+
+
+async def subscribers(conn: AsyncConnection, plan_key: str, from_us: int, to_us: int, limit: int) -> list[str]:
+    """The keys, in order, of at most `limit` customers on any version of the plan at an instant of `[from_us, to_us)`."""
+    ends = subscriptions.c.end_at_us
+    wanted = (
+        select(subscriptions.c.customer_key)
+        .where(subscriptions.c.plan_key == plan_key, subscriptions.c.start_at_us < to_us)
+        .where(ends.is_(None) | (ends > from_us))
+        .distinct()
+        .order_by(subscriptions.c.customer_key)
+        .limit(limit)
+    )
+    return [row.customer_key for row in await conn.execute(wanted)]
 
 
 def _subscription(row: Row[Any]) -> Subscription:

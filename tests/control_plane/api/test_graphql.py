@@ -21,6 +21,7 @@ from sidemeter_control.store.tables import plans
 
 FROM_TO = 'from: "2026-01-01T00:00:00Z", to: "2026-02-01T00:00:00Z"'
 CHARGE = '{key: "k", model: FLAT, amount: "1"}'
+PLAN, AT = '{key: "k", currency: "EUR", charges: []}', '"2026-01-01T00:00:00Z"'
 
 # One call of every field of the schema's roots, and the least scope that it needs.
 CALLS = {
@@ -42,6 +43,7 @@ CALLS = {
         f'{{ pricePreview(currency: "EUR", charge: {CHARGE}, usage: {{}}) {{ total {{ amount }} }} }}',
         Scope.READ,
     ),
+    "simulate": (f"{{ simulate(plan: {PLAN}, from: {AT}, to: {AT}) {{ total {{ amount }} }} }}", Scope.READ),
     "createMeter": (
         'mutation { createMeter(input: {key: "k", eventType: "t", aggregation: COUNT}) { key } }',
         Scope.WRITE,

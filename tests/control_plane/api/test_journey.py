@@ -489,3 +489,34 @@ async def test_a_question_without_an_answer_says_why(sold: Plane, query: str, co
     (error,) = body["errors"]
     assert error["extensions"]["code"] == code
     assert error["extensions"].get("field", "").startswith(field or "")
+
+
+SIMULATE = """
+query($plan: PlanInput!, $customers: [ID!]) {
+  simulate(plan: $plan, from: "2023-11-01T00:00:00Z", to: "2023-12-14T22:13:20Z", customers: $customers) {
+    total { amount currency } difference { amount }
+    rows { customer current { amount } simulated { amount rounded } difference { amount } }
+  }
+}
+"""
+
+
+async def test_a_draft_is_priced_on_the_usage_that_is_stored(sold: Plane) -> None:
+    await sold.ask(INGEST, events=[completion("e1", 1500)])
+    dearer = PRO | {"charges": [PRO["charges"][0] | {"amount": "12.90"}, PRO["charges"][1]]}  # type: ignore[index, operator]
+    row = {
+        "customer": "acme",
+        "current": {"amount": "12.65"},
+        "simulated": {"amount": "15.65", "rounded": "15.65"},
+        "difference": {"amount": "3"},
+    }
+    total = {"total": {"amount": "15.65", "currency": "EUR"}, "difference": {"amount": "3"}, "rows": [row]}
+    for customers in (None, ["acme"]):
+        assert await sold.ask(SIMULATE, plan=dearer, customers=customers) == {"simulate": total}
+    assert await sold.ask('{ plan(key: "pro") { version } }') == {"plan": {"version": 1}}
+
+
+async def test_a_draft_that_could_not_be_published_is_not_priced(sold: Plane) -> None:
+    wrong = PRO | {"charges": [{"key": "base", "model": "FLAT"}]}
+    error = await sold.refusal(SIMULATE, plan=wrong, customers=None)
+    assert error["extensions"] == {"code": "INVALID_INPUT", "field": "charges.base.amount"}

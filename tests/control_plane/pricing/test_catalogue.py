@@ -1,11 +1,12 @@
 """Publishing plans and subscribing customers, on a real database."""
 
-from dataclasses import replace
+import dataclasses
 from decimal import Decimal
 
 import pytest
 from charges import spec as charge_of
 from fakes import ManualClock
+from msgspec.structs import replace
 
 from sidemeter_control.errors import Conflict, ControlError, InvalidInput, NotFound
 from sidemeter_control.limits.catalogue import create_feature
@@ -252,7 +253,7 @@ async def test_a_customer_pays_in_one_currency(database: Database, currency: str
     clock = ManualClock()
     await publish_plan(database, clock, PRO)
     await publish_plan(database, clock, replace(PRO, key="euro", currency="EUR"))
-    await upsert_customer(database, replace(ACME, currency=currency))
+    await upsert_customer(database, dataclasses.replace(ACME, currency=currency))
     await subscribe(database, clock, SubscribeSpec(customer="acme", plan="euro"))
     with pytest.raises(Conflict, match="customer 'acme' pays in EUR, plan 'pro' is in USD"):
         await subscribe(database, clock, SubscribeSpec(customer="acme", plan="pro"))

@@ -1,6 +1,5 @@
 """Plans: which are refused and why, and that what is kept comes back digit for digit."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -150,5 +149,5 @@ def test_a_definition_is_written_with_the_apis_names_and_plain_decimals() -> Non
 )
 def test_a_wrong_plan_is_refused_by_field_and_rule(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_plan(replace(PRO, **change), 1, 0)
+        read_plan(msgspec.structs.replace(PRO, **change), 1, 0)
     assert str(caught.value).startswith(message)
