@@ -21,6 +21,8 @@ def readings(aggregation: Aggregation) -> st.SearchStrategy[list[object]]:
             each = st.text(max_size=2)
         case Aggregation.LATEST:
             each = st.tuples(st.integers(0, 3), st.sampled_from("ab"), st.text(max_size=1), values)
+        case Aggregation.TIME_WEIGHTED:
+            each = st.tuples(values, values)
         case _:
             each = values
     return st.lists(each, min_size=1, max_size=20)
@@ -45,7 +47,7 @@ def test_any_order_and_any_batching_fold_to_the_same(data: st.DataObject, aggreg
 
 @pytest.mark.parametrize("aggregation", Aggregation)
 def test_nothing_is_zero_where_zero_is_an_amount_and_null_elsewhere(aggregation: Aggregation) -> None:
-    zero = {Aggregation.COUNT, Aggregation.SUM, Aggregation.UNIQUE_COUNT}
+    zero = {Aggregation.COUNT, Aggregation.SUM, Aggregation.UNIQUE_COUNT, Aggregation.TIME_WEIGHTED}
     assert value(aggregation, EMPTY) == (Decimal(0) if aggregation in zero else None)
 
 
