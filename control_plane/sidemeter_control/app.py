@@ -1,7 +1,8 @@
 """The root: every part made once and handed to the doors that need it."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -25,9 +26,28 @@ from sidemeter_control.metering.pacing import Pacer
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 
-__all__ = ["build"]
+__all__ = ["IDLE_S", "build", "keep_on"]
+
+IDLE_S = 1.0
+"""How long a loop rests when it finds nothing to do."""
 
 _log = logging.getLogger(__name__)
+
+
+async def keep_on(once: Callable[[], Awaitable[bool]], clock: Clock, name: str) -> None:
+    """Do `once` again and again until cancelled; True from it says that there is more to do.
+
+    Then it rests as long as it worked, so that whoever waits for the database gets a turn. A failure is logged, and what
+    failed is tried again.
+    """
+    while True:
+        began_s = clock.monotonic_s()
+        try:
+            more = await once()
+        except Exception:  # noqa: BLE001 -- the root: whatever it was, the loop goes on
+            _log.exception("%s failed, and is tried again", name)
+            more = False
+        await asyncio.sleep(clock.monotonic_s() - began_s if more else IDLE_S)
 
 
 async def build(

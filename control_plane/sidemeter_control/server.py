@@ -6,14 +6,16 @@ import gc
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
-from sidemeter_control.app import build
+from sidemeter_control.app import build, keep_on
 from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
+from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store.database import Database
 
@@ -51,6 +53,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
     database = await Database.open(settings.database)
+    loops: list[asyncio.Task[None]] = []
     try:
         await database.migrate()
         with contextlib.closing(_bind(settings.listen)) as door:
@@ -65,6 +68,7 @@ async def serve(
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
             gc.collect()
             gc.freeze()
+            loops.append(asyncio.create_task(keep_on(partial(fill_once, database, clock), clock, "filling meters")))
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -72,6 +76,9 @@ async def serve(
             server.should_exit = True
             await serving
     finally:
+        for each in loops:
+            each.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
         await database.close()
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import SystemClock
 from sidemeter_control.errors import Conflict, NotFound
-from sidemeter_control.metering.filling import fill
+from sidemeter_control.metering.filling import MAX_FILLED, fill
 from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.store import audit, dead_letters, events, meters, state
 from sidemeter_control.store.database import Database
@@ -23,17 +23,18 @@ async def create_meter(
     *,
     by: str = audit.OPERATOR,
     new_id: Callable[[str], str] = _new_id,
+    at_once: int = MAX_FILLED,
 ) -> Meter:
     """Write a new meter; from here on it counts with the others. Conflict when its key is taken.
 
-    It is filled from the events stored so far: from a few at once, else in the background (`filling.fill_once`). Until
+    It is filled from the events stored so far: from `at_once` of them here, else in the background (`filling.fill_once`). Until
     then it answers what it has counted, and its `progress` says how much of them that is.
     """
     async with database.write() as conn:
         if await meters.get(conn, [meter.key]):
             raise Conflict(f"there is a meter {meter.key!r} already")
         meter = await meters.add(conn, await _unfilled(conn, meter))
-        meter = await fill(conn, meter, meter.created_at_us, new_id)
+        meter = await fill(conn, meter, meter.created_at_us, new_id, at_once)
         await state.config_changed(conn)
         await _audited(conn, meter, meter.created_at_us, by, "createMeter")
     return meter
@@ -45,6 +46,7 @@ async def update_meter(
     *,
     by: str = audit.OPERATOR,
     new_id: Callable[[str], str] = _new_id,
+    at_once: int = MAX_FILLED,
 ) -> Meter:
     """Give the meter of that key another definition; answers the meter as it is then.
 
@@ -66,7 +68,7 @@ async def update_meter(
             pending = None
         if pending is None and not known.counts_like(meter):
             change = await meters.put_change(conn, await _unfilled(conn, meter), by)
-            await fill(conn, change, now_us, new_id)
+            await fill(conn, change, now_us, new_id, at_once)
         await meters.rename(conn, meter)
         await state.config_changed(conn)
         await _audited(conn, meter, now_us, by, "updateMeter")

@@ -31,7 +31,7 @@ MAX_DELETED = 2_000
 """Rollups that nobody reads any more, deleted in one transaction."""
 
 
-async def fill_once(database: Database, clock: Clock) -> bool:
+async def fill_once(database: Database, clock: Clock, most: int = MAX_FILLED) -> bool:
     """Do one chunk of what is to be done: count for a meter, or delete rollups that nobody reads. False: all is done."""
     async with database.read() as conn:
         if await _next(conn) is None and await meters.retired(conn) is None:
@@ -39,21 +39,23 @@ async def fill_once(database: Database, clock: Clock) -> bool:
     async with database.write() as conn:
         meter = await _next(conn)
         if meter is not None:
-            await fill(conn, meter, clock.now_us(), clock.new_id)
+            await fill(conn, meter, clock.now_us(), clock.new_id, most)
         else:
             await _delete_some(conn)
     return True
 
 
-async def fill(conn: AsyncConnection, meter: Meter, now_us: int, new_id: Callable[[str], str]) -> Meter:
-    """Count the next chunk for a meter or for a change of one; a change that is filled then takes its place.
+async def fill(
+    conn: AsyncConnection, meter: Meter, now_us: int, new_id: Callable[[str], str], most: int = MAX_FILLED
+) -> Meter:
+    """Count the next `most` events for a meter or for a change of one; a change that is filled then takes its place.
 
     An event that makes this fail for a reason nobody foresaw becomes a dead letter of this meter, and the others count.
     """
     after, watermark = meter.progress.filled_seq, meter.progress.watermark_seq
     upto = min(after + MAX_PASSED, watermark)
-    found = await events.of_type(conn, meter.event_type, after, upto, MAX_FILLED)
-    upto = found[-1][0] if len(found) == MAX_FILLED else upto
+    found = await events.of_type(conn, meter.event_type, after, upto, most)
+    upto = found[-1][0] if len(found) == most else upto
     counting, some = readers([meter]), [event for _, event in found]
 
     async def add(part: Sequence[int]) -> None:
