@@ -34,7 +34,7 @@ IDLE_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-async def keep_on(once: Callable[[], Awaitable[bool]], clock: Clock, name: str) -> None:
+async def keep_on(once: Callable[[], Awaitable[bool]], clock: Clock, name: str, idle_s: float = IDLE_S) -> None:
     """Do `once` again and again until cancelled; True from it says that there is more to do.
 
     Then it rests as long as it worked, so that whoever waits for the database gets a turn. A failure is logged, and what
@@ -47,7 +47,7 @@ async def keep_on(once: Callable[[], Awaitable[bool]], clock: Clock, name: str) 
         except Exception:  # noqa: BLE001 -- the root: whatever it was, the loop goes on
             _log.exception("%s failed, and is tried again", name)
             more = False
-        await asyncio.sleep(clock.monotonic_s() - began_s if more else IDLE_S)
+        await asyncio.sleep(clock.monotonic_s() - began_s if more else idle_s)
 
 
 async def build(
