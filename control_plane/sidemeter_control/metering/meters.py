@@ -279,14 +279,13 @@ class Reader:
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_dimensions", "_filters", "_is_latest", "_is_weighted", "_measure", "_value", "counts_all", "meter")
+    __slots__ = ("_dimensions", "_filters", "_is_timed", "_measure", "_value", "counts_all", "meter")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self._value = _finder(meter.value_property) if meter.value_property else None
         self._measure = _distinct if meter.aggregation is Aggregation.UNIQUE_COUNT else to_nano
-        self._is_latest = meter.aggregation is Aggregation.LATEST
-        self._is_weighted = meter.aggregation is Aggregation.TIME_WEIGHTED
+        self._is_timed = meter.aggregation in {Aggregation.LATEST, Aggregation.TIME_WEIGHTED}
         self._dimensions = [_finder(dimension.property) for dimension in meter.dimensions]
         self._filters = [
             (
@@ -319,9 +318,11 @@ class Reader:
             measured = self._measure(value)
         except Uncountable as exc:
             raise Uncountable(exc.code, f"data.{self.meter.value_property} {exc}") from None
-        if self._is_latest:
+        if not self._is_timed:
+            return group, measured
+        if self.meter.aggregation is Aggregation.LATEST:
             return group, (time_us, source, id_, int(measured))
-        return group, (int(measured), int(measured) * time_us) if self._is_weighted else measured
+        return group, (int(measured), int(measured) * time_us)
 
 
 def _finder(path: str) -> Callable[[Mapping[str, object]], object]:

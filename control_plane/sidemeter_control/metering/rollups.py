@@ -123,7 +123,7 @@ def merge(one: Rollup, other: Rollup) -> Rollup:
         None if one.min is None or other.min is None else min(one.min, other.min),
         None if one.max is None or other.max is None else max(one.max, other.max),
         None if one.last is None or other.last is None else max(one.last, other.last),
-        _together(one.values, other.values),
+        None if one.values is other.values is None else _together(one.values, other.values),
         None if one.moment is None or other.moment is None else one.moment + other.moment,
     )
 

@@ -21,7 +21,12 @@ ON CONFLICT (subject, day_us) DO NOTHING
 
 
 async def note(conn: AsyncConnection, events: Iterable[Event], closed_until_us: int) -> None:
-    """Keep the subjects and days (UTC) of stored events that are new, or corrected, and late; no statement when none is."""
+    """Keep the subjects and days (UTC) of stored events that are new, or corrected, and late; no statement when none is.
+
+    `closed_until_us` is 0 when nothing is closed.
+    """
+    if not closed_until_us:
+        return
     late = [
         (event.source, event.id, event.time_us - event.time_us % DAY_US)
         for event in events
