@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, tuple_
+import msgspec
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.corrections import Correction, CorrectionKind
 from sidemeter_control.store.tables import corrections
 
 __all__ = ["add", "of"]
+
+# As for rollups: one walk of the key for each event, where a list of row values would be answered by a scan.
+_OF = """
+SELECT c.subject, c.event_seq, c.kind, c.data, c.reason, c.at_us, c.actor
+FROM json_each(?) AS asked CROSS JOIN corrections AS c
+  ON c.subject = json_extract(asked.value, '$[0]') AND c.event_seq = json_extract(asked.value, '$[1]')
+ORDER BY c.number
+"""
 
 
 async def add(conn: AsyncConnection, subject: str, event_seq: int, number: int, correction: Correction) -> None:
@@ -29,9 +38,9 @@ async def add(conn: AsyncConnection, subject: str, event_seq: int, number: int, 
 
 async def of(conn: AsyncConnection, events: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[Correction]]:
     """The corrections of events, given by subject and seq, the oldest first; one without any is absent."""
-    wanted = select(corrections).where(tuple_(corrections.c.subject, corrections.c.event_seq).in_(events))
+    rows = await conn.exec_driver_sql(_OF, (msgspec.json.encode(events).decode(),))
     found: dict[tuple[str, int], list[Correction]] = {}
-    for row in await conn.execute(wanted.order_by(corrections.c.number)):
+    for row in rows:
         correction = Correction(CorrectionKind(row.kind), row.data, row.reason, row.at_us, row.actor)
         found.setdefault((row.subject, row.event_seq), []).append(correction)
     return found
