@@ -73,7 +73,7 @@ async def fill(
     meter = replace(meter, progress=Progress(upto, watermark))
     await meters.fill(conn, meter)
     change = (await meters.changes(conn, [meter.key])).get(meter.key)
-    if change == meter and meter.progress.done:
+    if change is not None and change.id == meter.id and meter.progress.done:
         await _take_place(conn, meter, now_us)
     return meter
 

@@ -41,6 +41,7 @@ async def of(conn: AsyncConnection, events: Sequence[tuple[str, int]]) -> dict[t
     rows = await conn.exec_driver_sql(_OF, (msgspec.json.encode(events).decode(),))
     found: dict[tuple[str, int], list[Correction]] = {}
     for row in rows:
-        correction = Correction(CorrectionKind(row.kind), row.data, row.reason, row.at_us, row.actor)
-        found.setdefault((row.subject, row.event_seq), []).append(correction)
+        subject, event_seq, kind, data, reason, at_us, actor = tuple(row)
+        correction = Correction(CorrectionKind(kind), data, reason, at_us, actor)
+        found.setdefault((subject, event_seq), []).append(correction)
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,22 @@ async def test_what_is_corrected_before_it_is_reached_is_counted_as_it_is_then(p
     assert await plane.used() == "3"
     await plane.fill_all()
     assert await plane.used() == str(3 + 5 + 100)
+
+
+@pytest.mark.parametrize("aggregation", [Aggregation.MAX, Aggregation.LATEST])
+async def test_an_extreme_that_goes_leaves_what_is_counted_and_not_what_is_not_reached_yet(
+    plane: Plane, aggregation: Aggregation
+) -> None:
+    highest = "3" if aggregation is Aggregation.MAX else "1"  # of the first two; the last one by time has the number 1
+    meter = await create_meter(plane.database, units(aggregation=aggregation), at_once=2)
+    await void_event(plane.database, "s", highest, "wrong", by="key_1", now_us=NOW_US)
+    async with plane.database.read() as conn:
+        left = await usage.quantity(conn, meter, ["acme"], 0, NOW_US)
+    assert left == usage.Quantity(Decimal(4 - int(highest)), 1)
+    await plane.fill_all()
+    async with plane.database.read() as conn:
+        found = await usage.quantity(conn, meter, ["acme"], 0, NOW_US)
+    assert found == usage.Quantity(Decimal(9 if aggregation is Aggregation.MAX else 3), 4)
 
 
 async def test_what_cannot_be_counted_later_is_a_dead_letter_of_that_meter_alone(plane: Plane) -> None:
