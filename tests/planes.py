@@ -62,6 +62,7 @@ class Plane:
 
 INPUTS = {
     "createMeter": "MeterInput",
+    "updateMeter": "MeterInput",
     "createFeature": "FeatureInput",
     "publishPlan": "PlanInput",
     "upsertCustomer": "CustomerInput",

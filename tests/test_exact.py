@@ -34,6 +34,7 @@ ALLOWED = {
     "agent/sidemeter/state.py": SECONDS,
     "agent/sidemeter/uplink.py": SECONDS,
     "control_plane/sidemeter_control/api/agents.py": SECONDS,
+    "control_plane/sidemeter_control/app.py": SECONDS,
     "control_plane/sidemeter_control/api/backups.py": SECONDS,
     "control_plane/sidemeter_control/api/meter_types.py": "the contract's `Backfill.fraction`: how far a fill is, for people",
     "control_plane/sidemeter_control/cli.py": "an instant on its way into the text of a message",

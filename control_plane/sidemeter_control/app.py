@@ -22,6 +22,7 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
@@ -67,8 +68,13 @@ async def build(
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Something done again and again, `every_s` seconds after it was done; at once while it did something, `until_done`."""
+    """Something done again and again, `every_s` seconds after it was done.
 
+    `until_done`: while it answers that it did something it goes on sooner, after a rest as long as its turn was, so that
+    ingest, which has the same one writer, has every other one.
+    """
+
+    name: str
     once: Callable[[], Awaitable[object]]
     every_s: float
     until_done: bool = False
@@ -78,21 +84,22 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
     """What is done in the background while the control plane runs, each for `repeat`."""
     closing = Closing(database, clock, settings.close_after_s)
     return (
-        Loop(closing.once, every_s=30, until_done=True),
-        Loop(lambda: top_up_once(database, clock), every_s=10),
-        Loop(lambda: settle_once(database, clock), every_s=3600),
+        Loop("filling meters", lambda: fill_once(database, clock), every_s=1, until_done=True),
+        Loop("closing billing periods", closing.once, every_s=30, until_done=True),
+        Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
+        Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 
 
-async def repeat(loop: Loop) -> None:
+async def repeat(loop: Loop, clock: Clock) -> None:
     """The one loop, until it is cancelled. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
     while True:
-        done: object = None
+        began_s, done = clock.monotonic_s(), False
         try:
-            done = await loop.once()
+            done = bool(await loop.once())
         except StoreUnavailable as exc:
-            _log.warning("what is done in the background waits for the database: %s", exc)
+            _log.warning("%s waits for the database: %s", loop.name, exc)
         except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
-            _log.exception("what is done in the background failed, and goes on")
-        if not (done and loop.until_done):
-            await asyncio.sleep(loop.every_s)
+            _log.exception("%s: %s failed, and is tried again", clock.new_id("err"), loop.name)
+        rest_s = clock.monotonic_s() - began_s if done and loop.until_done else loop.every_s
+        await asyncio.sleep(rest_s)

@@ -67,7 +67,7 @@ async def serve(
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
-            async with _repeated(loops(database, settings, clock)):
+            async with _repeated(loops(database, settings, clock), clock):
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             server.should_exit = True
@@ -77,9 +77,9 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _repeated(wanted: Iterable[Loop]) -> AsyncIterator[None]:
+async def _repeated(wanted: Iterable[Loop], clock: Clock) -> AsyncIterator[None]:
     """Run the loops meanwhile; what one of them is at when the block ends is ended, or undone, before this returns."""
-    running = [asyncio.create_task(repeat(each)) for each in wanted]
+    running = [asyncio.create_task(repeat(each, clock)) for each in wanted]
     try:
         yield
     finally:

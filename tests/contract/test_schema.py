@@ -28,6 +28,17 @@ CONTRACT = SHARED / "design" / "schema.graphql"
 # What the product has beyond the contract, whose types may grow.
 GROWN = {
     "Plan.definition(): JSON!",
+    "AuditEntry.actorName(): String",
+    "Correction.actor(): ID!",
+    "Correction.at(): DateTime!",
+    "Correction.kind(): CorrectionKind!",
+    "Correction.reason(): String!",
+    "CorrectionKind.CORRECT",
+    "CorrectionKind.VOID",
+    "Event.corrections(): [Correction!]!",
+    "GraphQLEnumType CorrectionKind",
+    "GraphQLObjectType Correction",
+    "Mutation.updateMeter(input: MeterInput!): Meter!",
     "DeadLetter.replayedAt(): DateTime",
     "DeadLetter.replayedBy(): ID",
     "Query.replayedDeadLetters(after: String, first: Int = 50): DeadLetterConnection!",

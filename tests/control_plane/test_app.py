@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from fakes import ManualClock
+from fakes import ManualClock, eventually
 from planes import open_database
 
 from sidemeter_control.app import Loop, loops, repeat
@@ -26,7 +26,7 @@ async def test_a_loop_goes_on_after_a_turn_that_failed_and_says_what_happened(ca
         await asyncio.Event().wait()
 
     caplog.set_level(logging.WARNING)
-    running = asyncio.create_task(repeat(Loop(once, every_s=0)))
+    running = asyncio.create_task(repeat(Loop("counting", once, every_s=0), ManualClock()))
     await asyncio.wait_for(done.wait(), 10)
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -35,7 +35,21 @@ async def test_a_loop_goes_on_after_a_turn_that_failed_and_says_what_happened(ca
         ("WARNING", False),
         ("ERROR", True),
     ]
-    assert "disk full" in caplog.text
+    assert "counting waits for the database: disk full" in caplog.text
+
+
+@pytest.mark.parametrize("until_done", [True, False])
+async def test_a_loop_with_more_to_do_rests_as_long_as_its_turn_was(until_done: bool) -> None:
+    clock = ManualClock()
+    turns: list[int] = []
+
+    async def once() -> bool:
+        turns.append(len(turns))
+        return len(turns) < 5
+
+    running = asyncio.create_task(repeat(Loop("counting", once, every_s=3600, until_done=until_done), clock))
+    await eventually(lambda: len(turns) == (5 if until_done else 1))
+    running.cancel()
 
 
 async def test_every_loop_of_the_control_plane_takes_a_turn_on_an_empty_database(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from collections import OrderedDict
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from sidemeter_control.store import keys
+from sidemeter_control.store import audit, keys
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
 
@@ -50,7 +52,9 @@ class Gate:
         if not any(key.allows(scope) for scope in enough):
             raise Forbidden(f"the key lacks the scope {' or '.join(scope.value for scope in enough)}")
 
-    async def make(self, name: str, scopes: frozenset[Scope], expires_at_us: int | None) -> tuple[Key, str]:
+    async def make(
+        self, name: str, scopes: frozenset[Scope], expires_at_us: int | None, *, by: str = audit.OPERATOR
+    ) -> tuple[Key, str]:
         """A new key and its secret, which is never shown again."""
         now_us = self._clock.now_us()
         if not 1 <= len(name) <= MAX_NAME:
@@ -62,13 +66,16 @@ class Gate:
         key = Key(self._clock.new_id("key"), name, scopes, now_us, expires_at_us)
         secret = _SECRET_PREFIX + self._clock.new_secret()
         async with self._database.write() as conn:
-            await keys.create(conn, key, keys.secret_hash(secret))
+            await _create(conn, key, keys.secret_hash(secret), by)
         return key, secret
 
-    async def revoke(self, key_id: str) -> None:
+    async def revoke(self, key_id: str, *, by: str = audit.OPERATOR) -> None:
         """End a key at once; NotFound when there is none that could be revoked."""
+        now_us = self._clock.now_us()
         async with self._database.write() as conn:
-            revoked = await keys.revoke(conn, key_id, self._clock.now_us())
+            revoked = await keys.revoke(conn, key_id, now_us)
+            if revoked:
+                await audit.add(conn, now_us, by, "revokeApiKey", f"key {key_id}")
         self._revocations += 1
         self._known.clear()
         if not revoked:
@@ -95,7 +102,7 @@ class Gate:
             if await keys.by_hash(conn, hashed) is None:
                 now_us = self._clock.now_us()
                 key = Key(self._clock.new_id("key"), "SIDEMETER_ADMIN_KEY", frozenset({Scope.ADMIN}), now_us)
-                await keys.create(conn, key, hashed)
+                await _create(conn, key, hashed, audit.OPERATOR)
 
     async def _find(self, hashed: bytes) -> Key | None:
         key = self._known.get(hashed)
@@ -109,3 +116,9 @@ class Gate:
                 if len(self._known) > self._remembered:
                     self._known.popitem(last=False)
         return key
+
+
+async def _create(conn: AsyncConnection, key: Key, hashed: bytes, by: str) -> None:
+    await keys.create(conn, key, hashed)
+    detail = {"name": key.name, "scopes": sorted(scope.value for scope in key.scopes), "expiresAtUs": key.expires_at_us}
+    await audit.add(conn, key.created_at_us, by, "createApiKey", f"key {key.id}", **detail)

@@ -13,16 +13,19 @@ from sidemeter_control.api.pages import Connection, PageInfo, connection, cursor
 from sidemeter_control.api.scalars import Instant, Json, json_text
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering import events
+from sidemeter_control.metering.corrections import CorrectionKind
 from sidemeter_control.metering.explain import counted_events
 from sidemeter_control.pricing.bills import EventsBehind
 from sidemeter_control.store.events import Position, StoredEvent
 
 __all__ = [
+    "Correction",
     "Event",
     "EventInput",
     "IngestResult",
     "Rejection",
     "ReplayResult",
+    "data_text",
     "event_place",
     "event_position",
     "explained",
@@ -34,9 +37,22 @@ __all__ = [
 _LETTER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 
 
+strawberry.enum(CorrectionKind)
+
+
+@strawberry.type
+class Correction:
+    """What was said of an event later: that it is void, or what it says instead."""
+
+    kind: CorrectionKind
+    reason: str
+    at: Instant
+    actor: strawberry.ID = strawberry.field(description="The id of the key that it was said with.")
+
+
 @strawberry.type
 class Event:
-    """One fact about one subject, as it was counted."""
+    """One fact about one subject, as it counts now: with the data of its last correction, if there is any."""
 
     id: str
     source: str
@@ -45,6 +61,8 @@ class Event:
     time: Instant
     received_at: Instant
     data: Json
+    voided: bool = strawberry.field(description="It counts nowhere.")
+    seq: strawberry.Private[int]
 
     @classmethod
     def of(cls, event: StoredEvent) -> Self:
@@ -57,6 +75,8 @@ class Event:
             time=Instant(event.time_us),
             received_at=Instant(event.received_at_us),
             data=Json({} if event.data is None else msgspec.Raw(event.data.encode())),
+            voided=event.voided,
+            seq=event.seq,
         )
 
     @strawberry.field
@@ -64,6 +84,15 @@ class Event:
         """Whose usage it is now; null when the subject is nobody's."""
         owner = await info.context.loaders.owner.load(self.subject)
         return None if owner is None else strawberry.ID(owner)
+
+    @strawberry.field
+    async def corrections(self, info: Info) -> list[Correction]:
+        """What was said of it later, the oldest first."""
+        found = await info.context.loaders.corrections.load((self.subject, self.seq))
+        return [
+            Correction(kind=each.kind, reason=each.reason, at=Instant(each.at_us), actor=strawberry.ID(each.actor))
+            for each in found or ()
+        ]
 
 
 def event_place(event: StoredEvent) -> str:
@@ -112,14 +141,15 @@ class EventInput:
             self.type,
             self.subject,
             clock.now_us() if self.time is None else self.time,
-            None if self.data is None else _data_text(self.data),
+            None if self.data is None else data_text(self.data),
         )
         events.check_fields(event)
         events.check(event)
         return event
 
 
-def _data_text(data: Json) -> str:
+def data_text(data: Json) -> str:
+    """An event's data as it is stored; BadEvent when it nests beyond all measure."""
     try:
         return json_text(data)
     except RecursionError as exc:

@@ -7,12 +7,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from sidemeter_control.limits.features import Feature
+from sidemeter_control.metering.corrections import Correction
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.pricing.subscriptions import Subscribed
-from sidemeter_control.store import customers, features, losses, meters, plans
+from sidemeter_control.store import corrections, customers, features, losses, meters, plans
 from sidemeter_control.store.losses import StoredLossDeclaration
 
 __all__ = ["Loaders"]
@@ -31,6 +32,8 @@ class Loaders:
         self.feature: DataLoader[str, Feature | None] = _by_key(ask, features.get)
         self.customer: DataLoader[str, Customer | None] = _by_key(ask, registered)
         self.owner: DataLoader[str, str | None] = _by_key(ask, customers.owners)
+        self.change: DataLoader[str, Meter | None] = _by_key(ask, meters.changes)
+        self.corrections: DataLoader[tuple[str, int], Sequence[Correction] | None] = _by_key(ask, corrections.of)
         self.losses: DataLoader[str, Sequence[StoredLossDeclaration] | None] = _by_key(ask, losses.of_agents)
         self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(ask, _subscribed)
         self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(

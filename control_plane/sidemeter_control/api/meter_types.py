@@ -51,10 +51,16 @@ class PropertyFilter:
 
 @strawberry.type
 class Backfill:
-    """How far a new meter is filled from the events stored before it."""
+    """How far a meter, or a new definition of one, has counted the events that were stored before it."""
 
     done: bool
     fraction: float
+
+    @classmethod
+    def of(cls, progress: meters.Progress, *, changing: bool) -> Self:
+        """The noun in its GraphQL form; `changing`: it is about a definition that is not the one in force yet."""
+        whole = 1.0 if progress.done else progress.filled_seq / progress.watermark_seq
+        return cls(done=progress.done and not changing, fraction=whole)
 
 
 @strawberry.type
@@ -66,22 +72,24 @@ class Meter:
     event_type: str
     aggregation: Aggregation
     value_property: str | None
+    percentile: Decimal | None
     group_by: list[Dimension]
     filters: list[PropertyFilter]
     unit: str | None
-    backfill: Backfill | None
     created_at: Instant
     archived_at: Instant | None
+    progress: strawberry.Private[meters.Progress]
 
     @classmethod
     def of(cls, meter: meters.Meter) -> Self:
-        """The noun in its GraphQL form. A meter is filled in the transaction that creates it, so always done."""
+        """The noun in its GraphQL form."""
         return cls(
             key=strawberry.ID(meter.key),
             name=meter.name,
             event_type=meter.event_type,
             aggregation=meter.aggregation,
             value_property=meter.value_property,
+            percentile=meter.percentile,
             group_by=[Dimension(key=each.key, property=each.property) for each in meter.dimensions],
             filters=[
                 PropertyFilter(
@@ -92,10 +100,20 @@ class Meter:
                 for each in meter.filters
             ],
             unit=meter.unit,
-            backfill=Backfill(done=True, fraction=1.0),
             created_at=Instant(meter.created_at_us),
             archived_at=instant(meter.archived_at_us),
+            progress=meter.progress,
         )
+
+    @strawberry.field
+    async def backfill(self, info: Info) -> Backfill | None:
+        """How far it has counted the events that were stored before it: before its new definition, where it has one.
+
+        Until that is done a new meter answers what it has counted, and a changed one answers by its old definition.
+        """
+        change = await info.context.loaders.change.load(self.key)
+        progress = self.progress if change is None else change.progress
+        return Backfill.of(progress, changing=change is not None)
 
 
 @strawberry.input
@@ -124,6 +142,7 @@ class MeterInput:
     event_type: str
     aggregation: Aggregation
     value_property: str | None = None
+    percentile: Decimal | None = None
     group_by: list[DimensionInput] | None = strawberry.field(default_factory=list)
     filters: list[PropertyFilterInput] | None = strawberry.field(default_factory=list)
     unit: str | None = None
@@ -136,6 +155,7 @@ class MeterInput:
             self.aggregation,
             name=self.name,
             value_property=self.value_property,
+            percentile=self.percentile,
             dimensions=[meters.Dimension(each.key, each.property) for each in self.group_by or ()],
             filters=[
                 meters.PropertyFilter(each.property, _texts(each.is_in), _texts(each.not_in))

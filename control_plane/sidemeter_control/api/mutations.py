@@ -9,10 +9,12 @@ from sidemeter_control.api.credit_types import CreditBalance, CreditGrant, TopUp
 from sidemeter_control.api.customer_types import Customer, customer_of
 from sidemeter_control.api.entitlement_types import AddOn, AddOnInput, EntitlementOverride, EntitlementOverrideInput
 from sidemeter_control.api.event_types import (
+    Event,
     EventInput,
     IngestResult,
     Rejection,
     ReplayResult,
+    data_text,
     letter_number,
     read_events,
 )
@@ -25,7 +27,8 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
-from sidemeter_control.metering.catalogue import archive_meter, create_meter
+from sidemeter_control.metering.catalogue import archive_meter, create_meter, update_meter
+from sidemeter_control.metering.correcting import correct_event, void_event
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.customers import new_customer
@@ -70,29 +73,44 @@ class Mutation:
 
     @strawberry.mutation
     async def create_meter(self, info: Info, input: MeterInput) -> Meter:
-        """Define a meter; it counts the events that are stored already, too."""
-        context = info.context
-        meter = input.noun(context.clock.now_us())
-        return Meter.of(await context.changed(create_meter(context.database, meter)))
+        """Define a meter; it counts the events that are stored already, too.
+
+        Many of them it counts in the background: until `backfill` is done, it answers what it has counted so far.
+        """
+        context, clock = info.context, info.context.clock
+        made = create_meter(context.database, input.noun(clock.now_us()), by=context.key.id, new_id=clock.new_id)
+        return Meter.of(await context.changed(made))
+
+    @strawberry.mutation
+    async def update_meter(self, info: Info, input: MeterInput) -> Meter:
+        """Give a meter another definition, under its key.
+
+        It answers by the old one until the new one has counted the events that are stored; `backfill` says how far that is.
+        """
+        context, clock = info.context, info.context.clock
+        changed = update_meter(context.database, input.noun(clock.now_us()), by=context.key.id, new_id=clock.new_id)
+        return Meter.of(await context.changed(changed))
 
     @strawberry.mutation
     async def archive_meter(self, info: Info, key: strawberry.ID) -> Meter:
         """Offer a meter no more. It goes on counting for the plans that price it."""
         context = info.context
-        return Meter.of(await context.changed(archive_meter(context.database, key, context.clock.now_us())))
+        archived = archive_meter(context.database, key, context.clock.now_us(), by=context.key.id)
+        return Meter.of(await context.changed(archived))
 
     @strawberry.mutation
     async def create_feature(self, info: Info, input: FeatureInput) -> Feature:
         """Define something a customer may use."""
         context = info.context
         feature = new_feature(input.key, name=input.name, meter_key=input.meter, now_us=context.clock.now_us())
-        return Feature.of(await context.changed(create_feature(context.database, feature)))
+        return Feature.of(await context.changed(create_feature(context.database, feature, by=context.key.id)))
 
     @strawberry.mutation
     async def publish_plan(self, info: Info, input: PlanInput) -> Plan:
         """Add a version of the plan; versions never change."""
         context = info.context
-        return Plan.of(await context.changed(publish_plan(context.database, context.clock, input.spec())))
+        published = publish_plan(context.database, context.clock, input.spec(), by=context.key.id)
+        return Plan.of(await context.changed(published))
 
     @strawberry.mutation
     async def upsert_customer(self, info: Info, input: CustomerInput) -> Customer:
@@ -106,13 +124,16 @@ class Mutation:
             metadata=_metadata(input.metadata),
             now_us=info.context.clock.now_us(),
         )
-        return Customer.of(await info.context.changed(upsert_customer(info.context.database, customer)))
+        context = info.context
+        return Customer.of(await context.changed(upsert_customer(context.database, customer, by=context.key.id)))
 
     @strawberry.mutation
     async def subscribe(self, info: Info, input: SubscribeInput) -> CustomerSubscription:
         """Put a customer on a plan."""
         context = info.context
-        return await shown(info, await context.changed(subscribe(context.database, context.clock, input.spec())))
+        return await shown(
+            info, await context.changed(subscribe(context.database, context.clock, input.spec(), by=context.key.id))
+        )
 
     @strawberry.mutation
     async def change_plan(
@@ -254,6 +275,26 @@ class Mutation:
         return IngestResult(accepted=accepted, duplicates=recorded.duplicates, rejected=bad)
 
     @strawberry.mutation
+    async def void_event(self, info: Info, source: str, id: str, reason: str) -> Event:
+        """Let an event count nowhere, from now on; correctEvent takes it back. Sent again, it answers the event as it is."""
+        context = info.context
+        now_us = context.clock.now_us()
+        voided = void_event(context.database, source, id, reason, by=context.key.id, now_us=now_us)
+        return Event.of(await context.changed(voided))
+
+    @strawberry.mutation
+    async def correct_event(self, info: Info, source: str, id: str, data: Json, reason: str) -> Event:
+        """Let an event say something else, from now on. Sent again, it answers the event as it is.
+
+        Refused when a meter cannot count what it says then.
+        """
+        context = info.context
+        now_us = context.clock.now_us()
+        text = data_text(data)
+        corrected = correct_event(context.database, source, id, text, reason, by=context.key.id, now_us=now_us)
+        return Event.of(await context.changed(corrected))
+
+    @strawberry.mutation
     async def replay_dead_letters(self, info: Info, ids: list[strawberry.ID]) -> ReplayResult:
         """Count dead letters anew under the rules of now, in one transaction; each leaves the list when it is counted.
 
@@ -273,7 +314,7 @@ class Mutation:
         """Make a key; its secret is answered once. Needs the scope ADMIN."""
         context = info.context
         Gate.require(context.key, Scope.ADMIN)
-        made = context.gate.make(input.name, frozenset(input.scopes), input.expires_at)
+        made = context.gate.make(input.name, frozenset(input.scopes), input.expires_at, by=context.key.id)
         key, secret = await context.changed(made)
         return ApiKeySecret(id=strawberry.ID(key.id), secret=secret)
 
@@ -281,7 +322,7 @@ class Mutation:
     async def revoke_api_key(self, info: Info, id: strawberry.ID) -> bool:
         """End a key at once. Needs the scope ADMIN."""
         Gate.require(info.context.key, Scope.ADMIN)
-        await info.context.changed(info.context.gate.revoke(id))
+        await info.context.changed(info.context.gate.revoke(id, by=info.context.key.id))
         return True
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import strawberry
 
 from sidemeter_control.api.agent_types import AgentStatus, DeadLetter, LossDeclaration
+from sidemeter_control.api.audit_types import AuditConnection
 from sidemeter_control.api.bounds import DEFAULT_PAGE, page_size
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, customer_of
@@ -23,7 +24,7 @@ from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.preview import preview
 from sidemeter_control.pricing.simulation import simulate
 from sidemeter_control.pricing.words import Language
-from sidemeter_control.store import agents, customers, dead_letters, events, features, losses, meters, plans
+from sidemeter_control.store import agents, audit, customers, dead_letters, events, features, losses, meters, plans
 
 __all__ = ["Query"]
 
@@ -162,6 +163,15 @@ class Query:
         before = start[0] if start else None
         found = await info.context.ask(lambda conn: losses.page(conn, size + 1, before=before))
         return connection(found, size, LossDeclaration.of, lambda declared: declared.seq)
+
+    @strawberry.field
+    async def audit_log(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> AuditConnection:
+        """Who changed what, newest first."""
+        size, start = page_size(first), numbers(after, 1)
+        before = start[0] if start else None
+        return AuditConnection.of(await info.context.ask(lambda conn: audit.page(conn, size + 1, before=before)), size)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:

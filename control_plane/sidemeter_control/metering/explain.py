@@ -46,6 +46,8 @@ async def counted_events(
 
 
 def _counts(reader: Reader, event: StoredEvent) -> bool:
+    if event.voided:
+        return False
     data = parse_data(event.data) if event.data is not None else {}
     try:
         return reader.read(data, event.time_us, event.source, event.id) is not None

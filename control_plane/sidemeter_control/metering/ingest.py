@@ -17,7 +17,7 @@ from sidemeter_control.metering.pacing import MAX_BATCH_EVENTS
 from sidemeter_control.metering.replay import replay
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.metering.storing import Refusal, Rules, store
-from sidemeter_control.store import agents, dead_letters, losses, meters, state
+from sidemeter_control.store import agents, audit, dead_letters, losses, meters, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
@@ -190,7 +190,11 @@ class Ingest:
     async def replay(self, ids: Sequence[int], by: str) -> dict[int, Refusal]:
         """Count dead letters anew, in one transaction; see `replay.replay`. `by`: the id of the key that asks."""
         async with self._database.write() as conn:
-            refused = await replay(conn, await self._rules(conn, self._clock.now_us()), ids, by)
+            now_us = self._clock.now_us()
+            refused = await replay(conn, await self._rules(conn, now_us), ids, by)
+            counted = [id_ for place, id_ in enumerate(ids) if place not in refused]
+            if counted:
+                await audit.add(conn, now_us, by, "replayDeadLetters", "dead letters", replayed=counted)
         self.events["replayed"] += len(ids) - len(refused)
         return refused
 
@@ -214,13 +218,15 @@ class Ingest:
         return Recorded(len(stored.new), duplicates, len(letters))
 
     async def _rules(self, conn: AsyncConnection, now_us: int) -> Rules:
-        return Rules(await self._current_readers(conn), now_us, self._max_future_us, self._clock.new_id)
+        counting = await self._current_readers(conn)
+        closed_until_us = (await state.get(conn)).closed_until_us
+        return Rules(counting, now_us, self._max_future_us, self._clock.new_id, closed_until_us)
 
     async def _current_readers(self, conn: AsyncConnection) -> Readers:
         """The meters as this transaction sees them; read anew only when the configuration has changed."""
         version = (await state.get(conn)).config_version
         if self._readers[0] != version:
-            self._readers = version, readers(await meters.list_all(conn, archived=True), self._reader)
+            self._readers = version, readers(await meters.counting(conn), self._reader)
         return self._readers[1]
 
 

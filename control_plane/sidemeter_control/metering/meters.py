@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -16,11 +16,13 @@ __all__ = [
     "MAX_DIMENSIONS",
     "MAX_FILTERS",
     "MAX_FILTER_VALUES",
+    "MAX_PERCENTILE_PLACES",
     "NANO",
     "UNGROUPED",
     "Aggregation",
     "Dimension",
     "Meter",
+    "Progress",
     "PropertyFilter",
     "Reader",
     "Reading",
@@ -43,6 +45,7 @@ MAX_DIMENSIONS = 10
 MAX_FILTERS = 20
 MAX_FILTER_VALUES = 1_000
 MAX_TEXT = 256
+MAX_PERCENTILE_PLACES = 9
 
 UNGROUPED = "[]"
 """The group of a meter without dimensions."""
@@ -57,7 +60,9 @@ _group = msgspec.json.Encoder().encode
 class Aggregation(Enum):
     """How a meter adds up the values of its events.
 
-    COUNT counts events whatever their value. LATEST is the value of the last event by (time, source, id).
+    COUNT counts events whatever their value. LATEST is the value of the last event by (time, source, id). TIME_WEIGHTED is
+    the mean over time of the running total of all values there ever were. PERCENTILE is the nearest rank: the smallest
+    value that so many percent of the values do not exceed.
     """
 
     COUNT = "COUNT"
@@ -67,6 +72,8 @@ class Aggregation(Enum):
     AVG = "AVG"
     LATEST = "LATEST"
     UNIQUE_COUNT = "UNIQUE_COUNT"
+    TIME_WEIGHTED = "TIME_WEIGHTED"
+    PERCENTILE = "PERCENTILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,38 @@ class PropertyFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a meter is filled from the events that were there before it.
+
+    Of the events up to `watermark_seq`, the last one when it was made, those up to `filled_seq` are counted. Every later
+    one is counted as it arrives.
+
+    >>> Progress(25, 100).counts(25), Progress(25, 100).counts(26), Progress(25, 100).counts(101)
+    (True, False, True)
+    """
+
+    filled_seq: int = 0
+    watermark_seq: int = 0
+
+    @property
+    def done(self) -> bool:
+        """All of them are counted."""
+        return self.filled_seq >= self.watermark_seq
+
+    def counts(self, seq: int) -> bool:
+        """Whether the event of that number is counted by now."""
+        return seq <= self.filled_seq or seq > self.watermark_seq
+
+
+_DONE = Progress()
+
+
+@dataclass(frozen=True, slots=True)
 class Meter:
-    """A meter's definition. `id` is the store's own small number; people and the API know the `key`."""
+    """A meter's definition. `id` is the store's own small number; people and the API know the `key`.
+
+    Rollups belong to the `id`: a meter that is given another definition gets another one.
+    """
 
     id: int
     key: str
@@ -102,6 +139,21 @@ class Meter:
     unit: str | None
     created_at_us: int
     archived_at_us: int | None = None
+    progress: Progress = _DONE
+
+    def counts_like(self, other: "Meter") -> bool:
+        """Whether both take the same events and make the same quantity of them, whatever they are called."""
+        return replace(self, **_NAMES) == replace(other, **_NAMES)
+
+
+_NAMES: Mapping[str, Any] = {
+    "id": 0,
+    "name": None,
+    "unit": None,
+    "created_at_us": 0,
+    "archived_at_us": None,
+    "progress": _DONE,
+}
 
 
 def new_meter(
@@ -111,6 +163,7 @@ def new_meter(
     *,
     name: str | None = None,
     value_property: str | None = None,
+    percentile: Decimal | None = None,
     dimensions: Sequence[Dimension] = (),
     filters: Sequence[PropertyFilter] = (),
     unit: str | None = None,
@@ -132,12 +185,36 @@ def new_meter(
         _check_path("valueProperty", value_property)
     elif aggregation is not Aggregation.COUNT:
         raise InvalidInput("valueProperty", f"{aggregation.value} needs the property to add up")
+    _check_percentile(aggregation, percentile)
     _check_dimensions(dimensions)
     _check_filters(filters)
     value_property = None if aggregation is Aggregation.COUNT else value_property
     return Meter(
-        0, key, name, event_type, aggregation, value_property, None, tuple(dimensions), tuple(filters), unit, now_us
+        0,
+        key,
+        name,
+        event_type,
+        aggregation,
+        value_property,
+        percentile,
+        tuple(dimensions),
+        tuple(filters),
+        unit,
+        now_us,
     )
+
+
+def _check_percentile(aggregation: Aggregation, percentile: Decimal | None) -> None:
+    if aggregation is not Aggregation.PERCENTILE:
+        if percentile is not None:
+            raise InvalidInput("percentile", f"must be absent: {aggregation.value} has none")
+        return
+    if percentile is None:
+        raise InvalidInput("percentile", "must be given: PERCENTILE needs to know which, in percent")
+    if not 0 < percentile <= 100:
+        raise InvalidInput("percentile", "must be more than 0 and at most 100")
+    if -int(percentile.as_tuple().exponent) > MAX_PERCENTILE_PLACES:
+        raise InvalidInput("percentile", f"must have at most {MAX_PERCENTILE_PLACES} digits after the point")
 
 
 def _check_dimensions(dimensions: Sequence[Dimension]) -> None:
@@ -183,9 +260,10 @@ class Uncountable(Exception):
         self.code = code
 
 
-Reading: TypeAlias = int | str | tuple[int, str, str, int]
-"""What one event gives a meter: its value in nano-units (0 for COUNT), the value's text (UNIQUE_COUNT), or
-`(time_us, source, id, value in nano-units)` (LATEST)."""
+Reading: TypeAlias = int | str | tuple[int, str, str, int] | tuple[int, int]
+"""What one event gives a meter: its value in nano-units (0 for COUNT), the value's text (UNIQUE_COUNT),
+`(time_us, source, id, value in nano-units)` (LATEST), or the value in nano-units and the value times `time_us`
+(TIME_WEIGHTED)."""
 
 
 class Reader:
@@ -196,13 +274,13 @@ class Reader:
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_dimensions", "_filters", "_is_latest", "_measure", "_value", "counts_all", "meter")
+    __slots__ = ("_dimensions", "_filters", "_is_timed", "_measure", "_value", "counts_all", "meter")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self._value = _finder(meter.value_property) if meter.value_property else None
         self._measure = _distinct if meter.aggregation is Aggregation.UNIQUE_COUNT else to_nano
-        self._is_latest = meter.aggregation is Aggregation.LATEST
+        self._is_timed = meter.aggregation in {Aggregation.LATEST, Aggregation.TIME_WEIGHTED}
         self._dimensions = [_finder(dimension.property) for dimension in meter.dimensions]
         self._filters = [
             (
@@ -235,7 +313,11 @@ class Reader:
             measured = self._measure(value)
         except Uncountable as exc:
             raise Uncountable(exc.code, f"data.{self.meter.value_property} {exc}") from None
-        return group, (time_us, source, id_, int(measured)) if self._is_latest else measured
+        if not self._is_timed:
+            return group, measured
+        if self.meter.aggregation is Aggregation.LATEST:
+            return group, (time_us, source, id_, int(measured))
+        return group, (int(measured), int(measured) * time_us)
 
 
 def _finder(path: str) -> Callable[[Mapping[str, object]], object]:

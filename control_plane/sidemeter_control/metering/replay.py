@@ -52,8 +52,8 @@ async def replay(conn: AsyncConnection, rules: Rules, ids: Sequence[int], by: st
             else:
                 readable[place] = read
     still = {ids[place]: refusal for place, refusal in refused.items() if ids[place] in letters}
-    for meter_key, places in _by_meter(readable).items():
-        failed = await _count(conn, rules, meter_key, [readable[place] for place in places])
+    for meter_id, places in _by_meter(readable).items():
+        failed = await _count(conn, rules, meter_id, [readable[place] for place in places])
         refused |= {places[index]: refusal for index, refusal in failed.items()}
         still |= {ids[places[index]]: refusal for index, refusal in failed.items()}
     await dead_letters.say_why(conn, {id_: (each.code, each.reason) for id_, each in still.items()})
@@ -85,21 +85,21 @@ def _read(letter: StoredDeadLetter, rules: Rules) -> _Read | Refusal:
     return _Read(letter, found.events[0], parse_data(found.events[0].data))
 
 
-def _by_meter(readable: dict[int, _Read]) -> dict[str | None, list[int]]:
-    places: defaultdict[str | None, list[int]] = defaultdict(list)
+def _by_meter(readable: dict[int, _Read]) -> dict[int | None, list[int]]:
+    places: defaultdict[int | None, list[int]] = defaultdict(list)
     for place, read in readable.items():
-        places[read.letter.meter_key].append(place)
+        places[read.letter.meter_id].append(place)
     return dict(places)
 
 
 async def _count(
-    conn: AsyncConnection, rules: Rules, meter_key: str | None, some: Sequence[_Read]
+    conn: AsyncConnection, rules: Rules, meter_id: int | None, some: Sequence[_Read]
 ) -> dict[int, Refusal]:
     """Count events of whole letters, or of one meter's; why some of them, by place, still cannot be."""
     events, data = [each.event for each in some], [each.data for each in some]
-    if meter_key is None:
+    if meter_id is None:
         return (await store(conn, rules, events, data)).refused
-    readers = [each for each in rules.readers.get(events[0].type, ()) if each.meter.key == meter_key]
+    readers = [each for each in rules.readers.get(events[0].type, ()) if each.meter.id == meter_id]
     counting = {events[0].type: readers}
     missed: dict[int, Refusal] = {}
 

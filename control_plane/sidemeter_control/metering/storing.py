@@ -13,6 +13,7 @@ from sidemeter_control.metering.counting import Readers, count
 from sidemeter_control.metering.events import Data, Event
 from sidemeter_control.metering.totals import add_to_totals
 from sidemeter_control.store import events as stored_events
+from sidemeter_control.store import late_days
 from sidemeter_control.store.database import savepoint
 
 __all__ = ["INTERNAL", "Refusal", "Rules", "Stored", "all_that_can", "store"]
@@ -35,12 +36,16 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """By what one transaction counts: its meters, its instant, and how far ahead of that an event's time may be."""
+    """By what one transaction counts: its meters, its instant, and how far ahead of that an event's time may be.
+
+    An event with a time before `closed_until_us` is counted, and noted as late.
+    """
 
     readers: Readers
     now_us: int
     max_future_us: int
     new_id: Callable[[str], str]
+    closed_until_us: int = 0
 
     def refusal(self, event: Event) -> Refusal | None:
         """Why an event that keeps every rule of its own is not counted now."""
@@ -76,6 +81,7 @@ async def store(
         placed = await stored_events.add(conn, _at(events, part), rules.now_us)
         added = part if len(placed) == len(part) else [part[place] for place in placed]
         await add_to_totals(conn, rules.readers, _at(events, added), rules.now_us, data=_at(data, added), batch=batch)
+        await late_days.note(conn, _at(events, added), rules.closed_until_us)
         new.extend(added)
 
     def alone(place: int) -> None:

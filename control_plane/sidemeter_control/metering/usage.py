@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.counting import count, readers
-from sidemeter_control.metering.events import Event  # noqa: TC001 -- as its neighbours
-from sidemeter_control.metering.meters import Meter
-from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Rollup, merge, value
+from sidemeter_control.metering.events import FIRST_US, Event
+from sidemeter_control.metering.meters import Aggregation, Meter
+from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Held, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
 from sidemeter_control.store import customers, events, rollups
 
@@ -30,6 +30,8 @@ LONE_EDGES = 2
 OWNERS_AT_ONCE = 10_000
 
 _Group: TypeAlias = tuple[str | None, ...]
+_Place: TypeAlias = tuple[int, str | None, _Group]
+"""A window by its index, a customer, a group."""
 
 _group = msgspec.json.Decoder(list[str | None]).decode
 
@@ -63,24 +65,44 @@ async def quantities(
     conn: AsyncConnection, meters: Sequence[Meter], subjects: Sequence[str], from_us: int, to_us: int
 ) -> list[Quantity]:
     """The quantity of each of the meters, as `quantity` gives it, for the price of one."""
-    covered = await _covered(conn, windows(Interval(from_us, to_us), None, "UTC"), subjects)
+    total = await _totals(conn, meters, Interval(from_us, to_us), subjects)
+    weighted = [meter for meter in meters if meter.aggregation is Aggregation.TIME_WEIGHTED]
+    before = await _totals(conn, weighted, Interval(FIRST_US, from_us), subjects) if weighted else {}
+    found = [(meter, total.get(meter.id, EMPTY), before.get(meter.id, EMPTY).sum or 0) for meter in meters]
+    return [
+        Quantity(value(meter.aggregation, rollup, meter.percentile, Held(from_us, to_us, running)), rollup.events)
+        for meter, rollup, running in found
+    ]
+
+
+async def _totals(
+    conn: AsyncConnection, meters: Sequence[Meter], interval: Interval, subjects: Sequence[str]
+) -> dict[int, Rollup]:
+    covered = await _covered(conn, windows(interval, None, "UTC"), subjects)
     total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
     async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
-    return [_quantity(meter, total.get(meter.id, EMPTY)) for meter in meters]
+    return total
 
 
 async def series(
     conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
 ) -> list[Quantity]:
-    """The meter's quantity in each of the intervals, which follow each other in time, by one question for all of them."""
+    """The meter's quantity in each of the intervals, which follow each other in time.
+
+    By one question for all of them, unless it is a mean over time.
+    """
+    if meter.aggregation is Aggregation.TIME_WEIGHTED:
+        return [await quantity(conn, meter, subjects, *each) for each in cut]
     return [_quantity(meter, each) for each in await _in_each(conn, meter, subjects, cut)]
 
 
 async def running(
     conn: AsyncConnection, meter: Meter, subjects: Sequence[str], cut: Sequence[Interval]
 ) -> list[Quantity]:
-    """The meter's quantity in each of the intervals and those before it together, by one question for all of them."""
+    """The meter's quantity in each of the intervals and those before it together, asked as `series` does."""
+    if meter.aggregation is Aggregation.TIME_WEIGHTED:
+        return [await quantity(conn, meter, subjects, cut[0].from_us, each.to_us) for each in cut]
     return [_quantity(meter, each) for each in accumulate(await _in_each(conn, meter, subjects, cut), merge)]
 
 
@@ -96,7 +118,7 @@ async def _in_each(
 
 
 def _quantity(meter: Meter, rollup: Rollup) -> Quantity:
-    return Quantity(value(meter.aggregation, rollup), rollup.events)
+    return Quantity(value(meter.aggregation, rollup, meter.percentile), rollup.events)
 
 
 async def rows(
@@ -113,12 +135,43 @@ async def rows(
 ) -> list[UsageRow]:
     """One row per window, customer and group, in that order; what had no events has no row.
 
+    Of TIME_WEIGHTED, what had no events has a row while the running total is not 0.
+
     `subjects` maps each subject to its customer's key; None takes every subject there is. `filters` keeps the groups
     whose dimension has one of the values. InvalidInput for a dimension the meter has not, too many windows or rows.
     """
     cut = windows(Interval(from_us, to_us), None if window is None else Window(window), time_zone)
-    starts = [each.from_us for each in cut]
     pick = _picker(meter, group_by, filters or {})
+    if meter.aggregation is Aggregation.TIME_WEIGHTED and cut:
+        found = await _by_customer(conn, meter, [Interval(FIRST_US, from_us), *cut], subjects, pick)
+        counted = _running(found, len(cut))
+    else:
+        counted = {
+            place: (rollup, 0) for place, rollup in (await _by_customer(conn, meter, cut, subjects, pick)).items()
+        }
+    if len(counted) > MAX_ROWS:
+        raise InvalidInput("usage", f"has more than {MAX_ROWS} rows, which are allowed: narrow it")
+    return [
+        UsageRow(
+            *cut[index],
+            customer,
+            dict(zip(group_by, group, strict=True)),
+            value(meter.aggregation, rollup, meter.percentile, Held(*cut[index], before)),
+            rollup.events,
+        )
+        for (index, customer, group), (rollup, before) in sorted(counted.items(), key=_order)
+    ]
+
+
+async def _by_customer(
+    conn: AsyncConnection,
+    meter: Meter,
+    cut: Sequence[Interval],
+    subjects: Mapping[str, str | None] | None,
+    pick: Callable[[str], _Group | None],
+) -> dict[_Place, Rollup]:
+    """What the meter adds up to, of each interval, customer and group that has anything."""
+    starts = [each.from_us for each in cut]
     totals: dict[tuple[int, str, _Group], Rollup] = {}
     async for bucket, rollup in _parts(conn, [meter], cut, None if subjects is None else list(subjects)):
         group = pick(bucket.group)
@@ -127,22 +180,30 @@ async def rows(
             totals[place] = merge(totals.get(place, EMPTY), rollup)
     if subjects is None:
         subjects = await _owners(conn, {subject for _, subject, _ in totals})
-    by_customer: dict[tuple[int, str | None, _Group], Rollup] = {}
+    by_customer: dict[_Place, Rollup] = {}
     for (index, subject, group), rollup in totals.items():
         row = (index, subjects.get(subject), group)
         by_customer[row] = merge(by_customer.get(row, EMPTY), rollup)
-    if len(by_customer) > MAX_ROWS:
-        raise InvalidInput("usage", f"has {len(by_customer)} rows, and {MAX_ROWS} are allowed: narrow it")
-    return [
-        UsageRow(
-            *cut[index],
-            customer,
-            dict(zip(group_by, group, strict=True)),
-            value(meter.aggregation, rollup),
-            rollup.events,
-        )
-        for (index, customer, group), rollup in sorted(by_customer.items(), key=_order)
-    ]
+    return by_customer
+
+
+def _running(found: Mapping[_Place, Rollup], count: int) -> dict[_Place, tuple[Rollup, int]]:
+    """Every window that has events or a running total, with what that was before it. Of `found`, the first interval is
+    all that was before the windows, which are `count`."""
+    by_whom: defaultdict[tuple[str | None, _Group], dict[int, Rollup]] = defaultdict(dict)
+    for (index, customer, group), rollup in found.items():
+        by_whom[customer, group][index] = rollup
+    running: dict[_Place, tuple[Rollup, int]] = {}
+    for whose, rollups_of in by_whom.items():
+        total = rollups_of.get(0, EMPTY).sum or 0
+        for index in range(count):
+            rollup = rollups_of.get(index + 1, EMPTY)
+            if rollup.events or total:
+                running[index, *whose] = rollup, total
+            total += rollup.sum or 0
+        if len(running) > MAX_ROWS:
+            break
+    return running
 
 
 async def _parts(
@@ -244,6 +305,6 @@ def _picker(
     return pick
 
 
-def _order(row: tuple[tuple[int, str | None, _Group], Rollup]) -> Any:
+def _order(row: tuple[_Place, Any]) -> Any:
     (index, customer, group), _ = row
     return index, customer is None, customer or "", [(text is None, text or "") for text in group]

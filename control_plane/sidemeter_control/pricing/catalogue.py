@@ -18,7 +18,7 @@ from sidemeter_control.pricing.subscriptions import (
     charges_of,
     new_subscription,
 )
-from sidemeter_control.store import credits, customers, features, meters, plans, state, subscriptions
+from sidemeter_control.store import audit, credits, customers, features, meters, plans, state, subscriptions
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -30,7 +30,7 @@ MAX_CUSTOMERS_REMEMBERED = 5_000
 _known: Remembered[str, Sequence[Subscribed]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
 
-async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan:
+async def publish_plan(database: Database, clock: Clock, spec: PlanSpec, *, by: str = audit.OPERATOR) -> Plan:
     """Write the next version of the plan.
 
     InvalidInput names the charge or entitlement, its field and the rule; NotFound the meter or feature that is missing.
@@ -40,6 +40,7 @@ async def publish_plan(database: Database, clock: Clock, spec: PlanSpec) -> Plan
         plan = await read_draft(conn, spec, version, clock.now_us())
         await plans.add(conn, spec, plan)
         await state.config_changed(conn)
+        await audit.add(conn, plan.published_at_us, by, "publishPlan", f"plan {plan.key}", version=version)
     return plan
 
 
@@ -51,7 +52,7 @@ async def read_draft(conn: AsyncConnection, spec: PlanSpec, version: int, now_us
     return plan
 
 
-async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Subscription:
+async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec, *, by: str = audit.OPERATOR) -> Subscription:
     """Put the customer on the plan.
 
     NotFound names the customer, plan or version that does not exist; Conflict says that the customer already pays in
@@ -69,6 +70,9 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec) -> Su
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
         await state.config_changed(conn)
+        detail = {"customer": customer.key, "plan": plan.key, "version": plan.version}
+        target = f"subscription {subscription.id}"
+        await audit.add(conn, subscription.created_at_us, by, "subscribe", target, **detail)
     return subscription
 
 

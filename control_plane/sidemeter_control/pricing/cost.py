@@ -11,6 +11,7 @@ from itertools import islice
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.money import NO_CURRENCY, Money
 from sidemeter_control.pricing.bills import CostLine, Slice, total_of
 from sidemeter_control.pricing.catalogue import subscribed
@@ -100,7 +101,7 @@ async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscrib
     for closed in await closed_periods.ending_after(conn, customer.key, days[0]):
         part = _whole(by_id[closed.subscription_id], closed.period)
         reckoned_from_us = min(leg.period.start_us for leg in (*part.reckoned_with, part.leg))
-        if not any(reckoned_from_us - late_days.DAY_US < day < closed.period.end_us for day in days):
+        if not any(reckoned_from_us - DAY_US < day < closed.period.end_us for day in days):
             continue
         by_now = await lines_of(conn, customer, part)
         if lines := adjustments(part.own, closed, by_now):

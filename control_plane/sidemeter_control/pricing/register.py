@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import Conflict
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.store import credits, customers, plans, state, subscriptions
+from sidemeter_control.store import audit, credits, customers, plans, state, subscriptions
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -26,7 +26,7 @@ async def registered(conn: AsyncConnection, keys: Collection[str]) -> Mapping[st
     return {key: known[key] for key in keys if key in known}
 
 
-async def upsert_customer(database: Database, customer: Customer) -> Customer:
+async def upsert_customer(database: Database, customer: Customer, *, by: str = audit.OPERATOR) -> Customer:
     """Write the customer, new or in place of the one with its key; a subject no longer listed is nobody's then.
 
     Conflict when another customer has one of the subjects, because whose usage it is must never be open, and when the
@@ -39,7 +39,22 @@ async def upsert_customer(database: Database, customer: Customer) -> Customer:
         await _check_currency(conn, customer)
         await customers.put(conn, customer)
         await state.config_changed(conn)
+        await _audited(conn, customer, by)
         return (await customers.get(conn, [customer.key]))[customer.key]
+
+
+async def _audited(conn: AsyncConnection, customer: Customer, by: str) -> None:
+    await audit.add(
+        conn,
+        customer.created_at_us,
+        by,
+        "upsertCustomer",
+        f"customer {customer.key}",
+        name=customer.name,
+        currency=customer.currency,
+        timeZone=customer.time_zone,
+        subjects=customer.subjects,
+    )
 
 
 async def _check_currency(conn: AsyncConnection, customer: Customer) -> None:

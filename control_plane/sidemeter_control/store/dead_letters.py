@@ -8,15 +8,29 @@ from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.batches import Batch
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.meters import Meter
 from sidemeter_control.store.tables import dead_letters
 
-__all__ = ["DeadLetter", "StoredDeadLetter", "add", "get", "leave", "page", "say_why", "waiting"]
+__all__ = [
+    "DeadLetter",
+    "StoredDeadLetter",
+    "add",
+    "get",
+    "leave",
+    "leave_meter",
+    "page",
+    "say_why",
+    "waiting",
+    "waiting_of",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """What could not be counted: by no meter, or, with `meter_key`, by that one alone.
+    """What could not be counted: by no meter, or, with `meter_key`, by that one alone, as it is defined by `meter_id`.
 
+    An event that one meter alone could not count is stored: `event_source` and `event_id` name it.
     `raw` is the event as it came (MessagePack from an agent, else JSON); the batch says whence, where there was one.
     """
 
@@ -28,18 +42,34 @@ class DeadLetter:
     agent_id: str | None = None
     epoch: int | None = None
     batch_no: int | None = None
+    meter_id: int | None = None
+    event_source: str | None = None
+    event_id: str | None = None
 
     @classmethod
     def of(
-        cls, code: str, reason: str, raw: bytes, now_us: int, batch: Batch | None, *, meter_key: str | None = None
+        cls,
+        code: str,
+        reason: str,
+        raw: bytes,
+        now_us: int,
+        batch: Batch | None,
+        *,
+        missed: tuple[Meter, Event] | None = None,
     ) -> "DeadLetter":
-        """A dead letter of now, of an event that `batch` brought, or a caller without an agent."""
+        """A dead letter of now, of an event that `batch` brought, or a caller without an agent.
+
+        `missed`: the one meter that could not count it, and the event as it is stored.
+        """
         return DeadLetter(
             code=code,
             reason=reason,
             raw=raw,
             received_at_us=now_us,
-            meter_key=meter_key,
+            meter_key=None if missed is None else missed[0].key,
+            meter_id=None if missed is None else missed[0].id,
+            event_source=None if missed is None else missed[1].source,
+            event_id=None if missed is None else missed[1].id,
             agent_id=None if batch is None else batch.agent_id,
             epoch=None if batch is None else batch.epoch,
             batch_no=None if batch is None else batch.batch_no,
@@ -96,6 +126,23 @@ async def leave(conn: AsyncConnection, ids: Sequence[int], now_us: int, by: str)
     await conn.execute(
         update(dead_letters).where(dead_letters.c.id.in_(ids)).values(replayed_at_us=now_us, replayed_by=by)
     )
+
+
+async def waiting_of(conn: AsyncConnection, source: str, id_: str) -> dict[int, int]:
+    """The letters that wait because one meter could not count that event: the meter's number, by the letter's."""
+    wanted = select(dead_letters.c.id, dead_letters.c.meter_id).where(
+        dead_letters.c.event_source == source,
+        dead_letters.c.event_id == id_,
+        dead_letters.c.replayed_at_us.is_(None),
+        dead_letters.c.meter_id.is_not(None),
+    )
+    return {row.id: row.meter_id for row in await conn.execute(wanted)}
+
+
+async def leave_meter(conn: AsyncConnection, meter_id: int, now_us: int, by: str) -> None:
+    """Write that no letter of that meter's number waits any more."""
+    waits = (dead_letters.c.meter_id == meter_id) & dead_letters.c.replayed_at_us.is_(None)
+    await conn.execute(update(dead_letters).where(waits).values(replayed_at_us=now_us, replayed_by=by))
 
 
 async def say_why(conn: AsyncConnection, reasons: Mapping[int, tuple[str, str]]) -> None:

@@ -7,14 +7,15 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Select, literal, select, tuple_
+from sqlalchemy import Select, and_, case, exists, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.meters import Progress
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.store.tables import events
+from sidemeter_control.store.tables import corrections, events
 
-__all__ = ["Position", "StoredEvent", "add", "any_within", "known", "of_type", "page", "within"]
+__all__ = ["Position", "StoredEvent", "add", "any_within", "find", "known", "last_seq", "of_type", "page", "within"]
 
 _PAGE = 5_000
 
@@ -30,7 +31,25 @@ _ANY_WITHIN = "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ?)"
 _ANY_OF_THEM_WITHIN = (
     "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject IN (SELECT value FROM json_each(?)))"
 )
-_EVENT = (events.c.id, events.c.source, events.c.type, events.c.subject, events.c.time_us, events.c.data)
+
+# An event is read as the last correction leaves it. Nearly none has one, so that is one probe of a key for each.
+_later = corrections.alias("later")
+_CORRECTED = events.outerjoin(
+    corrections,
+    and_(
+        corrections.c.subject == events.c.subject,
+        corrections.c.event_seq == events.c.seq,
+        ~exists().where(
+            _later.c.subject == corrections.c.subject,
+            _later.c.event_seq == corrections.c.event_seq,
+            _later.c.number > corrections.c.number,
+        ),
+    ),
+)
+_DATA = case((corrections.c.kind.is_(None), events.c.data), else_=corrections.c.data)
+_COUNTS = or_(corrections.c.kind.is_(None), corrections.c.kind != "VOID")
+_EVENT = (events.c.id, events.c.source, events.c.type, events.c.subject, events.c.time_us, _DATA.label("data"))
+_STORED = (*_EVENT, events.c.seq, events.c.received_at_us, (~_COUNTS).label("voided"))
 
 
 class Position(NamedTuple):
@@ -42,7 +61,10 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it was counted. `seq` is the order of arrival; `data` JSON text of an object, or None."""
+    """An event as it counts now. `seq` is the order of arrival; `data` JSON text of an object, or None.
+
+    Of one that is `voided`, `data` is what it said before: it counts nowhere.
+    """
 
     seq: int
     id: str
@@ -52,6 +74,7 @@ class StoredEvent:
     time_us: int
     received_at_us: int
     data: str | None
+    voided: bool = False
 
     @property
     def position(self) -> Position:
@@ -66,7 +89,7 @@ async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: i
     """
     if not offered:
         return ()
-    first = ((await conn.exec_driver_sql("SELECT max(seq) FROM events")).scalar() or 0) + 1
+    first = await last_seq(conn) + 1
     rows = [
         (seq, received_at_us, event.id, event.source, event.type, event.subject, event.time_us, event.data)
         for seq, event in enumerate(offered, first)
@@ -76,6 +99,17 @@ async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: i
         return range(len(offered))
     stored = await conn.execute(select(events.c.seq - first).where(events.c.seq >= first).order_by(events.c.seq))
     return stored.scalars().all()
+
+
+async def last_seq(conn: AsyncConnection) -> int:
+    """The number of the event that arrived last; 0 when none has."""
+    return int((await conn.exec_driver_sql("SELECT max(seq) FROM events")).scalar() or 0)
+
+
+async def find(conn: AsyncConnection, source: str, id_: str) -> StoredEvent | None:
+    """The event with that source and id."""
+    wanted = select(*_STORED).select_from(_CORRECTED).where(events.c.source == source, events.c.id == id_)
+    return next(iter(await _stored(conn, wanted)), None)
 
 
 async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str]]:
@@ -96,7 +130,8 @@ async def page(
     to_us: int | None = None,
 ) -> list[StoredEvent]:
     """At most `limit` events, newest first, that come after `after` and pass every filter given."""
-    wanted = select(events).order_by(events.c.time_us.desc(), events.c.seq.desc()).limit(limit)
+    wanted = select(*_STORED).select_from(_CORRECTED)
+    wanted = wanted.order_by(events.c.time_us.desc(), events.c.seq.desc()).limit(limit)
     if type is not None:
         wanted = wanted.where(events.c.type == type)
     if from_us is not None:
@@ -117,8 +152,8 @@ async def page(
 
 async def _stored(conn: AsyncConnection, wanted: Select[Any]) -> list[StoredEvent]:
     return [
-        StoredEvent(row.seq, row.id, row.source, row.type, row.subject, row.time_us, row.received_at_us, row.data)
-        for row in await conn.execute(wanted)
+        StoredEvent(seq, id_, source, type_, subject, time_us, received_at_us, data, bool(voided))
+        for id_, source, type_, subject, time_us, data, seq, received_at_us, voided in await conn.execute(wanted)
     ]
 
 
@@ -134,22 +169,35 @@ async def any_within(
 
 
 async def within(
-    conn: AsyncConnection, interval: Interval, types: Sequence[str], subjects: Sequence[str] | None
+    conn: AsyncConnection,
+    interval: Interval,
+    types: Sequence[str],
+    subjects: Sequence[str] | None,
+    progress: Progress | None = None,
 ) -> AsyncIterator[list[Event]]:
-    """The events of those types in the interval, some thousand at a time."""
+    """The events of those types in the interval that count, some thousand at a time; of a meter, as far as it is filled."""
     wanted = _of(interval, subjects).where(events.c.type.in_(types))
+    if progress is not None and not progress.done:
+        wanted = wanted.where(or_(events.c.seq <= progress.filled_seq, events.c.seq > progress.watermark_seq))
     async with conn.stream(wanted) as rows:
         async for some in rows.partitions(_PAGE):
             yield [Event(*row) for row in some]
 
 
-async def of_type(conn: AsyncConnection, type: str) -> AsyncIterator[list[Event]]:  # noqa: A002
-    """Every stored event of a type, in order of arrival, some thousand at a time."""
-    async with conn.stream(select(*_EVENT).where(events.c.type == type).order_by(events.c.seq)) as rows:
-        async for some in rows.partitions(_PAGE):
-            yield [Event(*row) for row in some]
+async def of_type(
+    conn: AsyncConnection,
+    type: str,  # noqa: A002
+    after: int,
+    upto: int,
+    limit: int,
+) -> list[tuple[int, Event]]:
+    """At most `limit` events of a type that count, with `after < seq <= upto`, in order of arrival, each with its seq."""
+    wanted = select(events.c.seq, *_EVENT).select_from(_CORRECTED).order_by(events.c.seq).limit(limit)
+    wanted = wanted.where(events.c.seq > after, events.c.seq <= upto, events.c.type == type, _COUNTS)
+    return [(seq, Event(*row)) for seq, *row in await conn.execute(wanted)]
 
 
 def _of(interval: Interval, subjects: Sequence[str] | None) -> Select[Any]:
-    wanted = select(*_EVENT).where(events.c.time_us >= interval.from_us, events.c.time_us < interval.to_us)
+    wanted = select(*_EVENT).select_from(_CORRECTED).where(_COUNTS)
+    wanted = wanted.where(events.c.time_us >= interval.from_us, events.c.time_us < interval.to_us)
     return wanted if subjects is None else wanted.where(events.c.subject.in_(subjects))

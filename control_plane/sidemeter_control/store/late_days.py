@@ -1,23 +1,41 @@
 """Days to which events or corrections came after they were closed, by subject."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["DAY_US", "add", "forget", "of"]
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.rollups import DAY_US
 
-DAY_US = 86_400_000_000
+__all__ = ["forget", "note", "of"]
 
-_ADD = "INSERT INTO late_days (subject, day_us, first_seq) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_NOTE = """
+INSERT INTO late_days (subject, day_us, first_seq)
+SELECT events.subject, json_extract(late.value, '$[2]'), min(events.seq)
+FROM json_each(?) AS late CROSS JOIN events
+  ON events.source = json_extract(late.value, '$[0]') AND events.id = json_extract(late.value, '$[1]')
+WHERE true GROUP BY 1, 2
+ON CONFLICT (subject, day_us) DO NOTHING
+"""
 _OF = "SELECT DISTINCT day_us FROM late_days WHERE subject IN (SELECT value FROM json_each(?)) ORDER BY day_us"
 _FORGET = "DELETE FROM late_days WHERE subject IN (SELECT value FROM json_each(?))"
 
 
-async def add(conn: AsyncConnection, late: Sequence[tuple[str, int, int]]) -> None:
-    """Note (subject, first microsecond of a UTC day, number of an event) where that is not noted yet."""
+async def note(conn: AsyncConnection, events: Iterable[Event], closed_until_us: int) -> None:
+    """Keep the subjects and days (UTC) of stored events that are new, or corrected, and late; no statement when none is.
+
+    `closed_until_us` is 0 when nothing is closed.
+    """
+    if not closed_until_us:
+        return
+    late = [
+        (event.source, event.id, event.time_us - event.time_us % DAY_US)
+        for event in events
+        if event.time_us < closed_until_us
+    ]
     if late:
-        await conn.exec_driver_sql(_ADD, [*late])
+        await conn.exec_driver_sql(_NOTE, (msgspec.json.encode(late).decode(),))
 
 
 async def of(conn: AsyncConnection, subjects: Sequence[str]) -> list[int]:

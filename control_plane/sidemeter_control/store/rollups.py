@@ -11,7 +11,7 @@ from sidemeter_control.metering.meters import NANO, Aggregation, Meter, from_nan
 from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merge
 from sidemeter_control.metering.windows import Span
 
-__all__ = ["get", "put", "read", "totals"]
+__all__ = ["drop_some", "get", "leave", "put", "read", "totals"]
 
 # Walks of the key, one for each subject, meter and span; the planner by itself reads all there ever was of a meter.
 _OF_ALL = """
@@ -22,23 +22,27 @@ FROM json_each(?) AS m CROSS JOIN json_each(?) AS span CROSS JOIN rollups AS r
 _OF_SOME = _OF_ALL.replace("FROM", "FROM json_each(?) AS s CROSS JOIN") + " AND r.subject = s.value"
 _READ = """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
-       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id
+       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
 {}"""
 _READ_VALUES = """
-SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions, v.value
+SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions, v.value, v.events
 {} JOIN rollup_values AS v USING (subject, meter_id, grain_s, bucket_us, dimensions)
 """
 # SQLite has no exact sum of decimals, but it joins their texts faster than rows reach Python one by one.
 _JOIN = """
-SELECT r.meter_id, sum(r.events), group_concat(r.sum), group_concat(r.min), group_concat(r.max)
+SELECT r.meter_id, sum(r.events), group_concat(r.sum), group_concat(r.min), group_concat(r.max), group_concat(r.moment)
 {} GROUP BY r.meter_id
 """
-_JOINED = {Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG, Aggregation.MIN, Aggregation.MAX}
+_JOIN_VALUES = """
+SELECT r.meter_id, v.value, sum(v.events)
+{} JOIN rollup_values AS v USING (subject, meter_id, grain_s, bucket_us, dimensions) GROUP BY r.meter_id, v.value
+"""
+_WITH_VALUES = {Aggregation.UNIQUE_COUNT, Aggregation.PERCENTILE}
 
 # SQLite answers a list of row values by a scan; from a JSON array it takes one probe of the key for each bucket.
 _GET = """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
-       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id
+       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
 FROM json_each(?) AS asked CROSS JOIN rollups AS r
   ON r.subject = json_extract(asked.value, '$[0]') AND r.meter_id = json_extract(asked.value, '$[1]')
  AND r.grain_s = json_extract(asked.value, '$[2]') AND r.bucket_us = json_extract(asked.value, '$[3]')
@@ -46,28 +50,33 @@ FROM json_each(?) AS asked CROSS JOIN rollups AS r
 """
 _PUT = """
 INSERT INTO rollups (subject, meter_id, grain_s, bucket_us, dimensions,
-                     events, sum, min, max, last, last_time_us, last_source, last_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                     events, sum, min, max, last, last_time_us, last_source, last_id, moment)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
     events = excluded.events, sum = excluded.sum, min = excluded.min, max = excluded.max, last = excluded.last,
-    last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id
+    last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id,
+    moment = excluded.moment
 """
 _PUT_VALUES = """
-INSERT INTO rollup_values (subject, meter_id, grain_s, bucket_us, dimensions, value) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO NOTHING
+INSERT INTO rollup_values (subject, meter_id, grain_s, bucket_us, dimensions, value, events) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions, value) DO UPDATE SET events = events + excluded.events
 """
+_DROP = "DELETE FROM rollups WHERE subject = ? AND meter_id = ? AND grain_s = ? AND bucket_us = ? AND dimensions = ?"
+_DROP_VALUES = _DROP.replace("rollups", "rollup_values")
+_DROP_VALUE = _DROP_VALUES + " AND value = ? AND events <= 0"
+_SOME = "SELECT subject, meter_id, grain_s, bucket_us, dimensions FROM rollups WHERE meter_id = ? LIMIT ?"
 
 
 async def read(
     conn: AsyncConnection, meters: Sequence[Meter], spans: Sequence[Span], subjects: Sequence[str] | None
 ) -> list[tuple[Bucket, Rollup]]:
     """Every rollup of those meters in those spans, of those subjects (None: of all)."""
-    values: dict[Bucket, set[str]] = {}
-    distinct = [meter for meter in meters if meter.aggregation is Aggregation.UNIQUE_COUNT]
-    for row in await _within(conn, _READ_VALUES, distinct, spans, subjects) if distinct else ():
-        values.setdefault(_bucket(row), set()).add(row[5])
+    values: dict[Bucket, dict[str, int]] = {}
+    with_values = [meter for meter in meters if meter.aggregation in _WITH_VALUES]
+    for row in await _within(conn, _READ_VALUES, with_values, spans, subjects) if with_values else ():
+        values.setdefault(_bucket(row), {})[row[5]] = row[6]
     return [
-        (bucket := _bucket(row), _rollup(row, frozenset(values.get(bucket, ()))))
+        (bucket := _bucket(row), _rollup(row, values.get(bucket)))
         for row in await _within(conn, _READ, meters, spans, subjects)
     ]
 
@@ -77,11 +86,15 @@ async def totals(
 ) -> dict[int, Rollup]:
     """What all of `read` adds up to, by meter; one without any rollup is absent."""
     total: dict[int, Rollup] = {}
-    joined = [meter for meter in meters if meter.aggregation in _JOINED]
+    joined = [meter for meter in meters if meter.aggregation is not Aggregation.LATEST]
+    with_values = [meter for meter in meters if meter.aggregation in _WITH_VALUES]
+    values: dict[int, dict[str, int]] = {meter.id: {} for meter in with_values}
+    for meter_id, value, events in await _within(conn, _JOIN_VALUES, with_values, spans, subjects) if values else ():
+        values[meter_id][value] = events
     for meter_id, *sums in await _within(conn, _JOIN, joined, spans, subjects) if joined else ():
-        total[meter_id] = _total(*sums)
-    others = [meter for meter in meters if meter.aggregation not in _JOINED]
-    for bucket, rollup in await read(conn, others, spans, subjects) if others else ():
+        total[meter_id] = _total(values.get(meter_id), *sums)
+    latest = [meter for meter in meters if meter.aggregation is Aggregation.LATEST]
+    for bucket, rollup in await read(conn, latest, spans, subjects) if latest else ():
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
     return total
 
@@ -103,12 +116,22 @@ def _json(values: Collection[Any]) -> str:
     return msgspec.json.encode(values).decode()
 
 
-def _total(events: int, sums: str | None, mins: str | None, maxs: str | None) -> Rollup:
+def _total(  # noqa: PLR0917 -- the columns of a row
+    values: Mapping[str, int] | None,
+    events: int,
+    sums: str | None,
+    mins: str | None,
+    maxs: str | None,
+    moments: str | None,
+) -> Rollup:
     return Rollup(
         events,
         None if sums is None else sum(_nanos(sums)),
         None if mins is None else min(_nanos(mins)),
         None if maxs is None else max(_nanos(maxs)),
+        None,
+        values,
+        None if moments is None else sum(map(int, moments.split(","))),
     )
 
 
@@ -120,19 +143,41 @@ def _nanos(joined: str) -> Iterable[int]:
 
 
 async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, Rollup]:
-    """What those buckets hold so far, without the distinct values of UNIQUE_COUNT."""
+    """What those buckets hold so far, without their `values`."""
     rows = await conn.exec_driver_sql(_GET, (_json(list(buckets)),))
-    return {_bucket(row): _rollup(row, frozenset()) for row in rows}
+    return {_bucket(row): _rollup(row, None) for row in rows}
 
 
 async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
-    """Write what those buckets hold now; their distinct values are added to those known."""
+    """Write what those buckets hold now; their `values` are added to those known."""
     if not changed:
         return
     await conn.exec_driver_sql(_PUT, [(*bucket, *_amounts(rollup)) for bucket, rollup in changed.items()])
-    values = [(*bucket, value) for bucket, rollup in changed.items() for value in rollup.values]
+    values = [(*bucket, *value) for bucket, rollup in changed.items() for value in (rollup.values or {}).items()]
     if values:
         await conn.exec_driver_sql(_PUT_VALUES, values)
+
+
+async def leave(conn: AsyncConnection, left: Mapping[Bucket, Rollup]) -> None:
+    """Write what is left in those buckets, as `minus` tells; those that nothing is left in, and values, disappear."""
+    await put(conn, {bucket: rollup for bucket, rollup in left.items() if rollup.events})
+    await _drop(conn, [bucket for bucket, rollup in left.items() if not rollup.events])
+    fewer = [(*bucket, value) for bucket, rollup in left.items() for value in rollup.values or {}]
+    if fewer:
+        await conn.exec_driver_sql(_DROP_VALUE, fewer)
+
+
+async def drop_some(conn: AsyncConnection, meter_id: int, most: int) -> int:
+    """Delete at most so many rollups of that number; answers how many there were to be deleted."""
+    found = (await conn.exec_driver_sql(_SOME, (meter_id, most))).all()
+    await _drop(conn, [Bucket._make(row) for row in found])
+    return len(found)
+
+
+async def _drop(conn: AsyncConnection, buckets: Sequence[Bucket]) -> None:
+    if buckets:
+        await conn.exec_driver_sql(_DROP_VALUES, [tuple(bucket) for bucket in buckets])
+        await conn.exec_driver_sql(_DROP, [tuple(bucket) for bucket in buckets])
 
 
 def _bucket(row: Sequence[Any]) -> Bucket:
@@ -145,6 +190,7 @@ def _amounts(rollup: Rollup) -> tuple[Any, ...]:
         rollup.events,
         *map(_text, (rollup.sum, rollup.min, rollup.max)),
         *((None,) * 4 if last is None else (_text(last.nano), last.time_us, last.source, last.id)),
+        None if rollup.moment is None else str(rollup.moment),
     )
 
 
@@ -152,10 +198,11 @@ def _text(nano: int | None) -> str | None:
     return None if nano is None else format(from_nano(nano), "f")
 
 
-def _rollup(row: Sequence[Any], values: frozenset[str]) -> Rollup:
-    _, _, _, _, _, events, total, least, most, last_value, last_time_us, last_source, last_id = row
+def _rollup(row: Sequence[Any], values: Mapping[str, int] | None) -> Rollup:
+    _, _, _, _, _, events, total, least, most, last_value, last_time_us, last_source, last_id, moment = row
     last = None if last_value is None else Last(last_time_us, last_source, last_id, nano_of(Decimal(last_value)))
-    return Rollup(events, _nano(total), _nano(least), _nano(most), last, values)
+    moments = None if moment is None else int(moment)
+    return Rollup(events, _nano(total), _nano(least), _nano(most), last, values, moments)
 
 
 def _nano(amount: Decimal | str | None) -> int | None:

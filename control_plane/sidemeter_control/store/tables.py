@@ -1,6 +1,7 @@
 """Every table, once. Instants are integer microseconds since 1970 (UTC); quantities and money are exact decimals.
 
-Hot tables (`events`, `rollups`, `rollup_values`) carry the subject in their keys, so that they can be spread by it.
+Hot tables (`events`, `corrections`, `rollups`, `rollup_values`, `late_days`) carry the subject in their keys, so that
+they can be spread by it.
 """
 
 from decimal import Decimal
@@ -30,8 +31,10 @@ __all__ = [
     "agent_epochs",
     "agents",
     "api_keys",
+    "audit",
     "batches",
     "closed_periods",
+    "corrections",
     "credit_grants",
     "credit_resets",
     "credit_snapshots",
@@ -44,9 +47,11 @@ __all__ = [
     "late_days",
     "loss_declarations",
     "metadata",
+    "meter_changes",
     "meters",
     "overrides",
     "plans",
+    "retired_rollups",
     "rollup_values",
     "rollups",
     "state",
@@ -95,6 +100,18 @@ state = Table(
     Column("config_version", BigInteger, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("closed_until_us", BigInteger, nullable=False, server_default="0"),
+)
+
+# Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _RowNumber, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("detail", Text, nullable=False),
 )
 
 api_keys = Table(
@@ -183,6 +200,32 @@ events = Table(
     Index(None, "time_us"),
 )
 
+# What was said of events later, in order: the last of an event counts. `data` is what the event says from then on, or said
+# when it was voided. The events themselves never change.
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("event_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("data", Text),
+    Column("reason", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The days (UTC) to which an event or a correction came after they were closed, and the first event of each.
+late_days = Table(
+    "late_days",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("day_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # What a meter adds up to for one subject, one bucket of time (grain: 3600 or 86400 seconds) and one set of dimensions
 # (the values as a JSON array in the order of the meter's dimensions). The last value goes by (time, source, id), so
 # that it does not depend on the order of arrival.
@@ -202,11 +245,12 @@ rollups = Table(
     Column("last_time_us", BigInteger),
     Column("last_source", Text),
     Column("last_id", Text),
+    Column("moment", ExactDecimal),
     Index(None, "meter_id", "grain_s", "bucket_us"),
     sqlite_with_rowid=False,
 )
 
-# The distinct values of UNIQUE_COUNT meters, in the buckets of `rollups`.
+# How many events had each value of UNIQUE_COUNT and PERCENTILE meters, in the buckets of `rollups`.
 rollup_values = Table(
     "rollup_values",
     metadata,
@@ -216,10 +260,19 @@ rollup_values = Table(
     Column("bucket_us", BigInteger, primary_key=True, autoincrement=False),
     Column("dimensions", Text, primary_key=True),
     Column("value", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
 )
 
-# `meter_key` null: the event as a whole could not be counted. Else: only that meter could not count it.
+# The meters' numbers whose rollups nobody reads any more, to be deleted.
+retired_rollups = Table(
+    "retired_rollups",
+    metadata,
+    Column("meter_id", Integer, primary_key=True, autoincrement=False),
+)
+
+# `meter_key` null: the event as a whole could not be counted. Else: only that meter could not count it, as it was defined
+# under the number `meter_id`; the event is stored.
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -234,6 +287,9 @@ dead_letters = Table(
     Column("batch_no", BigInteger),
     Column("replayed_at_us", BigInteger),
     Column("replayed_by", Text),
+    Column("meter_id", Integer),
+    Column("event_source", Text),
+    Column("event_id", Text),
 )
 # Those that wait are few beside those that were counted after all.
 Index(
@@ -242,22 +298,50 @@ Index(
     sqlite_where=text("replayed_at_us IS NULL"),
     postgresql_where=text("replayed_at_us IS NULL"),
 )
+Index(
+    "ix_dead_letters_of_event",
+    dead_letters.c.event_source,
+    dead_letters.c.event_id,
+    sqlite_where=text("replayed_at_us IS NULL AND meter_id IS NOT NULL"),
+    postgresql_where=text("replayed_at_us IS NULL AND meter_id IS NOT NULL"),
+)
 
+
+def _definition() -> list[Column[Any]]:
+    """What a meter counts, and how far it is filled from the events that were stored before it."""
+    return [
+        Column("name", Text),
+        Column("event_type", Text, nullable=False, index=True),
+        Column("aggregation", Text, nullable=False),
+        Column("value_property", Text),
+        Column("percentile", ExactDecimal),
+        Column("dimensions", Text, nullable=False),
+        Column("filters", Text, nullable=False),
+        Column("unit", Text),
+        Column("created_at_us", BigInteger, nullable=False),
+        Column("filled_seq", BigInteger, nullable=False, server_default="0"),
+        Column("watermark_seq", BigInteger, nullable=False, server_default="0"),
+    ]
+
+
+# `id` goes with what is counted, `key` with the meter: a change of what is counted comes with another id.
 meters = Table(
     "meters",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("key", Text, nullable=False, unique=True),
-    Column("name", Text),
-    Column("event_type", Text, nullable=False, index=True),
-    Column("aggregation", Text, nullable=False),
-    Column("value_property", Text),
-    Column("percentile", ExactDecimal),
-    Column("dimensions", Text, nullable=False),
-    Column("filters", Text, nullable=False),
-    Column("unit", Text),
-    Column("created_at_us", BigInteger, nullable=False),
+    *_definition(),
     Column("archived_at_us", BigInteger),
+)
+
+# What meters are about to count: it takes the place of what they count now once it is filled.
+meter_changes = Table(
+    "meter_changes",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, ForeignKey("meters.key"), nullable=False, unique=True),
+    *_definition(),
+    Column("actor", Text, nullable=False),
 )
 
 features = Table(
@@ -339,16 +423,6 @@ closed_periods = Table(
     Column("lines", Text, nullable=False),
     Column("billed", Text, nullable=False),
     Index(None, "customer_key", "end_us"),
-)
-
-# The days (UTC) to which an event or a correction came after they were closed, and the first event of each.
-late_days = Table(
-    "late_days",
-    metadata,
-    Column("subject", Text, primary_key=True),
-    Column("day_us", BigInteger, primary_key=True, autoincrement=False),
-    Column("first_seq", BigInteger, nullable=False),
-    sqlite_with_rowid=False,
 )
 
 # More of a feature than the plan gives, for one customer and an interval. `quantity` null: the feature has no meter.

@@ -38,6 +38,7 @@ CALLS = {
     "deadLetters": ("{ deadLetters { edges { cursor } } }", Scope.READ),
     "replayedDeadLetters": ("{ replayedDeadLetters { edges { cursor } } }", Scope.READ),
     "lossDeclarations": ("{ lossDeclarations { edges { cursor } } }", Scope.READ),
+    "auditLog": ("{ auditLog { edges { cursor } } }", Scope.READ),
     "agents": ("{ agents { id } }", Scope.READ),
     "pricePreview": (
         f'{{ pricePreview(currency: "EUR", charge: {CHARGE}, usage: {{}}) {{ total {{ amount }} }} }}',
@@ -46,6 +47,10 @@ CALLS = {
     "simulate": (f"{{ simulate(plan: {PLAN}, from: {AT}, to: {AT}) {{ total {{ amount }} }} }}", Scope.READ),
     "createMeter": (
         'mutation { createMeter(input: {key: "k", eventType: "t", aggregation: COUNT}) { key } }',
+        Scope.WRITE,
+    ),
+    "updateMeter": (
+        'mutation { updateMeter(input: {key: "k", eventType: "t", aggregation: COUNT}) { key } }',
         Scope.WRITE,
     ),
     "archiveMeter": ('mutation { archiveMeter(key: "k") { key } }', Scope.WRITE),
@@ -73,6 +78,8 @@ CALLS = {
         'mutation { moveSubscribers(plan: "k", fromVersion: 1, toVersion: 2) { remaining } }',
         Scope.WRITE,
     ),
+    "voidEvent": ('mutation { voidEvent(source: "s", id: "1", reason: "r") { id } }', Scope.WRITE),
+    "correctEvent": ('mutation { correctEvent(source: "s", id: "1", data: {}, reason: "r") { id } }', Scope.WRITE),
     "ingest": ("mutation { ingest(events: []) { accepted } }", Scope.WRITE),
     "replayDeadLetters": ('mutation { replayDeadLetters(ids: ["1"]) { replayed } }', Scope.WRITE),
     "createApiKey": ('mutation { createApiKey(input: {name: "n", scopes: [READ]}) { id } }', Scope.ADMIN),

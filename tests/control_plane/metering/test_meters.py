@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.meters import (
+    MAX_PERCENTILE_PLACES,
     NANO,
     Aggregation,
     Dimension,
@@ -127,6 +128,34 @@ def test_a_missing_value_is_uncountable_only_where_a_value_is_needed() -> None:
     assert Reader(counting).read({}, 0, "s", "1") == ("[]", 0)
     with pytest.raises(Uncountable, match=r"data\.n is missing"):
         Reader(new_meter("m", "call", Aggregation.UNIQUE_COUNT, value_property="n", now_us=0)).read({}, 0, "s", "1")
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "percentile", "rule"),
+    [
+        (Aggregation.PERCENTILE, None, "must be given: PERCENTILE needs to know which, in percent"),
+        (Aggregation.PERCENTILE, "0", "must be more than 0 and at most 100"),
+        (Aggregation.PERCENTILE, "-1", "must be more than 0 and at most 100"),
+        (Aggregation.PERCENTILE, "100.000000001", "must be more than 0 and at most 100"),
+        (
+            Aggregation.PERCENTILE,
+            "0." + "0" * MAX_PERCENTILE_PLACES + "1",
+            "must have at most 9 digits after the point",
+        ),
+        (Aggregation.SUM, "50", "must be absent: SUM has none"),
+    ],
+)
+def test_a_percentile_that_is_none_is_refused(aggregation: Aggregation, percentile: str | None, rule: str) -> None:
+    given = None if percentile is None else Decimal(percentile)
+    with pytest.raises(InvalidInput) as refused:
+        new_meter("m", "call", aggregation, value_property="n", percentile=given, now_us=0)
+    assert (refused.value.field, refused.value.rule) == ("percentile", rule)
+
+
+@pytest.mark.parametrize("percentile", ["0." + "0" * (MAX_PERCENTILE_PLACES - 1) + "1", "99.9", "100"])
+def test_a_percentile_is_more_than_0_and_at_most_100(percentile: str) -> None:
+    made = new_meter("m", "call", Aggregation.PERCENTILE, value_property="n", percentile=Decimal(percentile), now_us=0)
+    assert made.percentile == Decimal(percentile)
 
 
 SUM = {"event_type": "call", "aggregation": Aggregation.SUM, "value_property": "n"}

@@ -2,14 +2,14 @@
 
 import json
 import random
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Context, Decimal
+from decimal import Decimal
 from itertools import pairwise
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
+import naive
 import pytest
 from fakes import ManualClock
 from hypothesis import given, settings
@@ -34,7 +34,6 @@ SPRING_US, AUTUMN_US = (
     (datetime(2026, month, 24, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1) for month in (3, 10)
 )
 NOW_US = AUTUMN_US + 40 * 24 * HOUR_US
-EXACT = Context(prec=100)
 
 METERS = [
     new_meter(
@@ -42,6 +41,7 @@ METERS = [
         "call",
         aggregation,
         value_property=None if aggregation is Aggregation.COUNT else "n",
+        percentile=Decimal("62.5") if aggregation is Aggregation.PERCENTILE else None,
         dimensions=[Dimension("model", "model"), Dimension("region", "at.region")],
         filters=[PropertyFilter("mode", not_in=("test",))],
         now_us=0,
@@ -81,33 +81,15 @@ def event_lists(draw: st.DrawFn) -> list[Event]:
     return found
 
 
-def shown(value: object) -> str | None:
-    """A property's text, by the rule of filters and dimensions."""
-    return None if value is None else {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+def dimensions(event: Event) -> dict[str, str | None]:
+    data = json.loads(event.data or "")
+    return {"model": naive.shown(data.get("model")), "region": data.get("at", {}).get("region")}
 
 
-def added_up(aggregation: Aggregation, found: Sequence[Event]) -> Decimal | None:
-    """The meter's quantity, by adding the events up one by one."""
-    values = [Decimal(json.loads(event.data or "{}")["n"]) for event in found]
-    total = Decimal(0)
-    for value in values:
-        total = EXACT.add(total, value)
-    average = Context(prec=200).divide(total, len(values)) if values else Decimal(0)
-    last = max(zip(((e.time_us, e.source, e.id) for e in found), values, strict=True), default=(None, None))[1]
-    return {
-        Aggregation.COUNT: Decimal(len(found)),
-        Aggregation.SUM: total,
-        Aggregation.UNIQUE_COUNT: Decimal(len({json.loads(event.data or "{}")["n"] for event in found})),
-        Aggregation.MIN: min(values, default=None),
-        Aggregation.MAX: max(values, default=None),
-        Aggregation.AVG: average.quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=200)) if values else None,
-        Aggregation.LATEST: last,
-    }[aggregation]
-
-
-def counted_in(aggregation: Aggregation, found: Sequence[Event], interval: Interval) -> usage.Quantity:
-    within = [event for event in found if interval.from_us <= event.time_us < interval.to_us]
-    return usage.Quantity(added_up(aggregation, within), len(within))
+def counted_in(meter: Meter, events: Sequence[Event], interval: Interval) -> usage.Quantity:
+    inside = [event for event in events if interval.from_us <= event.time_us < interval.to_us]
+    before = [event for event in events if event.time_us < interval.from_us]
+    return usage.Quantity(naive.added_up(meter, inside, tuple(interval), before), len(inside))
 
 
 def begins_new_window(before: datetime, after: datetime, window: str) -> bool:
@@ -177,8 +159,9 @@ async def test_usage_is_what_the_events_add_up_to(
         await database.migrate()
         made = await ingested(database, events, random.Random(seed))
         counted = [event for event in events if json.loads(event.data or "").get("mode") != "test"]
+        kept_events = [event for event in counted if not kept or dimensions(event)["model"] in kept["model"]]
         async with database.read() as conn:
-            for (from_us, to_us), meter in zip(intervals * 7, made, strict=False):
+            for (from_us, to_us), meter in zip(intervals * len(METERS), made, strict=False):
                 rows = await usage.rows(
                     conn,
                     meter,
@@ -190,33 +173,32 @@ async def test_usage_is_what_the_events_add_up_to(
                     group_by=group_by,
                     filters=kept,
                 )
-                starts = window_starts(from_us, to_us, window, zone)
-                groups: defaultdict[object, list[Event]] = defaultdict(list)
-                for event in counted:
-                    data = json.loads(event.data or "")
-                    dimensions = {"model": shown(data.get("model")), "region": data.get("at", {}).get("region")}
-                    if not from_us <= event.time_us < to_us or (kept and dimensions["model"] not in kept["model"]):
-                        continue
-                    start = max(each for each in starts if each <= event.time_us)
-                    end = min([each for each in starts if each > event.time_us], default=to_us)
-                    groups[start, end, OWNERS[event.subject], tuple(dimensions[key] for key in group_by)].append(event)
+                starts = [*window_starts(from_us, to_us, window, zone), to_us]
                 assert {
                     (row.window_start_us, row.window_end_us, row.customer, tuple(row.dimensions.values())): (
                         row.value,
                         row.events,
                     )
                     for row in rows
-                } == {place: (added_up(meter.aggregation, found), len(found)) for place, found in groups.items()}
-                mine = [e for e in counted if OWNERS[e.subject] == "acme" and from_us <= e.time_us < to_us]
+                } == naive.rows(
+                    meter,
+                    kept_events,
+                    list(pairwise(starts)),
+                    lambda event: (OWNERS[event.subject], tuple(dimensions(event)[key] for key in group_by)),
+                )
+                mine = [event for event in counted if OWNERS[event.subject] == "acme"]
+                inside = [event for event in mine if from_us <= event.time_us < to_us]
+                before = [event for event in mine if event.time_us < from_us]
                 quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
-                assert quantity == usage.Quantity(added_up(meter.aggregation, mine), len(mine))
+                expected = naive.added_up(meter, inside, (from_us, to_us), before)
+                assert quantity == usage.Quantity(expected, len(inside))
                 cut = [Interval(*each) for each in pairwise([*starts, to_us]) if each[0] < each[1]]
                 some = cut[:24:2]
                 assert await usage.series(conn, meter, ["a", "b"], some) == [
-                    counted_in(meter.aggregation, mine, each) for each in some
+                    counted_in(meter, mine, each) for each in some
                 ]
                 assert await usage.running(conn, meter, ["a", "b"], cut[:24]) == [
-                    counted_in(meter.aggregation, mine, Interval(from_us, each.to_us)) for each in cut[:24]
+                    counted_in(meter, mine, Interval(from_us, each.to_us)) for each in cut[:24]
                 ]
         await database.close()
 

@@ -17,6 +17,7 @@ from sqlalchemy import event
 
 from sidemeter_control.app import loops, repeat
 from sidemeter_control.clock import MAX_STEP_S
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.pricing import closing
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe, subscribed
 from sidemeter_control.pricing.changes import ChangeAt
@@ -29,10 +30,9 @@ from sidemeter_control.pricing.periods import Interval, Period
 from sidemeter_control.pricing.plans import PlanSpec
 from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
 from sidemeter_control.settings import Settings
-from sidemeter_control.store import closed_periods, late_days, state
+from sidemeter_control.store import closed_periods, state
 
 HOUR_S = 3600
-DAY_US = late_days.DAY_US
 AHEAD = msgspec.structs.replace(BASE, in_advance=True)
 
 
@@ -46,14 +46,6 @@ async def close(shop: Shop, now: str | None = None) -> int:
     if now is not None:
         shop.clock.set_wall(us(now))
     return await close_once(shop.database, shop.clock, HOUR_S)
-
-
-async def use(shop: Shop, subject: str, at: str, tokens: str) -> None:
-    """One event, noted as late where it is, as ingest does."""
-    await shop.use(subject, at, tokens)
-    async with shop.database.write() as conn:
-        if us(at) < (await state.get(conn)).closed_until_us:
-            await late_days.add(conn, [(subject, us(at) // DAY_US * DAY_US, 1)])
 
 
 async def owed(shop: Shop, customer: Customer, start: str, end: str) -> Cost:
@@ -91,7 +83,7 @@ async def test_what_was_over_when_it_was_subscribed_to_waits_for_its_usage(shop:
     acme = await shop.customer("acme")
     await shop.sell(acme, TOKENS, start="2026-09-01")
     assert await close(shop, "2026-11-21T00:59:59") == 0
-    await use(shop, "acme", "2026-09-05", "100")
+    await shop.use("acme", "2026-09-05", "100")
     assert await close(shop, "2026-11-21T01:00:00") == 2
     assert shown(await owed(shop, acme, "2026-09-01", "2026-10-01")) == [("Tokens", "100", "1.00")]
 
@@ -115,8 +107,8 @@ async def test_a_clock_that_is_set_wrong_closes_nothing_until_it_has_stood(shop:
 async def test_the_loop_closes_what_is_over_and_goes_on_until_it_is_cancelled(shop: Shop) -> None:
     await shop.sell(await shop.customer("acme"), BASE)
     shop.clock.set_wall(us("2027-02-02"))
-    closing_loop, *_ = loops(shop.database, Settings(close_after_s=0), shop.clock)
-    loop = asyncio.create_task(repeat(closing_loop))
+    _, closing_loop, *_ = loops(shop.database, Settings(close_after_s=0), shop.clock)
+    loop = asyncio.create_task(repeat(closing_loop, shop.clock))
 
     async def closed() -> bool:
         async with shop.database.read() as conn:
@@ -162,10 +154,10 @@ async def test_many_periods_of_many_customers_are_closed_in_turns_that_are_bound
 async def test_what_is_closed_answers_its_lines_for_ever(shop: Shop) -> None:
     acme = await shop.customer("acme")
     await shop.sell(acme, BASE, TOKENS)
-    await use(shop, "acme", "2026-11-05", "100")
+    await shop.use("acme", "2026-11-05", "100")
     await close(shop, "2026-12-02")
     before = await owed(shop, acme, "2026-11-01", "2026-12-01")
-    await use(shop, "acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-11-06", "50")
     assert await owed(shop, acme, "2026-11-01", "2026-12-01") == before
     assert shown(before) == [("Base fee", "None", "49.00"), ("Tokens", "100", "1.00")]
 
@@ -173,10 +165,10 @@ async def test_what_is_closed_answers_its_lines_for_ever(shop: Shop) -> None:
 async def test_late_usage_is_an_adjustment_in_the_next_open_period(shop: Shop) -> None:
     acme = await shop.customer("acme")
     await shop.sell(acme, BASE, TOKENS)
-    await use(shop, "acme", "2026-11-05", "100")
+    await shop.use("acme", "2026-11-05", "100")
     await close(shop, "2026-12-02")
-    await use(shop, "acme", "2026-11-06", "50")
-    await use(shop, "acme", "2026-12-01", "7")
+    await shop.use("acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-12-01", "7")
     found = await owed(shop, acme, "2026-12-01", "2027-01-01")
     assert shown(found) == [
         ("Base fee", "None", "49.00"),
@@ -196,13 +188,13 @@ async def test_an_adjustment_is_frozen_with_the_period_it_stands_in_and_not_owed
     acme = await shop.customer("acme")
     await shop.sell(acme, TOKENS)
     await close(shop, "2026-12-02")
-    await use(shop, "acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-11-06", "50")
     december = await owed(shop, acme, "2026-12-01", "2027-01-01")
     assert await close(shop, "2027-01-02") == 1
     assert (await owed(shop, acme, "2026-12-01", "2027-01-01")).lines == december.lines
     assert shown(await owed(shop, acme, "2027-01-01", "2027-02-01")) == [("Tokens", "0", "0.00")]
-    await use(shop, "acme", "2026-11-07", "5")
-    await use(shop, "acme", "2026-12-07", "6")
+    await shop.use("acme", "2026-11-07", "5")
+    await shop.use("acme", "2026-12-07", "6")
     assert shown(await owed(shop, acme, "2027-01-01", "2027-02-01")) == [
         ("Tokens", "0", "0.00"),
         ("Tokens, 2026-11-01 to 2026-11-30, counted late", "5", "0.05"),
@@ -213,9 +205,9 @@ async def test_an_adjustment_is_frozen_with_the_period_it_stands_in_and_not_owed
 async def test_parts_of_a_closed_period_add_up_to_what_is_frozen(shop: Shop) -> None:
     acme = await shop.customer("acme")
     await shop.sell(acme, AHEAD, TOKENS)
-    await use(shop, "acme", "2026-11-05", "100")
+    await shop.use("acme", "2026-11-05", "100")
     await close(shop, "2026-12-02")
-    await use(shop, "acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-11-06", "50")
     cuts = ["2026-11-01", "2026-11-07", "2026-11-20", "2026-12-01"]
     parts = [await owed(shop, acme, *cut) for cut in itertools.pairwise(cuts)]
     assert sum(part.total.rounded for part in parts) == Decimal("50.00")
@@ -227,7 +219,7 @@ async def test_without_an_open_period_what_is_late_stands_at_this_moment(shop: S
     own = await shop.sell(acme, TOKENS)
     await cancel(shop.database, shop.clock, own.id, ChangeAt.NOW)
     assert await close(shop, "2026-12-05") == 1
-    await use(shop, "acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-11-06", "50")
     assert shown(await owed(shop, acme, "2026-11-01", "2026-12-01")) == [("Tokens", "0", "0.00")]
     assert [line[2] for line in shown(await owed(shop, acme, "2026-12-01", "2027-01-01"))] == ["0.50"]
 
@@ -240,7 +232,7 @@ async def test_late_usage_below_a_minimum_moves_the_minimum_and_not_the_total(sh
         shop.database, shop.clock, SubscribeSpec(customer="acme", plan="least", start_at_us=us("2026-11-01"))
     )
     await close(shop, "2026-12-02")
-    await use(shop, "acme", "2026-11-06", "50")
+    await shop.use("acme", "2026-11-06", "50")
     adjusted = shown(await owed(shop, acme, "2026-12-01", "2027-01-01"))[2:]
     assert [(text.partition(",")[0], amount) for text, _, amount in adjusted] == [
         ("Tokens", "0.50"),
@@ -253,7 +245,7 @@ async def test_usage_of_another_customers_closed_day_changes_nothing(shop: Shop)
     await shop.sell(acme, TOKENS, plan="a")
     await shop.sell(globex, TOKENS, plan="g", start="2026-11-15")
     await close(shop, "2026-12-02")
-    await use(shop, "globex", "2026-11-20", "50")
+    await shop.use("globex", "2026-11-20", "50")
     async with shop.database.read() as conn:
         found = await cost(conn, globex, shop.clock.now_us())
     assert shown(found) == [("Tokens", "50", "0.50")]
@@ -324,7 +316,7 @@ class Life:
     async def use(self, before_us: int) -> None:
         at_us = max(self.shop.clock.now_us() - before_us, us("2026-11-01"))
         at = datetime.fromtimestamp(at_us // 1_000_000, UTC)
-        await use(self.shop, "acme", at.isoformat(), str(self.dice.randrange(-50, 900)))
+        await self.shop.use("acme", at.isoformat(), str(self.dice.randrange(-50, 900)))
 
 
 @pytest.mark.parametrize("seed", range(4))

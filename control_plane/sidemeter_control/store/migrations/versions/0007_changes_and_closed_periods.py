@@ -10,7 +10,6 @@ exact = sa.Text().with_variant(sa.Numeric(), "postgresql")
 
 
 def upgrade() -> None:
-    op.add_column("state", sa.Column("closed_until_us", sa.BigInteger(), nullable=False, server_default="0"))
     op.add_column("subscriptions", sa.Column("replaces", sa.Text(), nullable=True))
     op.add_column("subscriptions", sa.Column("pauses", sa.Text(), nullable=True))
     op.add_column("subscriptions", sa.Column("time_zone", sa.Text(), nullable=False, server_default="UTC"))
@@ -38,11 +37,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("subscription_id", "start_us", name=op.f("pk_closed_periods")),
     )
     op.create_index(op.f("ix_closed_periods_customer_key_end_us"), "closed_periods", ["customer_key", "end_us"])
-    op.create_table(
-        "late_days",
-        sa.Column("subject", sa.Text(), nullable=False),
-        sa.Column("day_us", sa.BigInteger(), autoincrement=False, nullable=False),
-        sa.Column("first_seq", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("subject", "day_us", name=op.f("pk_late_days")),
-        sqlite_with_rowid=False,
-    )
