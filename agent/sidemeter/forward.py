@@ -105,7 +105,9 @@ class Forwarder:
     async def _due(self) -> None:
         while self._buffer.unsent_events == self._buffer.waiting_events and not self._is_full():
             left_s = _IDLE_S
-            if self._waiting_since_s is not None and self._buffer.waiting_events:
+            if not self._buffer.waiting_events:  # what waited may have gone with a damaged file
+                self._waiting_since_s = None
+            elif self._waiting_since_s is not None:
                 left_s = self._waiting_since_s + self._settings.flush_after_s - self._clock.monotonic_s()
                 if left_s <= 0:
                     return

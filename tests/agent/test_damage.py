@@ -6,7 +6,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -348,6 +348,19 @@ async def test_a_whole_agent_brings_back_what_a_damaged_file_holds_and_tells_wha
     assert not {str(number) for number in range(200 - status.lost_events)} - ids(double)
 
 
+def held_up(agent: Agent) -> ManualClock:
+    """A clock for which every event that is read back waits a second."""
+    assert agent._parts
+    salvager, requeue, held = agent._parts.salvager, agent._parts.salvager._requeue, ManualClock()
+
+    async def later(bodies: object) -> None:
+        await held.sleep(1)
+        await requeue(bodies)  # type: ignore[arg-type]
+
+    salvager._requeue = later
+    return held
+
+
 async def test_no_limit_is_learned_while_own_usage_is_not_all_back(tmp_path: Path, double: ControlPlaneDouble) -> None:
     double.meter("acme", "tokens", "100")
     buffer = await Buffer.open(tmp_path / "data", RestingClock())
@@ -358,15 +371,7 @@ async def test_no_limit_is_learned_while_own_usage_is_not_all_back(tmp_path: Pat
         file.write(b"not SQLite")
 
     async with Agent(settings(tmp_path / "data", double)) as agent:
-        assert agent._parts
-        salvager, requeue = agent._parts.salvager, agent._parts.salvager._requeue
-        held = ManualClock()
-
-        async def later(bodies: object) -> None:
-            await held.sleep(1)
-            await requeue(bodies)  # type: ignore[arg-type]
-
-        salvager._requeue = later
+        held = held_up(agent)
         assert not await agent.learn("acme", 1)
         held.advance(1)
         await eventually(lambda: agent._parts and not agent._parts.buffer.salvaging)
@@ -374,18 +379,36 @@ async def test_no_limit_is_learned_while_own_usage_is_not_all_back(tmp_path: Pat
         assert not agent.check("acme", "tokens", 2).allowed
 
 
-async def test_an_agent_starts_also_on_rows_that_turn_out_to_be_damaged_only_then(
-    tmp_path: Path, double: ControlPlaneDouble
-) -> None:
+@asynccontextmanager
+async def started_on_half_damaged_rows(directory: Path, double: ControlPlaneDouble) -> AsyncIterator[Agent]:
+    """An agent whose rows turn out to be damaged when it counts them for a limit: 15 of 30."""
     rows = [(seq, encode(Event(str(seq), "chat", "call", "acme", 5, '{"tokens":1}'))) for seq in range(1, 31)]
     meter = Meter("call", "SUM", "tokens")
-    buffer = await Buffer.open(tmp_path / "data", RestingClock())
+    buffer = await Buffer.open(directory, RestingClock())
     await buffer.append(rows, [])
     limit = Limit("acme/t", "acme", "t", "METERED", "HARD", 1, limit=Decimal(9), used=Decimal(0), meter=meter)
     await buffer.keep_limits({"acme": ["acme/t"]}, [(limit, 7, 0)])
     await buffer._database.transact(lambda conn: conn.execute("UPDATE events SET crc = crc + 1 WHERE seq > 15"))
     await buffer.close()
-    async with Agent(settings(tmp_path / "data", double)) as agent:
+    async with Agent(settings(directory, double)) as agent:
         assert agent.status().rebuilds == 1
+        yield agent
+
+
+async def test_an_agent_starts_also_on_rows_that_turn_out_to_be_damaged_only_then(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    async with started_on_half_damaged_rows(tmp_path / "data", double) as agent:
         await counted(double, 15)
         await eventually(lambda: agent.status().lost_events == 15)
+
+
+async def test_what_is_read_back_late_is_sent_as_soon_as_it_is_there(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    async with started_on_half_damaged_rows(tmp_path / "data", double) as agent:
+        held = held_up(agent)
+        await eventually(lambda: agent.status().epoch and held._sleepers)
+        await eventually(lambda: len(double.messages("sync")) > 1)
+        held.advance(1)
+        await counted(double, 15)
