@@ -9,6 +9,9 @@ from fakes import eventually
 from processes import AgentProcess, ControlPlane, agent, control_plane
 
 LIMIT = 5
+PATIENT = {"SIDEMETER_FIRST_CHECK_WAIT_S": "10"}
+"""A first decision waits for the limits: on a busy machine, a hello and a sync take longer than callers would wait."""
+
 BILL = """
 query($customer: ID!) {
   customer(key: $customer) {
@@ -69,7 +72,7 @@ async def check(process: AgentProcess, key: str) -> dict[str, Any]:
 async def test_an_event_becomes_a_line_of_the_bill_and_at_the_hard_limit_the_agent_says_no(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane:
         await sell(plane)
-        async with agent(tmp_path / "agent", plane) as process:
+        async with agent(tmp_path / "agent", plane, **PATIENT) as process:
             allowed = [await consume(process, "acme") for _ in range(LIMIT)]
             assert {(each["allowed"], each["reason"]) for each in allowed} == {(True, "within_limit")}
             refused = await consume(process, "acme")
@@ -130,7 +133,7 @@ async def test_a_control_plane_killed_with_events_flowing_loses_none_and_counts_
 async def test_an_agent_restarted_offline_keeps_the_limits_it_knew_and_its_own_usage(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane:
         await sell(plane)
-        async with agent(tmp_path / "agent", plane) as process:
+        async with agent(tmp_path / "agent", plane, **PATIENT) as process:
             assert (await consume(process, "acme"))["allowed"]
             await counted(plane, "acme", 1)
             plane.kill()
