@@ -14,7 +14,7 @@ from typing import Final, Self
 from sidemeter.buffer import Buffer
 from sidemeter.clock import Clock, SystemClock
 from sidemeter.enforce import Enforcer
-from sidemeter.errors import AgentStopped, ControlPlaneError, StorageRefused
+from sidemeter.errors import AgentStopped, ControlPlaneError, InDoubt, StorageRefused
 from sidemeter.events import Event, Receipt
 from sidemeter.forward import Forwarder
 from sidemeter.limits import Decision, Limits, QuotaView
@@ -40,6 +40,9 @@ the mark on the disk may be behind the buffer, should the power fail."""
 
 _LAST_COMMIT_S: Final = 5.0
 """What a stop gives the disk at least, however short `drain_s` is: what is in memory is lost with the process."""
+
+_LET_GO_S: Final = 1.0
+"""What a stop gives the disk to close the buffer, when that time is over: one that hangs may do so for ever."""
 
 
 def _open_link(settings: Settings) -> Link | None:
@@ -129,7 +132,7 @@ class Agent:
         return self._running.recorder.pending
 
     async def flush(self) -> None:
-        """Return once everything accepted is on disk."""
+        """Return once everything accepted is on disk. Raises AgentStopped or InDoubt when a stop came before that."""
         await self._running.recorder.flush()
 
     def check(self, subject: str, feature: str, quantity: int | Decimal = 1) -> Decision:
@@ -185,7 +188,10 @@ class Agent:
             self._parts.recorder.line.close(AgentStopped("the agent is stopping: nobody waits for room any more"))
 
     async def drain(self) -> None:
-        """Take no more events, commit what is pending, forward what `drain_s` allows, and close. The rest stays kept."""
+        """Take no more events, commit what is pending, forward what `drain_s` allows, and close. The rest stays kept.
+
+        Raises InDoubt when the disk does not answer: the directory stays locked until it does, or the process ends.
+        """
         parts, self._parts = self._parts, None
         if parts is not None:
             await parts.stop()
@@ -301,18 +307,36 @@ class _Parts:
 
     async def stop(self) -> None:
         self.recorder.stop()
-        commits, tends, *others = self._loops  # who looks after the disk is needed until the last commit
+        _, _, *others = self._loops  # who commits and who looks after the disk are needed until the last commit
+        ends_s = self._clock.monotonic_s() + max(self._settings.drain_s, _LAST_COMMIT_S)
         try:
             await self._finish(others)
         finally:
             self.buffer.look_no_more()
-            await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
-            for loop in (commits, tends):
-                loop.cancel()
-            await asyncio.wait([commits, tends])
-            if self._link is not None:
-                await self._link.close()
-            await self.buffer.close()
+            closing = asyncio.create_task(self._close())
+            await asyncio.wait([closing], timeout=max(ends_s - self._clock.monotonic_s(), _LET_GO_S))
+            if not closing.done():
+                await self._abandon(closing)
+            await closing
+
+    async def _close(self) -> None:
+        await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
+        await self._end_loops()
+        await self.buffer.close()
+
+    async def _abandon(self, closing: asyncio.Task[None]) -> None:
+        """Leave a disk that hangs to itself: whoever waits for it is told, and it is closed when it answers."""
+        self.recorder.abandon()
+        await self._end_loops()
+        closing.add_done_callback(_tell)
+        raise InDoubt("the disk does not answer: what it was given last is kept or not")
+
+    async def _end_loops(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.wait(self._loops)
+        if self._link is not None:
+            await self._link.close()
 
     async def _finish(self, others: list[asyncio.Task[None]]) -> None:
         for loop in others:
@@ -372,6 +396,12 @@ class _Parts:
             checks=enforcer.checks,
             denials=enforcer.denials,
         )
+
+
+def _tell(closing: asyncio.Task[None]) -> None:
+    """A disk that hung has answered after all, or the process ends."""
+    if not closing.cancelled() and (exc := closing.exception()) is not None:
+        log.error("the buffer was closed late: %s", exc)
 
 
 def _version() -> str:

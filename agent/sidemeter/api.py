@@ -4,12 +4,13 @@ The three hot routes are plain ASGI: through a router and its request objects th
 Starlette serves the rest.
 """
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +45,8 @@ PROBLEM_TYPE: Final = "application/problem+json"
 
 _ONE_ACCEPTED: Final = encode(Accepted(1, 0, [], "disk"))
 _STATUS_OF_CODE: Final = {"malformed": 400, "too_many": 413}
+
+T = TypeVar("T")
 
 Headers = Mapping[bytes, bytes]
 Verb = Callable[[Headers, bytes], Awaitable[tuple[int, bytes]]]
@@ -202,7 +205,7 @@ class Api:
             reading = read_events(_form(headers), body, self._max_events)
         if not reading.events:
             raise _NothingValid(reading.rejected)
-        receipts = await self._agent.record_many(reading.events)
+        receipts = await _kept(self._agent.record_many(reading.events))
         shown = receipts if headers.get(b"prefer") == b"return=representation" else None
         if len(receipts) == 1 and not (shown or reading.rejected or receipts[0].duplicate):
             return 202, _ONE_ACCEPTED
@@ -219,7 +222,7 @@ class Api:
     async def _consume(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
         binary = b"ce-specversion" in headers
         event = _binary_event(headers, body) if binary else read_event(_form(headers), body)
-        return 200, encode(DecisionAnswer.of(await self._agent.consume_event(event)))
+        return 200, encode(DecisionAnswer.of(await _kept(self._agent.consume_event(event))))
 
     async def _quota(self, request: Request) -> Response:
         subject = request.path_params["subject"]
@@ -240,6 +243,14 @@ class Api:
 
     async def _metrics(self, _: Request) -> Response:
         return Response(exposition(self._agent.status(), self.answered), media_type="text/plain; version=0.0.4")
+
+
+async def _kept(recording: Awaitable[T]) -> T:
+    """What the agent says once its disk has said it; a stop does not wait for that for ever."""
+    try:
+        return await recording
+    except asyncio.CancelledError:
+        raise InDoubt("the agent stopped before its disk said whether this is kept") from None
 
 
 def _piece(message: Message) -> bytes:

@@ -90,7 +90,7 @@ class AgentStopped(NotRecorded):
 
 
 class InDoubt(SidemeterError):
-    """The commit failed and the agent stopped before its disk said what is kept.
+    """The commit failed or hung, and the agent stopped before its disk said what is kept.
 
     Repeated with an id of its own it counts once whatever is kept; without one, what is kept would count twice.
     """

@@ -79,6 +79,7 @@ class Recorder:
         self._idle.set()
         self._flushing = 0
         self._failing = False
+        self._unkept: NotRecorded | InDoubt | None = None
         self._earliest_s = clock.monotonic_s()
         self.line = Line(
             clock, wait_s=settings.full_wait_s, max_events=settings.max_pending_events, fits=lambda n: not self._full(n)
@@ -160,13 +161,15 @@ class Recorder:
         await self._durable(first_seq)
 
     async def flush(self) -> None:
-        """Return once nothing is pending."""
+        """Return once nothing is pending. Raises AgentStopped or InDoubt when the agent stopped before that."""
         self._flushing += 1
         self._hurry.set()
         try:
             await self._idle.wait()
         finally:
             self._flushing -= 1
+        if self._unkept is not None:
+            raise self._unkept
 
     async def holds(self, source: str, event_id: str) -> bool:
         """Whether an event with this id of a caller is durable here; one under way is waited for."""
@@ -190,7 +193,13 @@ class Recorder:
     async def give_up(self, error: NotRecorded) -> None:
         """Let go of what no commit has taken. One under way is waited for: its callers are told what becomes of it."""
         async with self._turn:
-            self.fail(error)
+            self._end(error)
+
+    def abandon(self) -> None:
+        """Let go of everything at once: the disk does not answer. Whether it has what it was given last is not known."""
+        group, self._committing = self._committing, _Group()
+        self._leave(group, InDoubt("the agent stopped while its disk did not answer: this is kept or not"))
+        self._end(_stopped())
 
     async def _commit(self) -> None:
         group = self._committing = self._gathering.popleft()
@@ -213,6 +222,13 @@ class Recorder:
             self._committing = _Group()
             self._answer(group, duplicates)
 
+    def _end(self, error: NotRecorded) -> None:
+        """There will be no other commit: also who waits for rows that nobody else waits for is told."""
+        self.fail(error)
+        if self.pending:
+            self._unkept = self._unkept or error
+            self._idle.set()
+
     def fail(self, error: NotRecorded) -> None:
         """Tell every caller that waits, and let its rows go. Rows that nobody waits for stay."""
         self._fail(error, self._groups())
@@ -229,6 +245,7 @@ class Recorder:
         for waiter in group.waiters:
             if not waiter.answer.done():
                 waiter.answer.set_exception(error)
+        self._unkept = error if group.rows else self._unkept
         self._let_go(group.rows)
         self._settle_pending()
 

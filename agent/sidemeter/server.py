@@ -25,6 +25,7 @@ from sidemeter.agent import Agent
 from sidemeter.api import Api
 from sidemeter.clock import SystemClock, wait_for
 from sidemeter.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
+from sidemeter.errors import InDoubt
 from sidemeter.settings import Settings, host_and_port
 
 __all__ = ["Doors", "run", "serve", "serving"]
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 LOOK_AT_DOORS_S = 1.0
 """How soon a socket file that was taken away, with its directory or alone, is there again."""
+
+WITHOUT_DISK = 1
+"""The exit code when the disk did not answer, as for every other failure."""
 
 SWITCH_INTERVAL_S = 0.0002
 """How long the thread that commits waits for the interpreter while requests are parsed; Python's 5 ms are most of a p99."""
@@ -242,9 +246,17 @@ def _tune() -> None:
 
 
 def run(settings: Settings, announce: Callable[[str], None]) -> None:
-    """`serve` on an event loop of its own: uvloop where it is installed."""
+    """`serve` on an event loop of its own: uvloop where it is installed.
+
+    With a disk that hangs the process ends here: an end in order would wait for the thread that waits for the disk.
+    """
     with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        runner.run(serve(settings, announce))
+        try:
+            runner.run(serve(settings, announce))
+        except InDoubt as exc:
+            log.error("the agent ends without its disk: %s", exc)  # noqa: TRY400 -- no fault of ours
+            logging.shutdown()
+            os._exit(WITHOUT_DISK)
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

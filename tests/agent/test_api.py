@@ -17,10 +17,11 @@ from doors import Sidecar, open_doors, sidecar
 from fakes import eventually
 
 from sidemeter.agent import Agent
-from sidemeter.api import MAX_BODIES
+from sidemeter.api import MAX_BODIES, Api
 from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt
 from sidemeter.limits import Decision, QuotaView
+from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 
@@ -304,6 +305,28 @@ async def test_what_the_agent_cannot_keep_is_refused(
         assert (await served.unix.get("/healthz")).status_code == 200
         assert (await served.unix.get("/v1/quota/acme")).json()["code"] == "unknown_subject"
         assert (await served.unix.post("/v1/check", json={"subject": "a", "feature": "f"})).json()["allowed"] is False
+
+
+class Hanging(Refusing):
+    """Its disk does not answer."""
+
+    async def record_many(self, events: Sequence[Event]) -> list[Receipt]:
+        return await asyncio.get_running_loop().create_future()
+
+    async def consume_event(self, event: Event) -> Decision:
+        return await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/consume"])
+async def test_whom_a_stop_leaves_in_doubt_is_told_so(tmp_path: Path, path: str) -> None:
+    api = Api(Hanging(AgentStopped("")), Settings(service="chat"))
+    with Doors(tmp_path / "agent.sock", None) as doors:
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(tmp_path / "agent.sock"))) as caller:
+            async with serving(api, doors.sockets, drain_s=0):
+                asking = asyncio.create_task(caller.post(f"http://agent{path}", json=CALL))
+                await eventually(lambda: api.at_work)
+            answer = await asking
+    assert (answer.status_code, answer.json()["code"]) == (504, "in_doubt")
 
 
 class Faulty(Refusing):

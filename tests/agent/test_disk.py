@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
@@ -319,3 +320,35 @@ async def test_a_stop_does_not_wait_for_a_commit_in_doubt_and_says_that_it_is(tm
         with pytest.raises(InDoubt, match="is not known: unable to open"):
             await waits
         assert recorder.pending == 0
+
+
+async def test_who_waits_for_a_disk_that_hangs_is_told_at_a_stop_and_what_comes_later_is_kept(tmp_path: Path) -> None:
+    answers, calls = threading.Event(), threading.Event()
+
+    class Hanging(sqlite3.Connection):
+        def commit(self) -> None:
+            calls.set()
+            assert answers.wait(30)
+            super().commit()
+
+    answers.set()
+    clock = SystemClock()
+    buffer = await Buffer.open(tmp_path, clock, lambda path: aiosqlite.connect(path, factory=Hanging))
+    recorder = Recorder(buffer, Limits(allow_unknown=False), Settings(service="chat"), clock, lambda: None)
+    commits = asyncio.create_task(_for_ever(recorder.commit_once))
+    calls.clear()
+    answers.clear()
+    given = asyncio.create_task(recorder.record(Event("given", "chat", "call", "acme")))
+    await eventually(calls.is_set)
+    behind = asyncio.create_task(recorder.record(Event("behind", "chat", "call", "acme")))
+    await eventually(lambda: recorder.pending == 2)
+    recorder.abandon()
+    with pytest.raises(InDoubt, match="its disk did not answer"):
+        await given
+    with pytest.raises(AgentStopped):
+        await behind
+    commits.cancel()
+    await asyncio.wait([commits])
+    answers.set()
+    assert [decode(body).id for _, body in await buffer.rows(0, 9, 9)] == ["given"]
+    await buffer.close()

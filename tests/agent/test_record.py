@@ -220,6 +220,17 @@ async def test_flushing_ends_the_window(tmp_path: Path) -> None:
         assert b.recorder.pending == 0
 
 
+async def test_who_flushes_what_a_stop_leaves_behind_is_told_so(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.recorder.record_nowait(event())
+        flushing = asyncio.create_task(b.recorder.flush())
+        await asyncio.sleep(0)
+        await b.recorder.give_up(AgentStopped("stopped"))
+        with pytest.raises(AgentStopped, match="stopped"):
+            await flushing
+        assert b.recorder.pending == 1
+
+
 async def test_a_caller_whose_commit_is_under_way_at_the_stop_is_told_what_becomes_of_it(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         under_way = asyncio.create_task(b.recorder.record(event("a")))

@@ -22,7 +22,7 @@ from processes import AgentProcess, Process, Program
 from . import mounts, strace
 from .mounts import Disk, ext4, fill
 from .oracle import Tally
-from .rig import Deployment, at_work, deliver, deliver_straight, deployed, has_drained, pause, post, traffic
+from .rig import Deployment, at_work, deliver, deliver_straight, deployed, has_drained, has_ended, pause, post, traffic
 from .strace import tampered
 
 __all__ = ["FAULTS", "round", "skip_reason"]
@@ -34,6 +34,7 @@ STOPS_WITHIN_S: Final = 20.0
 ANSWERS_WITHIN_S: Final = 2.0
 HANGS_S: Final = 0.7
 HANGING: Final = f"fdatasync:delay_enter={int(HANGS_S * 1e6)}"
+HANGING_FOR_LONG: Final = f"fdatasync:delay_enter={int(10 * STOPS_WITHIN_S * 1e6)}"
 WRITES: Final = "openat,write,pwrite64,ftruncate,fallocate,unlink,mkdir"
 
 
@@ -188,6 +189,20 @@ async def _agent_hangs(place: Place) -> None:
         assert await recording == 202
 
 
+async def _agent_hangs_at_its_stop(place: Place) -> None:
+    """It waits a while for its disk, and then ends by itself; its caller has no answer, or one that says so."""
+    async with tampered(place.agent.process, HANGING_FOR_LONG) as strace:
+        recording = asyncio.create_task(post(place.it.oracle, place.agent, place.it.oracle.issue(5), 30.0))
+        await eventually(lambda: _waits_for_disk(place.agent), NOTICED_WITHIN_S)
+        _signal(place.agent.process, signal.SIGTERM)
+        await eventually(lambda: has_ended(place.agent), STOPS_WITHIN_S)
+        strace.kill()
+    await eventually(lambda: not place.agent.running)
+    assert await recording in {None, 504}
+    await place.agent.start()
+    await place.records()
+
+
 async def _plane_hangs(place: Place) -> None:
     async with tampered(place.it.plane.process, HANGING):
         began_s = time.monotonic()
@@ -226,6 +241,7 @@ FAULTS: Final[dict[str, Callable[[Place], Awaitable[None]]]] = {
     "disk broken agent": _agent_broken,
     "disk broken control plane": _plane_broken,
     "disk hangs agent": _agent_hangs,
+    "disk hangs agent at its stop": _agent_hangs_at_its_stop,
     "disk hangs control plane": _plane_hangs,
     "no descriptors agent": _agent_without_descriptors,
     "no descriptors control plane": _plane_without_descriptors,
@@ -272,6 +288,10 @@ async def _no_descriptors(program: Process | None) -> AsyncIterator[None]:
         yield
     finally:
         resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def _waits_for_disk(agent: AgentProcess) -> bool:
+    return "sidemeter_agent_pending_events 0.0\n" not in (await agent.http.get("/metrics")).text
 
 
 def _files(directory: Path) -> list[Path]:

@@ -28,6 +28,7 @@ __all__ = [
     "deployed",
     "free_port",
     "has_drained",
+    "has_ended",
     "pause",
     "post",
     "running",
@@ -169,6 +170,11 @@ async def pause(program: Program) -> None:
     tasks = Path("/proc", str(program.process.pid), "task")
     program.process.send_signal(signal.SIGSTOP)
     await eventually(lambda: all(_state(task) == "T" for task in tasks.iterdir()))
+
+
+def has_ended(program: Program) -> bool:
+    """Whether it runs no more, also if whoever traces it has not let its parent know."""
+    return not program.running or _state(Path("/proc", str(program.process.pid))) == "Z"
 
 
 def _state(task: Path) -> str:

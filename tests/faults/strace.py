@@ -117,17 +117,19 @@ async def traced(program: Process, blow: Blow | None) -> AsyncIterator[Tracer]:
 
 
 @asynccontextmanager
-async def tampered(program: Process, injection: str, files: Sequence[Path] = ()) -> AsyncIterator[None]:
+async def tampered(
+    program: Process, injection: str, files: Sequence[Path] = ()
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Do something to every call of a running program, or to each on some files, until the block ends.
 
-    `injection` is as for strace's `-e inject=`.
+    `injection` is as for strace's `-e inject=`. While strace delays a call it sleeps, and hears of nobody's end.
     """
     calls = injection.partition(":")[0]
     options = ["-e", f"trace={calls}", "-e", f"inject={injection}"]
     for file in files:
         options += ["-P", str(file)]
-    async with _strace(program, lambda line: None, "-f", *options):
-        yield
+    async with _strace(program, lambda line: None, "-f", *options) as strace:
+        yield strace
 
 
 @asynccontextmanager

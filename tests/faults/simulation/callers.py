@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidemeter.agent import Agent
-from sidemeter.errors import NotRecorded
+from sidemeter.errors import InDoubt, NotRecorded
 
 from .oracle import CALL, ODD, POISON, Issue, Oracle
 from .world import World
@@ -78,6 +78,9 @@ class Callers:
             self._world.fault("caller gave up")
             self._oracle.left_open(issues)
             return False
+        except InDoubt:
+            self._oracle.left_open(issues)
+            return False
         self._oracle.answered(issues, receipts)
         return True
 
@@ -94,8 +97,12 @@ class Callers:
             self._oracle.taken(issue, event_id, event.source or "chat", self._name)
             taken.append(issue)
         if taken and self._world.chance(0.7):
-            await self._agent.flush()
-            self._oracle.flushed(taken)
+            try:
+                await self._agent.flush()
+            except (NotRecorded, InDoubt) as exc:
+                self._world.note("not flushed", self._name, exc)
+            else:
+                self._oracle.flushed(taken)
 
     async def consume(self, issue: Issue) -> None:
         """Check and record in one step."""
@@ -103,6 +110,9 @@ class Callers:
             decision = await self._agent.consume_event(issue.event())
         except NotRecorded as exc:
             self._oracle.turned_away([issue], type(exc).__name__)
+            return
+        except InDoubt:
+            self._oracle.left_open([issue])
             return
         if decision.receipt is None:
             self._oracle.turned_away([issue], decision.reason)

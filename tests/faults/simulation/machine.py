@@ -7,7 +7,7 @@ from typing import Any, Final
 from sidemeter.agent import Agent
 from sidemeter.buffer import Buffer
 from sidemeter.clock import Clock
-from sidemeter.errors import DirectoryInUse, StorageRefused
+from sidemeter.errors import DirectoryInUse, InDoubt, StorageRefused
 from sidemeter.settings import DAY_S, MIB, Settings
 
 from .callers import Callers, Traffic
@@ -147,9 +147,15 @@ class Machine:
         self.world.note("drain", process.name)
         self.agent = self._callers = None
         recorder, began_s = agent._running.recorder, self.world.now_s
-        await agent.drain()
-        self.world.note("drained", process.name)
-        self.oracle.drained(process.name, recorder.pending, healthy=self.disk.healthy_since(began_s))
+        try:
+            await agent.drain()
+        except InDoubt as exc:
+            self.world.fault("stopped while the disk hangs", process.name)
+            if self.disk.healthy_since(began_s):
+                self.world.violated(f"{process.name} did not wait for a healthy disk: {exc}")
+        else:
+            self.world.note("drained", process.name)
+            self.oracle.drained(process.name, recorder.pending, healthy=self.disk.healthy_since(began_s))
         process.kill()
 
     async def _prove(self, callers: Callers) -> None:

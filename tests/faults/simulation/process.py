@@ -76,9 +76,12 @@ class Process(asyncio.AbstractEventLoop):
 
     def bury(self) -> None:
         """Take its coroutines apart. What they still do on the way reaches nothing: every edge of the dead is dead."""
-        for task in asyncio.all_tasks(self):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _unwind(task.get_coro())
+        gone: set[asyncio.Task[Any]] = set()
+        while tasks := asyncio.all_tasks(self) - gone:  # what is taken apart may begin others on its way
+            for task in tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                _unwind(task.get_coro())
+            gone |= tasks
         self._kept.clear()
         for after in self.buried:
             after()
