@@ -7,6 +7,7 @@ they are. What is simulated is when a call returns, whether it fails, and what i
 import asyncio
 import errno
 import os
+import random
 import re
 import shutil
 import sqlite3
@@ -30,6 +31,7 @@ WAL: Final = BUFFER + "-wal"
 _SHM: Final = BUFFER + "-shm"
 _ROOMY: Final = 1 << 40
 _LATE_S: Final = 0.01
+_PAGE_BYTES: Final = 4096
 _TAG: Final = re.compile(rb'"tag":"([^"]+)"')
 _CHANGES: Final = ("INSERT", "REPLACE", "UPDATE", "DELETE", "BEGIN", "CREATE")
 
@@ -40,6 +42,25 @@ class Image:
 
     files: Mapping[str, bytes]
     held: frozenset[str]
+
+
+def _flipped(content: bytearray, rng: random.Random) -> bytes:
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return content
+
+
+def _zeroed(content: bytearray, rng: random.Random) -> bytes:
+    at = rng.randrange(0, len(content), _PAGE_BYTES)
+    content[at : at + _PAGE_BYTES] = bytes(len(content[at : at + _PAGE_BYTES]))
+    return content
+
+
+_DAMAGES: "Final[Mapping[str, Callable[[bytearray, random.Random], bytes]]]" = {
+    "bit flipped in": _flipped,
+    "page zeroed in": _zeroed,
+    "truncated": lambda content, rng: content[: rng.randrange(len(content))],
+    "junk behind": lambda content, rng: content + rng.randbytes(_PAGE_BYTES),
+}
 
 
 @dataclass(slots=True)
@@ -109,7 +130,7 @@ class Disk:
         for body, _ in rows:
             if body not in tags:
                 found = _TAG.search(body)
-                tags[body] = found[1].decode() if found else ""
+                tags[body] = found[1].decode(errors="replace") if found else ""
         self.set_aside = frozenset(tags[body] for body, aside in rows if aside)
         self._hold(frozenset(tags[body] for body, _ in rows))
 
@@ -202,6 +223,17 @@ class Disk:
         """Remove the directory and put another with these files in its place."""
         shutil.rmtree(self.path, ignore_errors=True)
         self.put(image)
+
+    def damage(self) -> str | None:
+        """Change one of the buffer's files, which nobody has open; what was done to which. None: there is none yet."""
+        files = [file for name in (BUFFER, WAL) if (file := self.path / name).exists() and file.stat().st_size]
+        if not files:
+            return None
+        rng = self.world.rng
+        file, way = rng.choice(files), rng.choice(sorted(_DAMAGES))
+        content = bytearray(file.read_bytes())
+        file.write_bytes(_DAMAGES[way](content, rng))
+        return f"{way} {file.name}"
 
     def _hold(self, held: frozenset[str]) -> None:
         before, self.held = self.held, held

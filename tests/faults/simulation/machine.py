@@ -123,6 +123,8 @@ class Machine:
             return f"{self.name} has {pending} events that are not durable"
         if unsent := parts.buffer.unsent_events:
             return f"{self.name} has {unsent} events to send"
+        if parts.buffer.salvaging or parts.buffer.open_losses:
+            return f"{self.name} has yet to read back or to declare"
         if self._proving and not self._proven:
             return f"{self.name} takes no fresh event"
         return None

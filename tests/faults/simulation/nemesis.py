@@ -109,9 +109,21 @@ class Nemesis:
         self._heal_later(machine.disk)
 
     def hang(self, machine: Machine) -> None:
-        """The disk answers nothing for a while."""
+        """The disk answers nothing for a while; now and then somebody would rather stop the agent then."""
         self.world.fault("disk hangs", machine.name)
+        if self.world.chance(0.3):
+            self.drain(machine)
         machine.disk.hangs_until_s = self.world.now_s + self.world.rng.uniform(1.0, 20.0)
+
+    def damage(self, machine: Machine) -> None:
+        """A file of the buffer is changed while nobody runs."""
+        machine.kill()
+        self.world.later(0.0, lambda: self._damage(machine))
+
+    def _damage(self, machine: Machine) -> None:
+        if machine.process is None and (how := machine.disk.damage()) is not None:
+            self.world.fault("file damaged", machine.name, how)
+            self.oracle.destroyed(machine.disk)
 
     def _heal_later(self, disk: Disk) -> None:
         self.world.later(self.world.rng.uniform(0.5, 12.0), lambda: self._heal(disk))

@@ -65,6 +65,8 @@ class Oracle:
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.refused: set[str] = set()
         self.at_risk: set[str] = set()
+        self._damaged: defaultdict[str, set[str]] = defaultdict(set)
+        self._losses: dict[str, int | None] = {}
         self.forgiven: set[Key] = set()
         self._once_stored: set[Key] = set()
         self.to_repeat: list[Issue] = []
@@ -156,20 +158,36 @@ class Oracle:
                 self.world.violated(f"{tag} {key} was acknowledged, and is gone from {disk.name} and nowhere else")
 
     def destroyed(self, disk: "Disk") -> None:
-        """A fault that can be noticed damages this directory: what only it holds may have to be declared lost."""
+        """A fault that can be noticed damages this directory: what only it holds may have to be declared lost.
+
+        What it takes for counted is not: of that the control plane has a copy, unless it is an older one by now.
+        """
         self.at_risk |= disk.held
+        self._damaged[disk.name] |= disk.held
+        for tag in disk.held:
+            key = self._key_of.get(tag)
+            if key in self._once_stored and not self._is_elsewhere(key, disk):
+                self.forgiven.add(key)
+
+    def told_of(self, loss_id: str, events: int | None) -> None:
+        """A loss was declared: of so many events, or of nobody knows how many."""
+        self._losses[loss_id] = events
+
+    @property
+    def declared(self) -> int:
+        """How many events were declared lost."""
+        return sum(events or 0 for events in self._losses.values())
 
     def set_back(self, disk: "Disk", held: frozenset[str]) -> None:
         """An older copy takes this directory's place. Nobody can notice what only the newer one held."""
-        for tag in disk.held - held:
+        for tag in (disk.held | self._damaged[disk.name]) - held:
             key = self._key_of.get(tag)
-            others = (
-                any(each in other.held for each in self._tags[key] for other in self.disks if other is not disk)
-                if key
-                else True
-            )
-            if key is not None and not others and not self.plane.books.has(key):
+            if key is not None and not self._is_elsewhere(key, disk):
                 self.forgiven.add(key)
+
+    def _is_elsewhere(self, key: Key, disk: "Disk") -> bool:
+        others = [other for other in self.disks if other is not disk]
+        return self.plane.books.has(key) or any(tag in other.held for tag in self._tags[key] for other in others)
 
     def rolled_back(self, before: "Books") -> None:
         """The control plane is an older copy now: what neither it nor an agent holds is gone, and nobody can notice."""
@@ -194,13 +212,17 @@ class Oracle:
     # The end
 
     def missing(self) -> list[Key]:
-        """What was acknowledged and is not in the control plane, nor set aside, nor beyond what can be noticed."""
+        """What was acknowledged and is not in the control plane, nor set aside, declared, or beyond what can be noticed."""
         aside = frozenset[str]().union(*(disk.set_aside for disk in self.disks))
-        return [
+        absent = [
             key
             for key in self.acknowledged
             if not self.plane.books.has(key) and key not in self.forgiven and not self._tags[key] & aside
         ]
+        destroyed = [key for key in absent if self._tags[key] & self.at_risk]
+        if None in self._losses.values() or len(destroyed) <= self.declared:
+            return [key for key in absent if key not in destroyed]
+        return absent
 
     def _check_stored(self, key: Key, event: tuple[str, str, str, str, int, str]) -> None:
         tag = self._tag_of(event)

@@ -249,6 +249,7 @@ class Plane:
                 books.nonces[agent_id, decided.epoch] = NO_NONCES
             for loss in message.losses:
                 books.losses.setdefault((agent_id, loss.id), loss)
+                self.oracle.told_of(loss.id, loss.events)
             cursor = books.cursors[agent_id, decided.epoch]
         stored = [loss.id for loss in message.losses]
         self.world.note("hello", agent_id[:6], "epoch", decided.epoch, "next", cursor.next_batch_no, *stored)

@@ -76,12 +76,13 @@ class Process(asyncio.AbstractEventLoop):
 
     def bury(self) -> None:
         """Take its coroutines apart. What they still do on the way reaches nothing: every edge of the dead is dead."""
-        gone: set[asyncio.Task[Any]] = set()
-        while tasks := asyncio.all_tasks(self) - gone:  # what is taken apart may begin others on its way
-            for task in tasks:
+        events._set_running_loop(self)
+        try:
+            for task in asyncio.all_tasks(self):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 _unwind(task.get_coro())
-            gone |= tasks
+        finally:
+            events._set_running_loop(None)
         self._kept.clear()
         for after in self.buried:
             after()
@@ -139,6 +140,8 @@ class Process(asyncio.AbstractEventLoop):
     def create_task(
         self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> "asyncio.Task[T]":
+        if not self.alive:
+            coro.close()  # nothing begins any more
         return asyncio.Task(coro, loop=self, name=name, context=context)
 
     def get_debug(self) -> bool:

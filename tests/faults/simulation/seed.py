@@ -26,7 +26,7 @@ from .world import Violation, World
 __all__ = ["CAST", "KINDS", "Cast", "Outcome", "live"]
 
 KINDS: Final = (
-    *("kill", "power_cut", "drain", "intrude", "fill", "freeze", "fail", "hang", "set_back", "clone"),
+    *("kill", "power_cut", "drain", "intrude", "fill", "freeze", "fail", "hang", "damage", "set_back", "clone"),
     *("cut_there", "cut_back", "crash_plane", "roll_back", "empty", "step_clock"),
 )
 SETTLES_WITHIN_S: Final = 1800.0
@@ -85,7 +85,8 @@ def live(seed: int, cast: Cast = CAST, *, tracing: bool = False) -> Outcome:
         outcome.steps, outcome.virtual_s, outcome.faults = world.steps, world.now_s, world.faults
         outcome.issued, outcome.acknowledged = len(oracle.issues), len(oracle.acknowledged)
         outcome.stored, outcome.forgiven = len(stage.plane.books.events), len(oracle.forgiven)
-        outcome.at_risk, outcome.trace = len(oracle.at_risk), world.trace
+        outcome.at_risk, outcome.declared = len(oracle.at_risk), oracle.declared
+        outcome.trace = world.trace
     return outcome
 
 

@@ -120,6 +120,18 @@ def test_a_disk_in_trouble_says_so_as_sqlite_does(tmp_path: Path, trouble: str, 
     assert bench.found() == ["a", "b"]
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_damage_changes_one_file_and_says_how(tmp_path: Path, seed: int) -> None:
+    bench = Bench(tmp_path / "d", seed)
+    assert bench.disk.damage() is None
+    bench.run(committed)
+    before = bench.disk.image().files
+    told = bench.disk.damage()
+    after = bench.disk.image().files
+    assert told
+    assert [name for name in before if after[name] != before[name]] == [told.split()[-1]]
+
+
 def test_files_put_back_keep_their_inode_and_what_is_no_longer_held_is_told(tmp_path: Path) -> None:
     bench, gone = Bench(tmp_path / "d"), []
     bench.disk.gone = lambda disk, tags: gone.extend(tags)

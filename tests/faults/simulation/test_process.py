@@ -89,6 +89,7 @@ def test_an_error_that_nobody_takes_ends_the_run() -> None:
 
 def test_a_loop_that_goes_round_for_ever_is_a_violation() -> None:
     world = World(1)
+    world.max_steps = 10_000
     process = Process(world, "p")
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""A few hundred seeds, each the same run every time; and rules broken on purpose, which must show."""
+"""Some seeds, each the same run every time; and rules broken on purpose, which must show."""
 
 import asyncio
 import os
@@ -12,6 +12,7 @@ import pytest
 from sidemeter.batches import Batch, Row
 from sidemeter.buffer import Buffer, CallerId
 from sidemeter.kept import put
+from sidemeter.losses import Loss
 from sidemeter_control.metering.events import Arrived
 
 from .disk import Disk, Image
@@ -19,7 +20,7 @@ from .plane import Books, Plane
 from .runs import ROOT, run, run_here
 from .seed import Cast, live
 
-SEEDS = 200
+SEEDS = 80
 FAULTS = {
     "agent killed",
     "agent restored from an old copy",
@@ -44,6 +45,7 @@ FAULTS = {
     "failed call",
     "failed commit",
     "failed open",
+    "file damaged",
     "garbage for an answer",
     "giant event",
     "killed after a commit",
@@ -62,6 +64,7 @@ FAULTS = {
     "slow answer",
     "slow call",
     "slow commit",
+    "stopped while the disk hangs",
     "two events with one name",
     "wall clock stepped",
 }
@@ -157,6 +160,13 @@ class DeletesEarly(Buffer):
         await self._database.transact(work, then)
 
 
+class DeclaresNothing(Buffer):
+    """What a damaged file took of it, it keeps to itself."""
+
+    async def declare(self, loss: Loss) -> None:
+        """Nobody hears of it."""
+
+
 @pytest.mark.parametrize(
     ("cast", "seeds", "what"),
     [
@@ -165,6 +175,7 @@ class DeletesEarly(Buffer):
         pytest.param(Cast(disk=LiesAboutSync), 20, "nowhere else|stored as", id="a_commit_that_is_not_durable"),
         pytest.param(Cast(buffer=AnswersEarly), 5, "nowhere durable", id="answered_before_the_commit"),
         pytest.param(Cast(buffer=DeletesEarly), 5, "nowhere else", id="deleted_before_the_answer"),
+        pytest.param(Cast(buffer=DeclaresNothing, kinds=("damage",)), 2, "missing", id="lost_in_silence"),
     ],
 )
 def test_a_broken_rule_shows_within_a_few_seeds(cast: Cast, seeds: int, what: str) -> None:

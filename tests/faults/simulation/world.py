@@ -34,6 +34,7 @@ class World:
         self.rng = random.Random(seed)
         self.now_s = 0.0
         self.steps = 0
+        self.max_steps = MAX_STEPS
         self.calm = False
         self.faults: Counter[str] = Counter()
         self.tracing = tracing
@@ -110,8 +111,8 @@ class World:
             if self.complaints:
                 self.violated(self.complaints[0])
             self.steps += 1
-            if self.steps > MAX_STEPS:
-                self.violated(f"no end after {MAX_STEPS} steps")
+            if self.steps > self.max_steps:
+                self.violated(f"no end after {self.max_steps} steps")
 
     def bury(self) -> None:
         """Take apart every process that was killed."""
