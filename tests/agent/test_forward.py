@@ -177,7 +177,7 @@ async def test_the_agent_waits_as_long_as_an_answer_says(tmp_path: Path, double:
 
     def moved(condition: Callable[[], bool]) -> Callable[[], bool]:
         def moving() -> bool:
-            clock.advance(0.1)
+            clock.advance(0.5)
             return condition()
 
         return moving

@@ -38,7 +38,7 @@ def test_a_trace_is_played_to_its_end(tmp_path: Path, temporary: Path) -> None:
     trace = tmp_path / "trace.csv"
     rows = (f"2023-11-16 18:17:{n // 10:02}.{n % 10}799600,{n},{2 * n}" for n in range(1, 501))
     trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows]))
-    printed = run(sys.executable, DEMO, SECONDS="5", TRACE=str(trace), TMPDIR=str(temporary))
+    printed = run(sys.executable, DEMO, SECONDS="3", TRACE=str(trace), TMPDIR=str(temporary))
     assert VERDICT.search(printed), printed
 
 

@@ -15,7 +15,7 @@ from sidemeter import Agent, Event, Settings
 
 RATE = 4000
 AGENTS = 20
-BACKLOG = 1500
+BACKLOG = 1000
 USAGE = """{ usage(meter: "calls", from: "0001-01-01T00:00:00Z", to: "9999-01-01T00:00:00Z") { events } }"""
 
 
