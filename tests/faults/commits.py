@@ -35,7 +35,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
 
         async def lane() -> None:
             nonlocal total
-            for blow in blows:
+            while not total.broken and (blow := next(blows, None)):  # one that is broken says enough
                 total += await strike(it, SCENARIO, blow)
 
         await asyncio.gather(*(lane() for _ in range(LANES)))

@@ -154,7 +154,7 @@ def verdict(mutant: Mutant, programs: Path) -> dict[str, object]:
     command = [sys.executable, "-m", "tests.faults", "--only", mutant.kind, "--rounds", str(mutant.rounds)]
     path = os.pathsep.join(str(programs / program) for program in PROGRAMS)
     done = subprocess.run(
-        [*command, "--lanes", "2", "--stop-at-violation", "--json", str(told)],
+        [*command, "--lanes", "1", "--stop-at-violation", "--json", str(told)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": path},
         stdin=subprocess.DEVNULL,

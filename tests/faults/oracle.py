@@ -65,6 +65,11 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
+    @property
+    def broken(self) -> bool:
+        """Whether a promise was."""
+        return bool(self.lost or self.doubled or self.wrong)
+
     def check(self, *faults: str) -> None:
         """Fail unless everything promised holds and each of `faults` happened."""
         assert not self.wrong, "\n".join(self.wrong)

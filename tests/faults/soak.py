@@ -88,7 +88,7 @@ class Report:
             return
         tally = Tally(**(outcome | {"faults": Counter(outcome["faults"])}))  # type: ignore[arg-type]
         self.total += tally
-        if tally.lost or tally.doubled or tally.wrong:
+        if tally.broken:
             told = f"lost {tally.lost}, doubled {tally.doubled}, wrong {tally.wrong[:3]}"
             self.violations.append(f"{_again(kind, seed)}\n{told}")
 

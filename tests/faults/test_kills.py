@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from faults import kills
+from faults.seeds import seeds
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 async def test_nothing_is_lost_and_nothing_doubled_when_either_program_is_killed_at_any_moment(
     tmp_path: Path, seed: int
 ) -> None:

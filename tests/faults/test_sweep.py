@@ -5,11 +5,12 @@ import pytest
 from faults import sweep
 from faults.lives import LIVES
 from faults.oracle import Turn
+from faults.seeds import seeds
 
 pytestmark = pytest.mark.skipif(bool(sweep.skip_reason()), reason=str(sweep.skip_reason()))
 
 
-@pytest.mark.parametrize("turn", range(2))
+@pytest.mark.parametrize("turn", seeds(2))
 async def test_a_program_survives_a_blow_at_any_system_call(tmp_path: Path, turn: int) -> None:
     tally = await sweep.round(Turn(turn), tmp_path)
     tally.check()
