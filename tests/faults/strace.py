@@ -24,8 +24,12 @@ CALLS: Final = (
 )
 """What changes a file or reaches another process."""
 
-WAKES: Final = "<anon_inode:[eventfd]>"
-"""What threads of one process write to, to wake each other: nothing outside of it can tell."""
+OF_PATHS: Final = frozenset({"rename", "renameat", "renameat2", "unlink", "unlinkat", "mkdir", "mkdirat", "link", "linkat", "truncate"})  # fmt: skip
+"""Those that name a file by its path. The others have a descriptor, and strace says what it is of: `7</tmp/x>`."""
+
+WAKES: Final = re.compile(r'^(\[pid +\d+\] )?write\(\d+(<anon_inode:\[eventfd[^>]*>|<[^>]*>, "\\\d+", 1\))')
+"""What threads of one process wake each other by, and the number of a signal, which Python writes in whichever thread
+takes it: nothing outside of the process can tell, and how many there are differs from life to life."""
 
 ATTACHED_WITHIN_S: Final = 30.0
 HELD_US: Final = 60_000_000
@@ -91,7 +95,7 @@ class Tracer:
 
     def _saw(self, thread: int, call: str, line: str) -> None:
         self._seen[thread, call] += 1
-        if WAKES not in line and "<" in line:
+        if call in OF_PATHS or (not WAKES.match(line) and "<" in line):
             self._last[thread, call] = self._seen[thread, call]
         if self._blow is None or self._blow.call != call:
             return
