@@ -1,15 +1,15 @@
 """Rounds of every kind, several at a time, each in a process of its own, and what they came to together."""
 
 import asyncio
-import itertools
+import functools
 import json
+import operator
 import os
 import shutil
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .oracle import Tally, Turn
+from .schedule import GOALS, Schedule
 
 __all__ = ["KINDS", "Plan", "Report", "soak"]
 
@@ -38,6 +39,9 @@ KINDS: Final = (
 )
 """The modules with a round."""
 
+FIGURES: Final = ("issued", "acknowledged", "stored", "declared", "lost", "doubled")
+"""Of the events of a kind, in the report."""
+
 ROUND_WITHIN_S: Final = 300.0
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
@@ -54,27 +58,26 @@ class Plan:
     directory: Path
     stop_at_violation: bool = False
 
-    def turns(self) -> Iterator[tuple[str, int]]:
-        """Kind and seed of one round after the other: those asked for, then more until the time is over."""
+    def schedule(self) -> Schedule:
+        """Its turns, from now on."""
         ends_at = time.monotonic() + 60 * self.minutes
-        for n in itertools.count():
-            if n >= self.rounds and time.monotonic() >= ends_at:
-                return
-            for kind in self.kinds:
-                if n >= self.rounds and time.monotonic() >= ends_at:
-                    return
-                yield kind, self.first_seed + n
+        return Schedule(self.kinds, self.rounds, self.first_seed, lambda: time.monotonic() >= ends_at)
 
 
 @dataclass
 class Report:
-    """What all rounds came to. A violation says which, what, and how to repeat it."""
+    """What all rounds came to, those of each kind by themselves. A violation says which, what, and how to repeat it."""
 
-    total: Tally = field(default_factory=Tally)
+    of: dict[str, Tally] = field(default_factory=dict)
     rounds: Counter[str] = field(default_factory=Counter)
     skipped: dict[str, str] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> Tally:
+        """Of all kinds together."""
+        return functools.reduce(operator.iadd, self.of.values(), Tally())
 
     def add(self, kind: str, seed: int, outcome: dict[str, object], took_s: float) -> None:
         """Take in what the process of one round printed."""
@@ -87,30 +90,38 @@ class Report:
             self.violations.append(f"{_again(kind, seed)}\n{outcome['error']}")
             return
         tally = Tally(**(outcome | {"faults": Counter(outcome["faults"])}))  # type: ignore[arg-type]
-        self.total += tally
+        self.of.setdefault(kind, Tally()).__iadd__(tally)
         if tally.broken:
             told = f"lost {tally.lost}, doubled {tally.doubled}, wrong {tally.wrong[:3]}"
             self.violations.append(f"{_again(kind, seed)}\n{told}")
 
     def to_json(self) -> str:
         """The report for machines."""
-        return json.dumps(vars(self) | {"total": vars(self.total)}, indent=2)
+        tallies = {"total": vars(self.total), "of": {kind: vars(tally) for kind, tally in self.of.items()}}
+        return json.dumps(vars(self) | tallies, indent=2)
 
     def print(self, console: Console) -> None:
         """The report for people."""
-        rounds = Table("kind", "rounds", "seconds a round", title="Rounds")
-        for kind, count in sorted(self.rounds.items()):
-            rounds.add_row(kind, str(count), f"{self.seconds[kind] / count:.1f}")
-        for kind, reason in self.skipped.items():
-            rounds.add_row(kind, "skipped", reason)
-        faults = Table("fault", "times", title="Faults")
-        for fault, count in sorted(self.total.faults.items()):
-            faults.add_row(fault, f"{count:,}")
-        console.print(rounds, faults)
-        self._print_sweep(console)
         total = self.total
+        rounds = Table("kind", "rounds", "s a round", "faults", *FIGURES, "wrong", title="Rounds")
+        for kind, count in sorted(self.rounds.items()):
+            rounds.add_row(
+                kind, f"{count:,}", f"{self.seconds[kind] / count:.1f}", *_figures(self.of.get(kind, Tally()))
+            )
+        rounds.add_section()
+        rounds.add_row("all", f"{self.rounds.total():,}", "", *_figures(total))
+        faults = Table("fault", "times", title="Faults")
+        for fault, times in sorted(total.faults.items()):
+            faults.add_row(fault, f"{times:,}")
+        goals = Table("what has to happen in 30 minutes", "at least", "happened", title="Goals")
+        for goal in GOALS:
+            goals.add_row(goal.name, f"{goal.count:,}", f"{goal.reached(total.faults):,}")
+        console.print(rounds, goals, faults)
+        self._print_sweep(console)
+        for kind, reason in self.skipped.items():
+            console.print(f"skipped {kind}: {reason}")
         console.print(
-            f"{sum(self.rounds.values()):,} rounds, {sum(total.faults.values()):,} faults: {total.issued:,} events issued,"
+            f"{self.rounds.total():,} rounds, {total.faults.total():,} faults: {total.issued:,} events issued,"
             f" {total.acknowledged:,} acknowledged, {total.stored:,} stored, {total.declared:,} declared lost,"
             f" {total.lost:,} lost, {total.doubled:,} doubled, {len(total.wrong):,} wrong, 0 manual steps"
         )
@@ -120,15 +131,20 @@ class Report:
     def _print_sweep(self, console: Console) -> None:
         """Which of how many calls were struck, in each way."""
         table = Table("system call", "last", "how", "struck", title="Sweep")
-        for name, struck in sorted(self.total.swept.items()):
+        total = self.total
+        for name, struck in sorted(total.swept.items()):
             call, how = name.split(": ")
-            last = self.total.calls[call]
+            last = total.calls[call]
             absent = sorted({*range(1, last + 1)}.difference(struck))
             some = ", ".join(map(str, absent[:8])) + (", …" if len(absent) > 8 else "")
             told = f"{len(struck)}, not {some}" if absent else f"1 to {last}"
             table.add_row(call, str(last), how, told)
         if table.rows:
             console.print(table)
+
+
+def _figures(tally: Tally) -> list[str]:
+    return [f"{tally.faults.total():,}", *(f"{getattr(tally, name):,}" for name in FIGURES), f"{len(tally.wrong):,}"]
 
 
 def _again(kind: str, seed: int) -> str:
@@ -142,12 +158,11 @@ def soak(plan: Plan, progress: Console) -> Report:
 
 async def _soak(plan: Plan, progress: Console) -> Report:
     report = Report()
-    turns = plan.turns()
+    schedule = plan.schedule()
 
     async def lane() -> None:
-        for kind, seed in turns:
-            if kind in report.skipped:
-                continue
+        while turn := schedule.next(report.total.faults, report.skipped):
+            kind, seed = turn
             if report.violations and plan.stop_at_violation:
                 return
             began_s = time.monotonic()
