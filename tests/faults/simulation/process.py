@@ -69,7 +69,6 @@ class Process(asyncio.AbstractEventLoop):
         if not self.alive:
             return
         self.alive = False
-        self._ready.clear()
         for end in self.ends:
             end()
         self.world.dying.append(self)
@@ -83,6 +82,7 @@ class Process(asyncio.AbstractEventLoop):
                 _unwind(task.get_coro())
         finally:
             events._set_running_loop(None)
+        self._ready.clear()
         self._kept.clear()
         for after in self.buried:
             after()
