@@ -75,7 +75,6 @@ class Tracer:
     def __init__(self, program: Process, blow: Blow | None) -> None:
         self._program = program
         self._blow = blow
-        self.strace: asyncio.subprocess.Process | None = None
         self._seen: Counter[tuple[int, str]] = Counter()
         self._last: dict[tuple[int, str], int] = {}
         self.struck: str | None = None
@@ -88,24 +87,24 @@ class Tracer:
                 most[call] = max(count, most.get(call, 0))
         return most
 
-    def saw(self, line: str) -> None:
+    def saw(self, line: str, strace: asyncio.subprocess.Process) -> None:
         """Take in a line of strace."""
-        if found := _CALL.match(line):
-            self._saw(int(found[1] or self._program.pid), found[2], line)
+        if (found := _CALL.match(line)) and self._saw(int(found[1] or self._program.pid), found[2], line):
+            self._program.kill()
+            strace.kill()  # it sleeps, and would keep the dead from their parent for as long
 
-    def _saw(self, thread: int, call: str, line: str) -> None:
+    def _saw(self, thread: int, call: str, line: str) -> bool:
+        """Count a call; whether it is the one after which the program has to be killed."""
         self._seen[thread, call] += 1
         if call in OF_PATHS or (not WAKES.match(line) and "<" in line):
             self._last[thread, call] = self._seen[thread, call]
         if self._blow is None or self._blow.call != call:
-            return
+            return False
         killed = self._blow.how == "kill before" and line.endswith("= ?")
-        if killed or "(INJECTED)" in line or "(DELAYED)" in line:
-            self.struck = line
-            if self._blow.how == "kill after":
-                self._program.kill()
-                if self.strace is not None:
-                    self.strace.kill()  # it sleeps, and would keep the dead from their parent for as long
+        if not (killed or "(INJECTED)" in line or "(DELAYED)" in line):
+            return False
+        self.struck = line
+        return self._blow.how == "kill after"
 
 
 @asynccontextmanager
@@ -115,8 +114,7 @@ async def traced(program: Process, blow: Blow | None) -> AsyncIterator[Tracer]:
     options += ["-e", f"inject={blow.injection()}"] if blow else []
     calls = ",".join(CALLS) if blow is None else blow.call
     tracer = Tracer(program, blow)
-    async with _strace(program, tracer.saw, "-y", "-s", "40", "-e", f"trace={calls}", *options) as strace:
-        tracer.strace = strace
+    async with _strace(program, tracer.saw, "-y", "-s", "40", "-e", f"trace={calls}", *options):
         yield tracer
 
 
@@ -132,13 +130,13 @@ async def tampered(
     options = ["-e", f"trace={calls}", "-e", f"inject={injection}"]
     for file in files:
         options += ["-P", str(file)]
-    async with _strace(program, lambda line: None, "-f", *options) as strace:
+    async with _strace(program, lambda line, strace: None, "-f", *options) as strace:
         yield strace
 
 
 @asynccontextmanager
 async def _strace(
-    program: Process, saw: Callable[[str], None], *options: str
+    program: Process, saw: Callable[[str, asyncio.subprocess.Process], None], *options: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """strace attached to a program; it tells of each line, and lets go at the end of the block."""
     strace = await asyncio.create_subprocess_exec(
@@ -155,7 +153,7 @@ async def _strace(
             if "attached" in line:
                 attached.set()
             else:
-                saw(line)
+                saw(line, strace)
 
     reading = asyncio.create_task(read())
     try:
