@@ -27,6 +27,7 @@ __all__ = [
     "Reader",
     "Reading",
     "Uncountable",
+    "finder",
     "from_nano",
     "nano_of",
     "new_meter",
@@ -278,13 +279,13 @@ class Reader:
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
-        self._value = _finder(meter.value_property) if meter.value_property else None
+        self._value = finder(meter.value_property) if meter.value_property else None
         self._measure = _distinct if meter.aggregation is Aggregation.UNIQUE_COUNT else to_nano
         self._is_timed = meter.aggregation in {Aggregation.LATEST, Aggregation.TIME_WEIGHTED}
-        self._dimensions = [_finder(dimension.property) for dimension in meter.dimensions]
+        self._dimensions = [finder(dimension.property) for dimension in meter.dimensions]
         self._filters = [
             (
-                _finder(each.property),
+                finder(each.property),
                 None if each.is_in is None else frozenset(each.is_in),
                 frozenset(each.not_in or ()),
             )
@@ -320,7 +321,7 @@ class Reader:
         return group, (int(measured), int(measured) * time_us)
 
 
-def _finder(path: str) -> Callable[[Mapping[str, object]], object]:
+def finder(path: str) -> Callable[[Mapping[str, object]], object]:
     """Takes data to the property at a dotted path; most paths are one name, and every event is asked."""
     name, *more = path.split(".")
     names = (name, *more)

@@ -49,6 +49,8 @@ __all__ = [
     "metadata",
     "meter_changes",
     "meters",
+    "outcome_mentions",
+    "outcome_rules",
     "overrides",
     "plans",
     "retired_rollups",
@@ -269,6 +271,34 @@ retired_rollups = Table(
     "retired_rollups",
     metadata,
     Column("meter_id", Integer, primary_key=True, autoincrement=False),
+)
+
+# What settles what a meter counts: see `metering.outcomes`.
+outcome_rules = Table(
+    "outcome_rules",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("meter_key", Text, ForeignKey("meters.key"), nullable=False),
+    Column("confirm_type", Text, nullable=False),
+    Column("reverse_type", Text, nullable=False),
+    Column("window_us", BigInteger, nullable=False),
+    Column("named_by", Text, nullable=False),
+    UniqueConstraint("meter_key", "confirm_type", "reverse_type", "window_us", "named_by"),
+)
+
+# What events say of things that outcome rules settle; `nano` is the quantity of a use.
+outcome_mentions = Table(
+    "outcome_mentions",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("rule_id", Integer, primary_key=True, autoincrement=False),
+    Column("thing", Text, primary_key=True),
+    Column("time_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("source", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("nano", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 # `meter_key` null: the event as a whole could not be counted. Else: only that meter could not count it, as it was defined
