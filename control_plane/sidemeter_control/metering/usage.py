@@ -21,7 +21,19 @@ from sidemeter_control.metering.rollups import EMPTY, HOUR_US, Bucket, Held, Rol
 from sidemeter_control.metering.windows import Interval, Span, Window, cover, windows
 from sidemeter_control.store import customers, events, rollups
 
-__all__ = ["MAX_ROWS", "Quantity", "UsageRow", "quantities", "quantity", "rows", "running", "series"]
+__all__ = [
+    "MAX_ROWS",
+    "Covered",
+    "Quantity",
+    "UsageRow",
+    "covering",
+    "parts",
+    "quantities",
+    "quantity",
+    "rows",
+    "running",
+    "series",
+]
 
 # An answer is built in memory; one of this size takes about 30 MB.
 MAX_ROWS = 50_000
@@ -78,7 +90,7 @@ async def quantities(
 async def _totals(
     conn: AsyncConnection, meters: Sequence[Meter], interval: Interval, subjects: Sequence[str]
 ) -> dict[int, Rollup]:
-    covered = await _covered(conn, windows(interval, None, "UTC"), subjects)
+    covered = await covering(conn, windows(interval, None, "UTC"), subjects)
     total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
     async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
@@ -111,7 +123,7 @@ async def _in_each(
 ) -> list[Rollup]:
     starts = [each.from_us for each in cut]
     totals = [EMPTY] * len(cut)
-    async for bucket, rollup in _parts(conn, [meter], cut, subjects):
+    async for bucket, rollup in parts(conn, [meter], cut, subjects):
         place = bisect_right(starts, bucket.bucket_us) - 1
         totals[place] = merge(totals[place], rollup)
     return totals
@@ -173,7 +185,7 @@ async def _by_customer(
     """What the meter adds up to, of each interval, customer and group that has anything."""
     starts = [each.from_us for each in cut]
     totals: dict[tuple[int, str, _Group], Rollup] = {}
-    async for bucket, rollup in _parts(conn, [meter], cut, None if subjects is None else list(subjects)):
+    async for bucket, rollup in parts(conn, [meter], cut, None if subjects is None else list(subjects)):
         group = pick(bucket.group)
         if group is not None:
             place = (bisect_right(starts, bucket.bucket_us) - 1, bucket.subject, group)
@@ -206,11 +218,11 @@ def _running(found: Mapping[_Place, Rollup], count: int) -> dict[_Place, tuple[R
     return running
 
 
-async def _parts(
+async def parts(
     conn: AsyncConnection, meters: Sequence[Meter], cut: Sequence[Interval], subjects: Sequence[str] | None
 ) -> AsyncIterator[tuple[Bucket, Rollup]]:
     """What fills the intervals, each event in exactly one part. A part of an edge begins with its edge."""
-    covered = await _covered(conn, cut, subjects)
+    covered = await covering(conn, cut, subjects)
     for bucket, rollup in await rollups.read(conn, meters, covered.spans, subjects):
         yield bucket, rollup
     for edge, span in covered.lone.items():
@@ -221,7 +233,7 @@ async def _parts(
 
 
 @dataclass(frozen=True, slots=True)
-class _Covered:
+class Covered:
     """What fills intervals: whole buckets, those of edges that are alone in their hour, events at the other edges."""
 
     spans: tuple[Span, ...]
@@ -229,11 +241,11 @@ class _Covered:
     edges: Sequence[Interval]
 
 
-async def _covered(conn: AsyncConnection, cut: Sequence[Interval], subjects: Sequence[str] | None) -> _Covered:
+async def covering(conn: AsyncConnection, cut: Sequence[Interval], subjects: Sequence[str] | None) -> Covered:
     """The rollups of an edge's hour are the edge where nothing is beside it: mostly so at a beginning, and now."""
     covered = cover(cut)
     if not covered.edges or len(covered.edges) > LONE_EDGES:
-        return _Covered(covered.spans, {}, covered.edges)
+        return Covered(covered.spans, {}, covered.edges)
     hours = {
         edge: Span(3600, hour_us := edge.from_us - edge.from_us % HOUR_US, hour_us + HOUR_US) for edge in covered.edges
     }
@@ -246,7 +258,7 @@ async def _covered(conn: AsyncConnection, cut: Sequence[Interval], subjects: Seq
     found = await events.any_within(conn, [each for _, each in beside], subjects)
     shared = {edge for (edge, _), any_ in zip(beside, found, strict=True) if any_}
     lone = {edge: hour for edge, hour in hours.items() if edge not in shared}
-    return _Covered(covered.spans, lone, [edge for edge in covered.edges if edge in shared])
+    return Covered(covered.spans, lone, [edge for edge in covered.edges if edge in shared])
 
 
 async def _at_edges(

@@ -84,8 +84,8 @@ async def _close(
     conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], ended: tuple[Subscribed, Leg], now_us: int
 ) -> None:
     each, leg = ended
-    lines = await lines_of(conn, customer, Slice(each, leg, leg.period, dated=False))
-    found = await late(conn, customer, own)
+    lines = await lines_of(conn, customer, Slice(each, leg, leg.period, dated=False), now_us)
+    found = await late(conn, customer, own, now_us)
     adjusting = [(line, changed.closed.subscription_id) for changed in found for line in changed.lines]
     await closed_periods.add(
         conn,

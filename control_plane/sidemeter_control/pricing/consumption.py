@@ -1,25 +1,157 @@
-"""What a subscription's charges have to price: how much of each was used in a period."""
+"""What a subscription's charges have to price: how much was used in a period, in the parts that each model needs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.metering import usage
-from sidemeter_control.pricing.charges import Used
+from sidemeter_control.metering import breakdown, settling, usage
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.outcomes import OutcomeRule
+from sidemeter_control.metering.settling import Settled
+from sidemeter_control.metering.usage import Quantity
+from sidemeter_control.metering.windows import Interval
+from sidemeter_control.pricing.charges import Charge, Needs, Outcome, OutcomeSpec, Used, UsedLine
+from sidemeter_control.pricing.charges.matrix import Matrix
+from sidemeter_control.pricing.charges.outcome import OutcomeCharge
+from sidemeter_control.pricing.charges.percentage import Percentage
+from sidemeter_control.pricing.charges.time_of_day import TimeOfDay
+from sidemeter_control.pricing.charges.used import Pieces, Tally
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.store import outcomes
 
-__all__ = ["used"]
+__all__ = ["rule_of", "used"]
+
+_HOUR_US = 3_600_000_000
 
 
-async def used(conn: AsyncConnection, own: Subscribed, customer: Customer, period: Period) -> Mapping[str, Used]:
-    """The quantity of every metered charge, by charge key; zero where the meter has nothing to say.
+async def used(
+    conn: AsyncConnection, own: Subscribed, customer: Customer, period: Period, now_us: int
+) -> Mapping[str, Used]:
+    """What was used of every metered charge, by charge key; zero where the meter has nothing to say.
 
-    One usage question, however many meters are priced.
+    One usage question for all that need only a quantity, however many they are, and one more for each of the others.
     """
-    priced = list(own.meters.values())
-    counted = await usage.quantities(conn, priced, customer.subjects, period.start_us, period.end_us)
-    by_meter = {meter.key: quantity.value or Decimal(0) for meter, quantity in zip(priced, counted, strict=True)}
-    return {charge.spec.key: Used.of(by_meter[key]) for charge in own.charges if (key := charge.spec.meter) is not None}
+    question = _Question(conn, customer, Interval(period.start_us, period.end_us), now_us)
+    priced = {charge.spec.key: (charge, own.meters[key]) for charge in own.charges if (key := charge.spec.meter)}
+    plain = list({meter.key: meter for charge, meter in priced.values() if _in_figures(charge)}.values())
+    counted = dict(zip((meter.key for meter in plain), await question.quantities(plain), strict=True))
+    return {
+        key: _of_figures(charge, counted[meter.key]) if _in_figures(charge) else await question.answer(charge, meter)
+        for key, (charge, meter) in priced.items()
+    }
+
+
+def _in_figures(charge: Charge) -> bool:
+    """Whether the quantity and the number of events are all that the price depends on."""
+    model = charge.model
+    if isinstance(model, Percentage):
+        return not model.has_allowance and model.min_per_event is None and model.max_per_event is None
+    return model.needs is Needs.QUANTITY
+
+
+def _of_figures(charge: Charge, counted: Quantity) -> Used:
+    quantity = counted.value or Decimal(0)
+    if isinstance(charge.model, Percentage):
+        return Used.of_pieces(Pieces(between=Tally(counted.events, quantity)))
+    return Used.of(quantity)
+
+
+class _Question:
+    """What one customer used in one interval, as far as it is known at `now_us`."""
+
+    def __init__(self, conn: AsyncConnection, customer: Customer, interval: Interval, now_us: int) -> None:
+        self._conn = conn
+        self._customer = customer
+        self._interval = interval
+        self._now_us = now_us
+
+    async def quantities(self, meters: Sequence[Meter]) -> Sequence[Quantity]:
+        """The quantity of each meter, for the price of one."""
+        if not meters:
+            return ()
+        return await usage.quantities(self._conn, meters, self._customer.subjects, *self._interval)
+
+    async def answer(self, charge: Charge, meter: Meter) -> Used:
+        """What that charge needs."""
+        match charge.model:
+            case Percentage() as model:
+                return await self._pieces(model, meter)
+            case Matrix() as model:
+                return await self._by_dimensions(model, meter)
+            case TimeOfDay() as model:
+                return await self._by_band(model, meter)
+            case OutcomeCharge() as model:
+                return await self._by_outcome(model, meter)
+        raise LookupError(f"{charge.spec.model} needs what nobody asks for")
+
+    async def _pieces(self, model: Percentage, meter: Meter) -> Used:
+        """Of a fee with bounds every event is looked at; of an allowance only the first ones, in their order."""
+        first, done = await self._prefix(model, meter)
+        if done:
+            return Used.of_pieces(model.pieces_of(first))
+        if model.min_per_event is None and model.max_per_event is None:
+            (all_,) = await self.quantities([meter])
+            whole = Pieces(between=Tally(all_.events, all_.value or Decimal(0)))
+        else:
+            whole = Pieces()
+            async for some in breakdown.amounts(self._conn, meter, self._customer.subjects, self._interval):
+                whole = whole.plus(model.pieces(some))
+        return Used.of_pieces(model.pieces_after(first, whole))
+
+    async def _prefix(self, model: Percentage, meter: Meter) -> tuple[list[Decimal], bool]:
+        """The first events, as far as any of them is free; and whether there are no others."""
+        first: list[Decimal] = []
+        if not model.has_allowance:
+            return first, False
+        async for some in breakdown.amounts(self._conn, meter, self._customer.subjects, self._interval):
+            first += some
+            if model.allowance(first).charged is not None:
+                return first, False
+        return first, True
+
+    async def _by_dimensions(self, model: Matrix, meter: Meter) -> Used:
+        subjects = self._customer.subjects
+        found = await breakdown.by_dimensions(self._conn, meter, subjects, self._interval, model.dimensions)
+        return Used.of_lines(UsedLine(quantity, dimensions) for dimensions, quantity in found)
+
+    async def _by_band(self, model: TimeOfDay, meter: Meter) -> Used:
+        zone = self._customer.time_zone
+        windows = model.bands_within(*self._interval, zone)
+        cut = [Interval(from_us, to_us) for from_us, to_us, _ in windows]
+        found = await breakdown.by_interval(self._conn, meter, self._customer.subjects, cut)
+        lines = (UsedLine(quantity, at_us=each.from_us) for each, quantity in zip(cut, found, strict=True) if quantity)
+        return Used.of_lines(lines, zone)
+
+    async def _by_outcome(self, model: OutcomeCharge, meter: Meter) -> Used:
+        """What was used within the last window is provisional until it is settled; what is older stays as it is."""
+        rule = await self._rule(model, meter)
+        began_us = max(self._interval.from_us, self._now_us - rule.window_us + 1)
+        all_, settled = await self._settled(rule, self._interval)
+        recent, early = await self._settled(rule, Interval(began_us, max(began_us, self._interval.to_us)))
+        provisional = recent - early.confirmed - early.reversed
+        states = {
+            Outcome.CONFIRMED: settled.confirmed,
+            Outcome.EXPIRED: all_ - settled.confirmed - settled.reversed - provisional,
+            Outcome.PROVISIONAL: provisional,
+            Outcome.REVERSED: settled.reversed,
+        }
+        return Used.of_lines(UsedLine(quantity, outcome=state) for state, quantity in states.items() if quantity)
+
+    async def _settled(self, rule: OutcomeRule, interval: Interval) -> tuple[Decimal, Settled]:
+        subjects = self._customer.subjects
+        counted = await usage.quantity(self._conn, rule.meter, subjects, *interval)
+        return counted.value or Decimal(0), await settling.settled_within(self._conn, rule, subjects, interval)
+
+    async def _rule(self, model: OutcomeCharge, meter: Meter) -> OutcomeRule:
+        written = rule_of(meter, model.outcome)
+        known = await outcomes.rules(self._conn, {meter.key: meter})
+        return next((rule for rule in known if replace(rule, id=0) == written), written)
+
+
+def rule_of(meter: Meter, spec: OutcomeSpec) -> OutcomeRule:
+    """The rule that a charge by outcome asks for."""
+    return OutcomeRule(0, meter, spec.confirm_type, spec.reverse_type, spec.window_hours * _HOUR_US, spec.property)

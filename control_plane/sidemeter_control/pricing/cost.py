@@ -68,7 +68,7 @@ async def cost(
     closed: Sequence[ClosedPeriod] = ()
     if any(each.leg.period.end_us <= closed_until_us for each in slices):
         closed = await closed_periods.meeting(conn, customer.key, asked)
-    lines = await _with_closed(conn, customer, own, slices, closed)
+    lines = await _with_closed(conn, customer, own, slices, closed, now_us=now_us)
     lines += await _late_lines(conn, customer, own, asked, now_us)
     return _cost(customer, own, asked, lines, now_us)
 
@@ -79,19 +79,19 @@ async def cost_of(
     """What the customer would owe for `asked`, had it these subscriptions and nothing closed; InvalidInput as above."""
     lines: list[CostLine] = []
     for each in _slices(own, asked):
-        lines += await lines_of(conn, customer, each)
+        lines += await lines_of(conn, customer, each, now_us)
     return _cost(customer, own, asked, lines, now_us)
 
 
-async def lines_of(conn: AsyncConnection, customer: Customer, part: Slice) -> list[CostLine]:
+async def lines_of(conn: AsyncConnection, customer: Customer, part: Slice, now_us: int) -> list[CostLine]:
     """The lines of a part of a leg, from what is counted now."""
-    so_far = await used(conn, part.own, customer, part.so_far)
-    before = await used(conn, part.own, customer, part.earlier) if part.earlier else None
-    reckoned = [await used(conn, part.own, customer, leg.period) for leg in part.reckoned_with]
+    so_far = await used(conn, part.own, customer, part.so_far, now_us)
+    before = await used(conn, part.own, customer, part.earlier, now_us) if part.earlier else None
+    reckoned = [await used(conn, part.own, customer, leg.period, now_us) for leg in part.reckoned_with]
     return list(part.lines(customer, so_far, before, reckoned))
 
 
-async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed]) -> list[Late]:
+async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], now_us: int) -> list[Late]:
     """The customer's closed periods to which something came that is not billed yet. One look-up where nothing did."""
     days = await late_days.of(conn, customer.subjects)
     if not days:
@@ -103,7 +103,7 @@ async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscrib
         reckoned_from_us = min(leg.period.start_us for leg in (*part.reckoned_with, part.leg))
         if not any(reckoned_from_us - DAY_US < day < closed.period.end_us for day in days):
             continue
-        by_now = await lines_of(conn, customer, part)
+        by_now = await lines_of(conn, customer, part, now_us)
         if lines := adjustments(part.own, closed, by_now):
             found.append(Late(closed, tuple(by_now), tuple(lines)))
     return found
@@ -112,7 +112,7 @@ async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscrib
 async def _late_lines(
     conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], asked: Period, now_us: int
 ) -> list[CostLine]:
-    found = await late(conn, customer, own)
+    found = await late(conn, customer, own, now_us)
     if not found:
         return []
     following = next_leg(own, await closed_periods.closed_until(conn, customer.key))
@@ -126,6 +126,8 @@ async def _with_closed(
     own: Sequence[Subscribed],
     slices: Sequence[Slice],
     closed: Sequence[ClosedPeriod],
+    *,
+    now_us: int,
 ) -> list[CostLine]:
     by_place = {(each.subscription_id, each.period.start_us): each for each in closed}
     by_id = {each.subscription.id: each for each in own}
@@ -133,14 +135,20 @@ async def _with_closed(
     for each in slices:
         frozen = by_place.get((each.own.subscription.id, each.leg.period.start_us))
         if frozen is None or each.part.end_us < each.leg.period.end_us:
-            lines += await lines_of(conn, customer, each)
+            lines += await lines_of(conn, customer, each, now_us)
         else:
-            lines += await _frozen(conn, customer, each, frozen, by_id)
+            lines += await _frozen(conn, customer, each, frozen, by_id, now_us=now_us)
     return lines
 
 
 async def _frozen(
-    conn: AsyncConnection, customer: Customer, part: Slice, closed: ClosedPeriod, own: Mapping[str, Subscribed]
+    conn: AsyncConnection,
+    customer: Customer,
+    part: Slice,
+    closed: ClosedPeriod,
+    own: Mapping[str, Subscribed],
+    *,
+    now_us: int,
 ) -> list[CostLine]:
     """The part of a closed period that ends it: what was frozen, less what earlier parts of it come to."""
 
@@ -152,7 +160,7 @@ async def _frozen(
     whole = list(shown(adjusting=False))
     if part.earlier is not None:
         before = Slice(part.own, part.leg, part.earlier, part.dated)
-        whole = remainder(whole, await lines_of(conn, customer, before), part.part)
+        whole = remainder(whole, await lines_of(conn, customer, before, now_us), part.part)
     return [*whole, *shown(adjusting=True)]
 
 

@@ -15,7 +15,19 @@ from sidemeter_control.metering.meters import Progress
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store.tables import corrections, events
 
-__all__ = ["Position", "StoredEvent", "add", "any_within", "find", "known", "last_seq", "of_type", "page", "within"]
+__all__ = [
+    "Position",
+    "StoredEvent",
+    "add",
+    "any_within",
+    "find",
+    "in_order",
+    "known",
+    "last_seq",
+    "of_type",
+    "page",
+    "within",
+]
 
 _PAGE = 5_000
 
@@ -180,6 +192,16 @@ async def within(
     if progress is not None and not progress.done:
         wanted = wanted.where(or_(events.c.seq <= progress.filled_seq, events.c.seq > progress.watermark_seq))
     async with conn.stream(wanted) as rows:
+        async for some in rows.partitions(_PAGE):
+            yield [Event(*row) for row in some]
+
+
+async def in_order(
+    conn: AsyncConnection, interval: Interval, types: Sequence[str], subjects: Sequence[str]
+) -> AsyncIterator[list[Event]]:
+    """The events of those types in the interval by time, source and id, some thousand at a time."""
+    wanted = _of(interval, subjects).where(events.c.type.in_(types))
+    async with conn.stream(wanted.order_by(events.c.time_us, events.c.source, events.c.id)) as rows:
         async for some in rows.partitions(_PAGE):
             yield [Event(*row) for row in some]
 

@@ -258,10 +258,10 @@ async def test_a_customer_who_cannot_be_billed_stops_nobody_else(
         await shop.sell(await shop.customer(key), BASE, plan=key)
     real = closing.lines_of
 
-    async def failing(conn: object, customer: Customer, part: object) -> object:
+    async def failing(conn: object, customer: Customer, part: object, now_us: int) -> object:
         if customer.key == "acme":
             raise ArithmeticError("wrong")
-        return await real(conn, customer, part)
+        return await real(conn, customer, part, now_us)
 
     monkeypatch.setattr(closing, "lines_of", failing)
     assert await close(shop, "2026-12-02") == 1

@@ -69,6 +69,14 @@ class Pieces:
     between: Tally = Tally()
     at_maximum: Tally = Tally()
 
+    @exact
+    def plus(self, other: "Pieces") -> "Pieces":
+        """The events of both."""
+        pairs = (
+            (getattr(self, part), getattr(other, part)) for part in ("free", "at_minimum", "between", "at_maximum")
+        )
+        return Pieces(*(Tally(one.events + two.events, one.amount + two.amount) for one, two in pairs))
+
 
 @dataclass(frozen=True, slots=True)
 class Group:

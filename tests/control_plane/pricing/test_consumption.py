@@ -1,0 +1,145 @@
+"""What charges are given to price is what their models need, of whatever events there are, over any period."""
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shop import open_shop, us
+
+from sidemeter_control.metering.catalogue import create_meter
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
+from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.charges import (
+    BandSpec,
+    Charge,
+    ChargeSpec,
+    MatrixRateSpec,
+    Outcome,
+    OutcomeSpec,
+    PricingModel,
+    Used,
+    UsedLine,
+)
+from sidemeter_control.pricing.consumption import used
+from sidemeter_control.pricing.periods import Period
+from sidemeter_control.pricing.words import Words
+
+# Berlin sets its clocks back in the night after the 24th of October.
+BEGAN_US, NOW_US = us("2026-10-24"), us("2026-10-26")
+HOUR_US = 3_600_000_000
+ZONE = "Europe/Berlin"
+CENT = Decimal("0.01")
+
+
+def percentage(key: str, **more: object) -> ChargeSpec:
+    return ChargeSpec(key=key, meter="paid", model=PricingModel.PERCENTAGE, percentage=Decimal("2.9"), **more)  # type: ignore[arg-type]
+
+
+NIGHT = BandSpec(from_="22:00", to="06:00", unit_price=CENT)
+CHARGES = (
+    percentage("proportional"),
+    percentage("fixed", fixed_per_event=Decimal("0.3")),
+    percentage("bounded", min_per_event=Decimal("0.1"), max_per_event=Decimal("0.2")),
+    percentage("first-free", free_events=3),
+    percentage("amount-free", free_amount=Decimal(9), fixed_per_event=CENT, max_per_event=Decimal("0.15")),
+    percentage("much-free", free_events=1000, free_amount=Decimal(10**9), min_per_event=CENT),
+    ChargeSpec(key="dynamic", meter="paid", model=PricingModel.DYNAMIC, multiplier=Decimal("1.2")),
+    ChargeSpec(
+        key="matrix",
+        meter="paid",
+        model=PricingModel.MATRIX,
+        default_unit_price=CENT,
+        rates=(
+            MatrixRateSpec(match={"region": "eu"}, unit_price=Decimal("0.02")),
+            MatrixRateSpec(match={"region": ["eu", "us"], "kind": "card"}, unit_price=Decimal("0.05")),
+        ),
+    ),
+    ChargeSpec(
+        key="by-night", meter="payments", model=PricingModel.TIME_OF_DAY, bands=(NIGHT,), default_unit_price=Decimal(1)
+    ),
+    ChargeSpec(
+        key="outcome",
+        meter="payments",
+        model=PricingModel.OUTCOME,
+        unit_price=Decimal(2),
+        outcome=OutcomeSpec(confirm_type="kept", reverse_type="returned", window_hours=5, property="order"),
+    ),
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[Event]:
+    found = []
+    for index in range(draw(st.integers(0, 30))):
+        type_ = draw(st.sampled_from(["payment", "payment", "kept", "returned"]))
+        data: dict[str, object] = {"amount": str(draw(st.decimals(-3, 9, places=2)))}
+        for name, values in (("region", ("eu", "us")), ("kind", ("card", "cash")), ("order", ("1", "2", "3"))):
+            if value := draw(st.sampled_from([*values, None])):
+                data[name] = value
+        at_us = draw(st.integers(0, 60)) * HOUR_US + draw(st.sampled_from([0, 1, HOUR_US // 2, HOUR_US - 1]))
+        subject = draw(st.sampled_from(["acme", "acme-eu", "other"]))
+        found.append(Event(f"e{index}", "s", type_, subject, BEGAN_US - 3 * HOUR_US + at_us, json.dumps(data)))
+    return found
+
+
+def naive(charge: Charge, events: Iterable[Event], period: Period) -> Used:
+    """Every event by itself, in order; the models know from lines what they are about."""
+    ours = sorted((e for e in events if e.subject != "other"), key=lambda e: (e.time_us, e.source, e.id))
+    payments = [e for e in ours if e.type == "payment" and period.start_us <= e.time_us < period.end_us]
+    match charge.spec.model:
+        case PricingModel.PERCENTAGE:
+            return Used.of_amounts(amount(event) for event in payments)
+        case PricingModel.DYNAMIC:
+            return Used.of(sum(map(amount, payments), Decimal(0)))
+        case PricingModel.MATRIX:
+            keys = ("region", "kind")
+            return Used.of_lines(
+                UsedLine(amount(e), {key: json.loads(e.data or "{}").get(key) for key in keys}) for e in payments
+            )
+        case PricingModel.TIME_OF_DAY:
+            return Used.of_lines((UsedLine(Decimal(1), at_us=event.time_us) for event in payments), ZONE)
+        case _:
+            return Used.of_lines(UsedLine(Decimal(1), outcome=outcome(event, ours)) for event in payments)
+
+
+def amount(event: Event) -> Decimal:
+    return Decimal(json.loads(event.data or "{}")["amount"])
+
+
+def outcome(use: Event, ours: Sequence[Event]) -> Outcome:
+    order = json.loads(use.data or "{}").get("order")
+    for event in ours:
+        named = json.loads(event.data or "{}").get("order")
+        in_window = use.time_us <= event.time_us < use.time_us + 5 * HOUR_US
+        if order and named == order and event.subject == use.subject and event.type != "payment" and in_window:
+            return Outcome.CONFIRMED if event.type == "kept" else Outcome.REVERSED
+    return Outcome.PROVISIONAL if use.time_us + 5 * HOUR_US > NOW_US else Outcome.EXPIRED
+
+
+@settings(max_examples=15, deadline=None)
+@given(sent=events(), data=st.data())
+async def test_each_model_prices_what_single_events_come_to(sent: list[Event], data: st.DataObject) -> None:
+    ends = sorted(BEGAN_US + data.draw(st.integers(0, 96)) * HOUR_US // 2 for _ in range(2))
+    period = Period(ends[0], ends[1] + data.draw(st.sampled_from([1, HOUR_US])))
+    with TemporaryDirectory() as directory:
+        async with open_shop(Path(directory), "2026-10-26") as shop:
+            shape = {"dimensions": [Dimension("region", "region"), Dimension("kind", "kind")], "now_us": 0}
+            paid = new_meter("paid", "payment", Aggregation.SUM, value_property="amount", **shape)  # type: ignore[arg-type]
+            await create_meter(shop.database, paid)
+            await create_meter(shop.database, new_meter("payments", "payment", Aggregation.COUNT, now_us=0))
+            acme = await shop.customer("acme", time_zone=ZONE, subjects=("acme", "acme-eu"))
+            await shop.sell(acme, *CHARGES)
+            await Ingest(shop.database, shop.clock, max_future_s=10**9).record(data.draw(st.permutations(sent)))
+            async with shop.database.read() as conn:
+                (own,) = (await subscribed(conn, [acme]))["acme"]
+                found = await used(conn, own, acme, period, NOW_US)
+    for charge in own.charges:
+        words = Words("EUR", "units")
+        expected = charge.price(naive(charge, sent, period), words)
+        assert charge.price(found[charge.spec.key], words) == expected, charge.spec.key
