@@ -1,7 +1,10 @@
-"""What was used, in the parts that some prices ask for: by dimension, by interval, or event by event in order."""
+"""What was used, in the parts that some prices ask for: by dimension, interval or outcome, or event by event in order."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -9,11 +12,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.events import Event, parse_data
 from sidemeter_control.metering.meters import Meter, Reader, Uncountable, from_nano
+from sidemeter_control.metering.outcomes import (
+    Mention,
+    OutcomeReader,
+    OutcomeRule,
+    State,
+    Thing,
+    settled,
+    sort,
+    state_of,
+)
 from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.store import events
+from sidemeter_control.store import events, outcomes, rollups
 
-__all__ = ["amounts", "by_dimensions", "by_interval", "counted"]
+__all__ = ["Settled", "amounts", "by_dimensions", "by_interval", "counted", "settled_within"]
 
 
 async def by_dimensions(
@@ -63,3 +76,70 @@ def counted(reader: Reader, some: Iterable[Event]) -> list[tuple[Event, int]]:
         if read is not None and isinstance(read[1], int):
             found.append((event, read[1]))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How much of what was used is settled, in the meter's unit."""
+
+    confirmed: Decimal
+    reversed: Decimal
+
+
+async def settled_within(
+    conn: AsyncConnection, rule: OutcomeRule, subjects: Sequence[str], interval: Interval
+) -> Settled:
+    """What those subjects used in the interval and is settled by now, however much later the outcome came.
+
+    Nothing is kept for a rule without a number: then the events answer, one by one.
+    """
+    if not rule.id:
+        return _added_up(await _from_events(conn, rule, subjects, interval))
+    covered = await usage.covering(conn, [interval], subjects)
+    found: list[tuple[str, int]] = []
+    for bucket, rollup in await rollups.read(conn, [rule.settled], [*covered.spans, *covered.lone.values()], subjects):
+        found.append((state_of(bucket.group), rollup.sum or 0))
+    for edge in covered.edges:
+        used = await _mentioned(conn, rule, subjects, edge, [rule.meter.event_type])
+        found += _within(edge, rule, used, await outcomes.mentions(conn, used))
+    return _added_up(found)
+
+
+async def _from_events(
+    conn: AsyncConnection, rule: OutcomeRule, subjects: Sequence[str], interval: Interval
+) -> list[tuple[str, int]]:
+    until = Interval(interval.from_us, interval.to_us + rule.window_us)
+    known = await _mentioned(conn, rule, subjects, until, rule.types)
+    return _within(interval, rule, known, known)
+
+
+async def _mentioned(
+    conn: AsyncConnection, rule: OutcomeRule, subjects: Sequence[str], interval: Interval, types: Sequence[str]
+) -> dict[Thing, set[Mention]]:
+    """What events of those types in the interval say of things."""
+    reader = OutcomeReader(rule)
+    found: defaultdict[Thing, set[Mention]] = defaultdict(set)
+    async for some in events.within(conn, interval, types, subjects):
+        read = sort({type_: [reader] for type_ in types}, ((each, parse_data(each.data)) for each in some))
+        for thing, mentions in read.items():
+            found[thing] |= mentions
+    return found
+
+
+def _within(
+    interval: Interval, rule: OutcomeRule, things: Iterable[Thing], known: Mapping[Thing, AbstractSet[Mention]]
+) -> list[tuple[str, int]]:
+    """Each settled use of those things in the interval: the state it came to, and its quantity."""
+    return [
+        (state, use.nano)
+        for thing in things
+        for use, state in settled(known[thing], rule.window_us)
+        if interval.from_us <= use.time_us < interval.to_us
+    ]
+
+
+def _added_up(found: Iterable[tuple[str, int]]) -> Settled:
+    nanos: defaultdict[str, int] = defaultdict(int)
+    for state, nano in found:
+        nanos[state] += nano
+    return Settled(from_nano(nanos[State.CONFIRMED.value]), from_nano(nanos[State.REVERSED.value]))

@@ -10,8 +10,10 @@ from sidemeter_control.metering import events
 from sidemeter_control.metering.corrections import Correction, CorrectionKind, decide
 from sidemeter_control.metering.events import Event, parse_data
 from sidemeter_control.metering.meters import Reader, Uncountable
+from sidemeter_control.metering.outcomes import outcome_readers
+from sidemeter_control.metering.settling import settle
 from sidemeter_control.metering.totals import fold_in, take_out
-from sidemeter_control.store import audit, corrections, dead_letters, late_days, meters, state
+from sidemeter_control.store import audit, corrections, dead_letters, late_days, meters, outcomes, state
 from sidemeter_control.store import events as stored_events
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.events import StoredEvent
@@ -84,6 +86,18 @@ async def _recount(conn: AsyncConnection, was: StoredEvent, now: StoredEvent, wa
     if not now.voided:
         await fold_in(conn, {now.type: reached}, [_event(now, now.data)])
     await dead_letters.leave(conn, list(waiting), wanted.at_us, wanted.actor)
+    await _resettle(conn, was, now)
+
+
+async def _resettle(conn: AsyncConnection, was: StoredEvent, now: StoredEvent) -> None:
+    """The same for the outcome rules that have read the event."""
+    known = {meter.key: meter for meter in await meters.list_all(conn, archived=True)}
+    reached = [rule for rule in await outcomes.rules(conn, known) if rule.progress.counts(was.seq)]
+    removed, added = (
+        [] if event.voided else [(_event(event, event.data), parse_data(event.data))] for event in (was, now)
+    )
+    closed_until_us = (await state.get(conn)).closed_until_us
+    await settle(conn, outcome_readers(reached), added, removed, closed_until_us=closed_until_us)
 
 
 def _check(readers: Sequence[Reader], event: Event) -> None:

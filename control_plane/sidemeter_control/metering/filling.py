@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.counting import count, readers
-from sidemeter_control.metering.events import json_of
+from sidemeter_control.metering.events import json_of, parse_data
 from sidemeter_control.metering.meters import Meter, Progress
+from sidemeter_control.metering.outcomes import outcome_readers
+from sidemeter_control.metering.settling import settle
 from sidemeter_control.metering.storing import all_that_can
 from sidemeter_control.metering.totals import add_to_totals
-from sidemeter_control.store import dead_letters, events, meters, rollups, state
+from sidemeter_control.store import dead_letters, events, meters, outcomes, rollups, state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
 
@@ -34,12 +36,14 @@ MAX_DELETED = 2_000
 async def fill_once(database: Database, clock: Clock, most: int = MAX_FILLED) -> bool:
     """Do one chunk of what is to be done: count for a meter, or delete rollups that nobody reads. False: all is done."""
     async with database.read() as conn:
-        if await _next(conn) is None and await meters.retired(conn) is None:
+        if not (await _next(conn) or await outcomes.unfilled(conn) or await meters.retired(conn)):
             return False
     async with database.write() as conn:
         meter = await _next(conn)
         if meter is not None:
             await fill(conn, meter, clock.now_us(), clock.new_id, most)
+        elif key := await outcomes.unfilled(conn):
+            await _settle_some(conn, key, most)
         else:
             await _delete_some(conn)
     return True
@@ -86,11 +90,27 @@ async def _next(conn: AsyncConnection) -> Meter | None:
 async def _take_place(conn: AsyncConnection, change: Meter, now_us: int) -> None:
     """From here on the key stands for what the change counted. What the old definition could not count is of no use."""
     old, changed_by = await meters.switch(conn, change)
+    await outcomes.renew_rules(conn, change, await events.last_seq(conn))
     await dead_letters.leave_meter(conn, old, now_us, changed_by)
     await state.config_changed(conn)
 
 
 async def _delete_some(conn: AsyncConnection) -> None:
     meter_id = await meters.retired(conn)
-    if meter_id is not None and not await rollups.drop_some(conn, meter_id, MAX_DELETED):
+    if meter_id is None:
+        return
+    # A number below zero is that of an outcome rule.
+    mentions = await outcomes.drop_mentions(conn, -meter_id, MAX_DELETED) if meter_id < 0 else 0
+    if not mentions and not await rollups.drop_some(conn, meter_id, MAX_DELETED):
         await meters.forget(conn, meter_id)
+
+
+async def _settle_some(conn: AsyncConnection, meter_key: str, most: int) -> None:
+    """Let the first rule of a meter that is behind read the next events, by their numbers."""
+    known = await outcomes.rules(conn, await meters.get(conn, [meter_key]))
+    rule = next(each for each in known if not each.progress.done)
+    after, watermark = rule.progress.filled_seq, rule.progress.watermark_seq
+    upto = min(after + most, watermark)
+    found = [event for type_ in rule.types for _, event in await events.of_type(conn, type_, after, upto, most)]
+    await settle(conn, outcome_readers([rule]), ((event, parse_data(event.data)) for event in found))
+    await outcomes.fill_rule(conn, replace(rule, progress=Progress(upto, watermark)))

@@ -13,11 +13,13 @@ from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, array_length, json_of, parse_data, read_array
 from sidemeter_control.metering.identity import Counted, decide_hello, lacks, was_rolled_back
 from sidemeter_control.metering.meters import Meter, Reader
+from sidemeter_control.metering.outcomes import Readers as OutcomeReaders
+from sidemeter_control.metering.outcomes import outcome_readers
 from sidemeter_control.metering.pacing import MAX_BATCH_EVENTS
 from sidemeter_control.metering.replay import replay
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.metering.storing import Refusal, Rules, store
-from sidemeter_control.store import agents, audit, dead_letters, losses, meters, state
+from sidemeter_control.store import agents, audit, dead_letters, losses, meters, outcomes, state
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
@@ -110,7 +112,7 @@ class Ingest:
         self._clock = clock
         self._max_future_us = max_future_s * 1_000_000
         self._reader = reader
-        self._readers: tuple[int, Readers] = (0, {})
+        self._readers: tuple[int, tuple[Readers, OutcomeReaders]] = (0, ({}, {}))
         self.rollbacks = Rollbacks(clock)
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0, replayed=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
@@ -218,15 +220,17 @@ class Ingest:
         return Recorded(len(stored.new), duplicates, len(letters))
 
     async def _rules(self, conn: AsyncConnection, now_us: int) -> Rules:
-        counting = await self._current_readers(conn)
+        counting, settling = await self._current_readers(conn)
         closed_until_us = (await state.get(conn)).closed_until_us
-        return Rules(counting, now_us, self._max_future_us, self._clock.new_id, closed_until_us)
+        return Rules(counting, now_us, self._max_future_us, self._clock.new_id, closed_until_us, settling)
 
-    async def _current_readers(self, conn: AsyncConnection) -> Readers:
-        """The meters as this transaction sees them; read anew only when the configuration has changed."""
+    async def _current_readers(self, conn: AsyncConnection) -> tuple[Readers, OutcomeReaders]:
+        """The meters and outcome rules as this transaction sees them; read anew only when the configuration has changed."""
         version = (await state.get(conn)).config_version
         if self._readers[0] != version:
-            self._readers = version, readers(await meters.counting(conn), self._reader)
+            known = {each.key: each for each in await meters.list_all(conn, archived=True)}
+            settling = outcome_readers(await outcomes.rules(conn, known))
+            self._readers = version, (readers(await meters.counting(conn), self._reader), settling)
         return self._readers[1]
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ from sidemeter_control.metering.meters import (
     Aggregation,
     Dimension,
     Meter,
+    Progress,
     Reader,
     Uncountable,
     finder,
@@ -26,17 +27,21 @@ from sidemeter_control.metering.meters import (
 from sidemeter_control.metering.rollups import HOUR_US, Bucket, Rollup
 
 __all__ = [
+    "NOT_BEHIND",
     "Mention",
     "Mentions",
     "OutcomeReader",
     "OutcomeRule",
+    "Readers",
     "State",
     "Thing",
     "difference",
     "group_of",
+    "outcome_readers",
     "plus",
     "settled",
     "sort",
+    "state_of",
 ]
 
 _group = msgspec.json.Encoder().encode
@@ -51,11 +56,14 @@ class State(Enum):
     REVERSED = "REVERSED"
 
 
+NOT_BEHIND = Progress()
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomeRule:
     """Which events settle what a meter counts. `named_by` is the dotted path of what names the thing in all of them.
 
-    `id` is the store's own small number.
+    `id` is the store's own small number, 0 of a rule that nothing is kept for; `progress` is as of a meter.
     """
 
     id: int
@@ -64,6 +72,12 @@ class OutcomeRule:
     reverse_type: str
     window_us: int
     named_by: str
+    progress: Progress = NOT_BEHIND
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types of the events that it reads."""
+        return tuple(dict.fromkeys((self.meter.event_type, self.confirm_type, self.reverse_type)))
 
     @property
     def settled(self) -> Meter:
@@ -108,11 +122,6 @@ class OutcomeReader:
             rule.reverse_type: State.REVERSED,
         }
 
-    @property
-    def types(self) -> Iterable[str]:
-        """The types of the events that it reads."""
-        return self._states
-
     def read(self, event: Event, data: Data) -> tuple[Thing, Mention] | None:
         """What the event says of which thing; None when it names none, or when the meter does not count it."""
         state, name = self._states[event.type], property_text(self._named(data))
@@ -134,9 +143,21 @@ class OutcomeReader:
         return NANO if self.rule.meter.aggregation is Aggregation.COUNT else found[1]
 
 
-def sort(
-    readers: Mapping[str, Sequence[OutcomeReader]], events: Iterable[tuple[Event, Data]]
-) -> dict[Thing, set[Mention]]:
+Readers: TypeAlias = Mapping[str, Sequence[OutcomeReader]]
+"""The rules that settle, by the type of event."""
+
+
+def outcome_readers(rules: Iterable[OutcomeRule]) -> Readers:
+    """The rules, made ready, by the types of events that they read."""
+    by_type: defaultdict[str, list[OutcomeReader]] = defaultdict(list)
+    for rule in rules:
+        reader = OutcomeReader(rule)
+        for type_ in rule.types:
+            by_type[type_].append(reader)
+    return dict(by_type)
+
+
+def sort(readers: Readers, events: Iterable[tuple[Event, Data]]) -> dict[Thing, set[Mention]]:
     """What events say, by thing; `readers` by the type of event that they read."""
     found: defaultdict[Thing, set[Mention]] = defaultdict(set)
     for event, data in events:

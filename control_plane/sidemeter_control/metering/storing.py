@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +11,8 @@ from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.counting import Readers, count
 from sidemeter_control.metering.events import Data, Event
+from sidemeter_control.metering.outcomes import Readers as OutcomeReaders
+from sidemeter_control.metering.settling import settle
 from sidemeter_control.metering.totals import add_to_totals
 from sidemeter_control.store import events as stored_events
 from sidemeter_control.store import late_days
@@ -46,6 +48,7 @@ class Rules:
     max_future_us: int
     new_id: Callable[[str], str]
     closed_until_us: int = 0
+    outcomes: OutcomeReaders = field(default_factory=dict)
 
     def refusal(self, event: Event) -> Refusal | None:
         """Why an event that keeps every rule of its own is not counted now."""
@@ -82,6 +85,9 @@ async def store(
         added = part if len(placed) == len(part) else [part[place] for place in placed]
         await add_to_totals(conn, rules.readers, _at(events, added), rules.now_us, data=_at(data, added), batch=batch)
         await late_days.note(conn, _at(events, added), rules.closed_until_us)
+        if rules.outcomes:
+            both = zip(_at(events, added), _at(data, added), strict=True)
+            await settle(conn, rules.outcomes, both, closed_until_us=rules.closed_until_us)
         new.extend(added)
 
     def alone(place: int) -> None:

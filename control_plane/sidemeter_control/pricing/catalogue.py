@@ -2,13 +2,15 @@
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
-from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.pricing.charges import Charge
+from sidemeter_control.pricing.charges.outcome import OutcomeCharge
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_charges, read_plan
 from sidemeter_control.pricing.subscriptions import (
@@ -18,7 +20,18 @@ from sidemeter_control.pricing.subscriptions import (
     charges_of,
     new_subscription,
 )
-from sidemeter_control.store import audit, credits, customers, features, meters, plans, state, subscriptions
+from sidemeter_control.store import (
+    audit,
+    credits,
+    customers,
+    events,
+    features,
+    meters,
+    outcomes,
+    plans,
+    state,
+    subscriptions,
+)
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -39,6 +52,7 @@ async def publish_plan(database: Database, clock: Clock, spec: PlanSpec, *, by: 
         version = (await plans.newest_versions(conn, [spec.key])).get(spec.key, 0) + 1
         plan = await read_draft(conn, spec, version, clock.now_us())
         await plans.add(conn, spec, plan)
+        await _keep_outcomes(conn, plan.charges)
         await state.config_changed(conn)
         await audit.add(conn, plan.published_at_us, by, "publishPlan", f"plan {plan.key}", version=version)
     return plan
@@ -69,6 +83,7 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec, *, by
         subscription = new_subscription(spec, plan, clock.new_id("sub"), clock.now_us(), customer.time_zone)
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
+        await _keep_outcomes(conn, overrides)
         await state.config_changed(conn)
         detail = {"customer": customer.key, "plan": plan.key, "version": plan.version}
         target = f"subscription {subscription.id}"
@@ -140,6 +155,18 @@ async def _check_charges(conn: AsyncConnection, path: str, charges: Sequence[Cha
         if meter.archived_at_us is not None:
             raise InvalidInput(f"{own}.meter", "must not be archived: it counts nothing any more")
         charge.check_counted(own, meter.aggregation, [each.key for each in meter.dimensions])
+
+
+async def _keep_outcomes(conn: AsyncConnection, charges: Iterable[Charge]) -> None:
+    """Settle uses as they are confirmed and reversed from here on; what was stored before is read in the background."""
+    by_outcome = [(each.spec.meter, each.model) for each in charges if isinstance(each.model, OutcomeCharge)]
+    if not by_outcome:
+        return
+    known = await meters.get(conn, [key for key, _ in by_outcome if key is not None])
+    stored = Progress(0, await events.last_seq(conn))
+    for key, model in by_outcome:
+        if key is not None:
+            await outcomes.add_rule(conn, replace(model.rule(known[key]), progress=stored))
 
 
 async def _check_features(conn: AsyncConnection, entitlements: Iterable[EntitlementSpec]) -> None:

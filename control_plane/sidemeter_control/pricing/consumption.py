@@ -6,13 +6,13 @@ from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.metering import breakdown, settling, usage
+from sidemeter_control.metering import breakdown, usage
+from sidemeter_control.metering.breakdown import Settled
 from sidemeter_control.metering.meters import Meter
-from sidemeter_control.metering.outcomes import OutcomeRule
-from sidemeter_control.metering.settling import Settled
+from sidemeter_control.metering.outcomes import NOT_BEHIND, OutcomeRule
 from sidemeter_control.metering.usage import Quantity
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.pricing.charges import Charge, Needs, Outcome, OutcomeSpec, Used, UsedLine
+from sidemeter_control.pricing.charges import Charge, Needs, Outcome, Used, UsedLine
 from sidemeter_control.pricing.charges.matrix import Matrix
 from sidemeter_control.pricing.charges.outcome import OutcomeCharge
 from sidemeter_control.pricing.charges.percentage import Percentage
@@ -23,9 +23,7 @@ from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import outcomes
 
-__all__ = ["rule_of", "used"]
-
-_HOUR_US = 3_600_000_000
+__all__ = ["used"]
 
 
 async def used(
@@ -144,14 +142,10 @@ class _Question:
     async def _settled(self, rule: OutcomeRule, interval: Interval) -> tuple[Decimal, Settled]:
         subjects = self._customer.subjects
         counted = await usage.quantity(self._conn, rule.meter, subjects, *interval)
-        return counted.value or Decimal(0), await settling.settled_within(self._conn, rule, subjects, interval)
+        return counted.value or Decimal(0), await breakdown.settled_within(self._conn, rule, subjects, interval)
 
     async def _rule(self, model: OutcomeCharge, meter: Meter) -> OutcomeRule:
-        written = rule_of(meter, model.outcome)
+        written = model.rule(meter)
         known = await outcomes.rules(self._conn, {meter.key: meter})
-        return next((rule for rule in known if replace(rule, id=0) == written), written)
-
-
-def rule_of(meter: Meter, spec: OutcomeSpec) -> OutcomeRule:
-    """The rule that a charge by outcome asks for."""
-    return OutcomeRule(0, meter, spec.confirm_type, spec.reverse_type, spec.window_hours * _HOUR_US, spec.property)
+        filled = (rule for rule in known if rule.progress.done)
+        return next((rule for rule in filled if replace(rule, id=0, progress=NOT_BEHIND) == written), written)

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.outcomes import Mention
 from sidemeter_control.metering.rollups import DAY_US
 
 __all__ = ["forget", "note", "of"]
@@ -22,7 +23,7 @@ _OF = "SELECT DISTINCT day_us FROM late_days WHERE subject IN (SELECT value FROM
 _FORGET = "DELETE FROM late_days WHERE subject IN (SELECT value FROM json_each(?))"
 
 
-async def note(conn: AsyncConnection, events: Iterable[Event], closed_until_us: int) -> None:
+async def note(conn: AsyncConnection, events: Iterable[Event | Mention], closed_until_us: int) -> None:
     """Keep the subjects and days (UTC) of stored events that are new, or corrected, and late; no statement when none is.
 
     `closed_until_us` is 0 when nothing is closed.

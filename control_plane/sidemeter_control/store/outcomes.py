@@ -2,17 +2,28 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.metering.outcomes import Mention, OutcomeRule, Thing
-from sidemeter_control.store.tables import outcome_rules
+from sidemeter_control.store.tables import outcome_rules, retired_rollups
 
-__all__ = ["add_mentions", "add_rule", "mentions", "remove_mentions", "rules"]
+__all__ = [
+    "add_mentions",
+    "add_rule",
+    "drop_mentions",
+    "fill_rule",
+    "mentions",
+    "remove_mentions",
+    "renew_rules",
+    "rules",
+    "unfilled",
+]
 
 _MENTIONS = """
 SELECT m.subject, m.rule_id, m.thing, m.time_us, m.source, m.id, m.state, m.nano
@@ -30,30 +41,59 @@ WHERE subject = ? AND rule_id = ? AND thing = ? AND time_us = ? AND source = ? A
 """
 
 
+_TERMS = ("confirm_type", "reverse_type", "window_us", "named_by")
+_LAST_ID = "SELECT max(id) FROM (SELECT id FROM outcome_rules UNION ALL SELECT -meter_id FROM retired_rollups)"
+_SOME = "SELECT subject, rule_id, thing, time_us, source, id, state FROM outcome_mentions WHERE rule_id = ? LIMIT ?"
+
+
 async def rules(conn: AsyncConnection, meters: Mapping[str, Meter]) -> list[OutcomeRule]:
     """The rules of those meters (by key), in the order they were made."""
     found = await conn.execute(
         select(outcome_rules).where(outcome_rules.c.meter_key.in_(list(meters))).order_by(outcome_rules.c.id)
     )
-    return [
-        OutcomeRule(row.id, meters[row.meter_key], row.confirm_type, row.reverse_type, row.window_us, row.named_by)
-        for row in found
-    ]
+    return [_rule(row, meters[row.meter_key]) for row in found]
 
 
-async def add_rule(conn: AsyncConnection, rule: OutcomeRule) -> int:
-    """Write a new rule; answers its number."""
-    written = await conn.execute(
-        insert(outcome_rules).values(
-            meter_key=rule.meter.key,
-            confirm_type=rule.confirm_type,
-            reverse_type=rule.reverse_type,
-            window_us=rule.window_us,
-            named_by=rule.named_by,
-        )
-    )
-    (number,) = written.inserted_primary_key or (0,)
-    return int(number)
+async def unfilled(conn: AsyncConnection) -> str | None:
+    """The key of a meter that has a rule which is not filled."""
+    behind = outcome_rules.c.filled_seq < outcome_rules.c.watermark_seq
+    return (await conn.execute(select(outcome_rules.c.meter_key).where(behind).limit(1))).scalar()
+
+
+async def add_rule(conn: AsyncConnection, rule: OutcomeRule) -> None:
+    """Write a new rule under a number that no mention has; one that is there stays as it is."""
+    number = int((await conn.exec_driver_sql(_LAST_ID)).scalar() or 0) + 1
+    made = {"id": number, "meter_key": rule.meter.key} | {name: getattr(rule, name) for name in _TERMS}
+    progress = {"filled_seq": rule.progress.filled_seq, "watermark_seq": rule.progress.watermark_seq}
+    terms = [outcome_rules.c[name] == made[name] for name in ("meter_key", *_TERMS)]
+    if (await conn.execute(select(outcome_rules.c.id).where(*terms))).first() is None:
+        await conn.execute(insert(outcome_rules).values(made | progress))
+
+
+async def fill_rule(conn: AsyncConnection, rule: OutcomeRule) -> None:
+    """Write how far a rule is filled."""
+    filled = update(outcome_rules).where(outcome_rules.c.id == rule.id)
+    await conn.execute(filled.values(filled_seq=rule.progress.filled_seq))
+
+
+async def renew_rules(conn: AsyncConnection, meter: Meter, watermark_seq: int) -> None:
+    """Begin the rules of a meter that counts something else now anew, each under another number."""
+    for rule in await rules(conn, {meter.key: meter}):
+        await conn.execute(delete(outcome_rules).where(outcome_rules.c.id == rule.id))
+        await conn.execute(insert(retired_rollups).values(meter_id=-rule.id))
+        await add_rule(conn, replace(rule, progress=Progress(0, watermark_seq)))
+
+
+async def drop_mentions(conn: AsyncConnection, rule_id: int, most: int) -> int:
+    """Delete at most so many mentions of that number; answers how many there were to be deleted."""
+    found = (await conn.exec_driver_sql(_SOME, (rule_id, most))).all()
+    await _many(conn, _REMOVE, [tuple(row) for row in found])
+    return len(found)
+
+
+def _rule(row: Row[Any], meter: Meter) -> OutcomeRule:
+    terms = {name: getattr(row, name) for name in _TERMS}
+    return OutcomeRule(row.id, meter, **terms, progress=Progress(row.filled_seq, row.watermark_seq))
 
 
 async def mentions(conn: AsyncConnection, things: Collection[Thing]) -> dict[Thing, frozenset[Mention]]:

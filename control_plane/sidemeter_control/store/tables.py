@@ -283,6 +283,8 @@ outcome_rules = Table(
     Column("reverse_type", Text, nullable=False),
     Column("window_us", BigInteger, nullable=False),
     Column("named_by", Text, nullable=False),
+    Column("filled_seq", BigInteger, nullable=False),
+    Column("watermark_seq", BigInteger, nullable=False),
     UniqueConstraint("meter_key", "confirm_type", "reverse_type", "window_us", "named_by"),
 )
 

@@ -6,6 +6,9 @@ from decimal import Decimal
 from typing import ClassVar
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.outcomes import OutcomeRule
+from sidemeter_control.metering.rollups import HOUR_US
 from sidemeter_control.pricing.charges.lines import PriceLine
 from sidemeter_control.pricing.charges.spec import OutcomeSpec
 from sidemeter_control.pricing.charges.used import Needs, Outcome, Used, UsedLine
@@ -42,6 +45,11 @@ class OutcomeCharge:
     unowed: ClassVar[frozenset[int]] = frozenset({_ORDER[Outcome.REVERSED]})
     unit_price: Decimal
     outcome: OutcomeSpec
+
+    def rule(self, meter: Meter) -> OutcomeRule:
+        """By which events what the meter counts is settled."""
+        spec = self.outcome
+        return OutcomeRule(0, meter, spec.confirm_type, spec.reverse_type, spec.window_hours * HOUR_US, spec.property)
 
     def number_of(self, line: UsedLine, time_zone: str) -> int:  # noqa: ARG002 -- no clock is looked at
         """The place of the state among the lines."""

@@ -16,6 +16,8 @@ def upgrade() -> None:
         sa.Column("reverse_type", sa.Text(), nullable=False),
         sa.Column("window_us", sa.BigInteger(), nullable=False),
         sa.Column("named_by", sa.Text(), nullable=False),
+        sa.Column("filled_seq", sa.BigInteger(), nullable=False),
+        sa.Column("watermark_seq", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["meter_key"], ["meters.key"], name=op.f("fk_outcome_rules_meter_key_meters")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outcome_rules")),
         sa.UniqueConstraint(
