@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.events import Event, parse_data
-from sidemeter_control.metering.meters import Meter, Reader, Uncountable, from_nano
+from sidemeter_control.metering.meters import Meter, Reader, Uncountable, band_of, from_nano
 from sidemeter_control.metering.outcomes import (
     Mention,
     OutcomeReader,
@@ -26,7 +26,7 @@ from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store import events, outcomes, rollups
 
-__all__ = ["Settled", "amounts", "by_dimensions", "by_interval", "counted", "settled_within"]
+__all__ = ["Settled", "amounts", "by_band", "by_dimensions", "by_interval", "counted", "settled_within"]
 
 
 async def by_dimensions(
@@ -54,6 +54,20 @@ async def by_interval(
         place = bisect_right(starts, bucket.bucket_us) - 1
         totals[place] = merge(totals[place], rollup)
     return [value(meter.aggregation, total) or Decimal(0) for total in totals]
+
+
+async def by_band(
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], interval: Interval
+) -> dict[int, tuple[int, Decimal]]:
+    """How many events have values in each band between the meter's breaks, and what these add up to.
+
+    Band 0 is below the first break, band n from the n-th break on.
+    """
+    totals: dict[int, Rollup] = {}
+    async for bucket, rollup in usage.parts(conn, [meter], [interval], subjects):
+        band = band_of(bucket.group)
+        totals[band] = merge(totals.get(band, EMPTY), rollup)
+    return {band: (total.events, from_nano(total.sum or 0)) for band, total in totals.items()}
 
 
 async def amounts(

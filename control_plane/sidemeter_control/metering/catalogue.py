@@ -1,6 +1,6 @@
 """The catalogue of meters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +12,7 @@ from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.store import audit, dead_letters, events, meters, state
 from sidemeter_control.store.database import Database
 
-__all__ = ["archive_meter", "create_meter", "update_meter"]
+__all__ = ["archive_meter", "create_meter", "split_meter", "update_meter"]
 
 _new_id = SystemClock().new_id
 
@@ -62,6 +62,7 @@ async def update_meter(
         if known.archived_at_us is not None:
             raise Conflict(f"meter {meter.key!r} is archived")
         pending = (await meters.changes(conn, [meter.key])).get(meter.key)
+        meter = meter.split_at((pending or known).breaks)
         if pending is not None and not pending.counts_like(meter):
             await meters.drop_change(conn, pending)
             await dead_letters.leave_meter(conn, pending.id, now_us, by)
@@ -73,6 +74,22 @@ async def update_meter(
         await state.config_changed(conn)
         await _audited(conn, meter, now_us, by, "updateMeter")
         return (await meters.get(conn, [meter.key]))[meter.key]
+
+
+async def split_meter(
+    conn: AsyncConnection, meter: Meter, breaks: Collection[int], now_us: int, *, by: str, new_id: Callable[[str], str]
+) -> None:
+    """Tell the values of a meter apart at `breaks`, in nano-units, from when that is filled on; as a change of the meter."""
+    pending = (await meters.changes(conn, [meter.key])).get(meter.key)
+    latest = pending or meter
+    wanted = latest.split_at(breaks)
+    if wanted.breaks == latest.breaks:
+        return
+    if pending is not None:
+        await meters.drop_change(conn, pending)
+        await dead_letters.leave_meter(conn, pending.id, now_us, by)
+    change = await meters.put_change(conn, await _unfilled(conn, wanted), by)
+    await fill(conn, change, now_us, new_id)
 
 
 async def archive_meter(database: Database, key: str, now_us: int, *, by: str = audit.OPERATOR) -> Meter:

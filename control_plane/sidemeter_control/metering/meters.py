@@ -1,7 +1,8 @@
 """Meters: how events of one type become a quantity. Pure rules, no I/O."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal, Inexact, InvalidOperation
 from enum import Enum
@@ -12,6 +13,7 @@ import msgspec
 from sidemeter_control.errors import InvalidInput
 
 __all__ = [
+    "MAX_BREAKS",
     "MAX_DIGITS",
     "MAX_DIMENSIONS",
     "MAX_FILTERS",
@@ -27,6 +29,7 @@ __all__ = [
     "Reader",
     "Reading",
     "Uncountable",
+    "band_of",
     "finder",
     "from_nano",
     "nano_of",
@@ -48,6 +51,9 @@ MAX_FILTER_VALUES = 1_000
 MAX_TEXT = 256
 MAX_PERCENTILE_PLACES = 9
 
+MAX_BREAKS = 20
+"""Each is one more rollup for every bucket and group; a fee with more breaks is reckoned event by event."""
+
 UNGROUPED = "[]"
 """The group of a meter without dimensions."""
 
@@ -56,6 +62,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _NUMERIC = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _EXACT = Context(prec=64, Emax=999_999, Emin=-999_999, traps=[Inexact, InvalidOperation])
 _group = msgspec.json.Encoder().encode
+_ungroup = msgspec.json.Decoder(list[str | None]).decode
 
 
 class Aggregation(Enum):
@@ -141,6 +148,15 @@ class Meter:
     created_at_us: int
     archived_at_us: int | None = None
     progress: Progress = _DONE
+    breaks: tuple[int, ...] = ()
+    """Values of a SUM, in nano-units and in order, at which its rollups are told apart: the last element of each group."""
+
+    def split_at(self, breaks: Iterable[int]) -> "Meter":
+        """With these breaks beside its own; without any when it is no SUM, or when they are too many to be worth it."""
+        wanted = sorted({*self.breaks, *breaks})
+        if self.aggregation is not Aggregation.SUM or len(wanted) > MAX_BREAKS:
+            wanted = list(self.breaks) if self.aggregation is Aggregation.SUM else []
+        return replace(self, breaks=tuple(wanted))
 
     def counts_like(self, other: "Meter") -> bool:
         """Whether both take the same events and make the same quantity of them, whatever they are called."""
@@ -275,7 +291,7 @@ class Reader:
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_dimensions", "_filters", "_is_timed", "_measure", "_value", "counts_all", "meter")
+    __slots__ = ("_breaks", "_dimensions", "_filters", "_is_timed", "_measure", "_value", "counts_all", "meter")
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -283,6 +299,7 @@ class Reader:
         self._measure = _distinct if meter.aggregation is Aggregation.UNIQUE_COUNT else to_nano
         self._is_timed = meter.aggregation in {Aggregation.LATEST, Aggregation.TIME_WEIGHTED}
         self._dimensions = [finder(dimension.property) for dimension in meter.dimensions]
+        self._breaks = meter.breaks
         self._filters = [
             (
                 finder(each.property),
@@ -314,11 +331,26 @@ class Reader:
             measured = self._measure(value)
         except Uncountable as exc:
             raise Uncountable(exc.code, f"data.{self.meter.value_property} {exc}") from None
+        if self._breaks:
+            return _with_band(group, bisect_right(self._breaks, int(measured))), measured
         if not self._is_timed:
             return group, measured
         if self.meter.aggregation is Aggregation.LATEST:
             return group, (time_us, source, id_, int(measured))
         return group, (int(measured), int(measured) * time_us)
+
+
+def _with_band(group: str, band: int) -> str:
+    return f'{group[:-1]}{"," if group != UNGROUPED else ""}"{band}"]'
+
+
+def band_of(group: str) -> int:
+    """The band that a group of a meter with breaks ends with.
+
+    >>> band_of('["eu","2"]')
+    2
+    """
+    return int(_ungroup(group)[-1] or 0)
 
 
 def finder(path: str) -> Callable[[Mapping[str, object]], object]:

@@ -1,6 +1,7 @@
 """The catalogue of plans, and who is subscribed to which."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -8,9 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
+from sidemeter_control.metering.catalogue import split_meter
 from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.pricing.charges import Charge
 from sidemeter_control.pricing.charges.outcome import OutcomeCharge
+from sidemeter_control.pricing.charges.percentage import Percentage
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, Plan, PlanSpec, read_charges, read_plan
 from sidemeter_control.pricing.subscriptions import (
@@ -53,6 +56,7 @@ async def publish_plan(database: Database, clock: Clock, spec: PlanSpec, *, by: 
         plan = await read_draft(conn, spec, version, clock.now_us())
         await plans.add(conn, spec, plan)
         await _keep_outcomes(conn, plan.charges)
+        await _split_values(conn, plan.charges, clock, by)
         await state.config_changed(conn)
         await audit.add(conn, plan.published_at_us, by, "publishPlan", f"plan {plan.key}", version=version)
     return plan
@@ -84,6 +88,7 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec, *, by
         charges_of(plan, spec.overrides)
         await subscriptions.add(conn, subscription)
         await _keep_outcomes(conn, overrides)
+        await _split_values(conn, overrides, clock, by)
         await state.config_changed(conn)
         detail = {"customer": customer.key, "plan": plan.key, "version": plan.version}
         target = f"subscription {subscription.id}"
@@ -167,6 +172,16 @@ async def _keep_outcomes(conn: AsyncConnection, charges: Iterable[Charge]) -> No
     for key, model in by_outcome:
         if key is not None:
             await outcomes.add_rule(conn, replace(model.rule(known[key]), progress=stored))
+
+
+async def _split_values(conn: AsyncConnection, charges: Iterable[Charge], clock: Clock, by: str) -> None:
+    """Let meters tell values apart where a fee per event has a bound, so that no event need be looked at for its price."""
+    breaks: defaultdict[str, set[int]] = defaultdict(set)
+    for charge in charges:
+        if isinstance(charge.model, Percentage) and charge.spec.meter is not None:
+            breaks[charge.spec.meter].update(charge.model.breaks())
+    for key, meter in (await meters.get(conn, list(breaks)) if breaks else {}).items():
+        await split_meter(conn, meter, breaks[key], clock.now_us(), by=by, new_id=clock.new_id)
 
 
 async def _check_features(conn: AsyncConnection, entitlements: Iterable[EntitlementSpec]) -> None:

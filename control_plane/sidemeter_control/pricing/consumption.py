@@ -47,7 +47,7 @@ def _in_figures(charge: Charge) -> bool:
     """Whether the quantity and the number of events are all that the price depends on."""
     model = charge.model
     if isinstance(model, Percentage):
-        return not model.has_allowance and model.min_per_event is None and model.max_per_event is None
+        return not (model.has_allowance or model.breaks())
     return model.needs is Needs.QUANTITY
 
 
@@ -91,14 +91,21 @@ class _Question:
         first, done = await self._prefix(model, meter)
         if done:
             return Used.of_pieces(model.pieces_of(first))
-        if model.min_per_event is None and model.max_per_event is None:
+        return Used.of_pieces(model.pieces_after(first, await self._all_pieces(model, meter)))
+
+    async def _all_pieces(self, model: Percentage, meter: Meter) -> Pieces:
+        """Until the meter tells values apart where the fee asks for it, event by event."""
+        breaks, subjects = model.breaks(), self._customer.subjects
+        if not breaks:
             (all_,) = await self.quantities([meter])
-            whole = Pieces(between=Tally(all_.events, all_.value or Decimal(0)))
-        else:
-            whole = Pieces()
-            async for some in breakdown.amounts(self._conn, meter, self._customer.subjects, self._interval):
-                whole = whole.plus(model.pieces(some))
-        return Used.of_pieces(model.pieces_after(first, whole))
+            return Pieces(between=Tally(all_.events, all_.value or Decimal(0)))
+        if set(breaks) <= set(meter.breaks):
+            bands = await breakdown.by_band(self._conn, meter, subjects, self._interval)
+            return model.pieces_of_bands(bands, meter.breaks)
+        whole = Pieces()
+        async for some in breakdown.amounts(self._conn, meter, subjects, self._interval):
+            whole = whole.plus(model.pieces(some))
+        return whole
 
     async def _prefix(self, model: Percentage, meter: Meter) -> tuple[list[Decimal], bool]:
         """The first events, as far as any of them is free; and whether there are no others."""

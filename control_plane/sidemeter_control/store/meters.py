@@ -30,6 +30,7 @@ __all__ = [
 _encode = msgspec.json.encode
 _dimensions = msgspec.json.Decoder(tuple[Dimension, ...]).decode
 _filters = msgspec.json.Decoder(tuple[PropertyFilter, ...]).decode
+_breaks = msgspec.json.Decoder(tuple[int, ...]).decode
 
 _LAST_ID = """
 SELECT max(id) FROM (SELECT id FROM meters UNION ALL SELECT id FROM meter_changes
@@ -141,6 +142,7 @@ def _definition(meter: Meter) -> dict[str, Any]:
         "percentile": meter.percentile,
         "dimensions": _encode(meter.dimensions).decode(),
         "filters": _encode(meter.filters).decode(),
+        "breaks": _encode(meter.breaks).decode(),
         "unit": meter.unit,
         "created_at_us": meter.created_at_us,
     } | _progress(meter)
@@ -165,4 +167,5 @@ def _meter(row: Row[Any]) -> Meter:
         row.created_at_us,
         getattr(row, "archived_at_us", None),
         Progress(row.filled_seq, row.watermark_seq),
+        _breaks(row.breaks),
     )

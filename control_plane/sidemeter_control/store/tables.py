@@ -351,6 +351,7 @@ def _definition() -> list[Column[Any]]:
         Column("filters", Text, nullable=False),
         Column("unit", Text),
         Column("created_at_us", BigInteger, nullable=False),
+        Column("breaks", Text, nullable=False, server_default="[]"),
         Column("filled_seq", BigInteger, nullable=False, server_default="0"),
         Column("watermark_seq", BigInteger, nullable=False, server_default="0"),
     ]

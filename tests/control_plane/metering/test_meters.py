@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.meters import (
+    MAX_BREAKS,
     MAX_PERCENTILE_PLACES,
     NANO,
     Aggregation,
@@ -15,6 +16,7 @@ from sidemeter_control.metering.meters import (
     PropertyFilter,
     Reader,
     Uncountable,
+    band_of,
     from_nano,
     nano_of,
     new_meter,
@@ -183,3 +185,23 @@ SUM = {"event_type": "call", "aggregation": Aggregation.SUM, "value_property": "
 def test_a_definition_that_breaks_a_rule_is_refused_by_its_field(changed: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{field}:"):
         new_meter(**({"key": "m", "now_us": 0} | SUM | changed))  # type: ignore[arg-type]
+
+
+def test_a_meter_is_split_at_so_many_values_and_no_more() -> None:
+    meter = new_meter("paid", "payment", Aggregation.SUM, value_property="n", now_us=0)
+    full = meter.split_at(range(MAX_BREAKS - 1)).split_at([MAX_BREAKS])
+    assert full.breaks == (*range(MAX_BREAKS - 1), MAX_BREAKS)
+    assert full.split_at([99]).breaks == full.breaks
+    assert full.split_at([MAX_BREAKS]) == full
+
+
+def test_only_a_sum_is_split() -> None:
+    assert new_meter("paid", "payment", Aggregation.COUNT, now_us=0).split_at([1]).breaks == ()
+
+
+@pytest.mark.parametrize(("value", "band"), [(-1, 0), (4, 0), (5, 1), (7, 1), (8, 2), (100, 2)])
+def test_the_band_of_a_value_is_the_last_element_of_its_group(value: int, band: int) -> None:
+    split = new_meter("paid", "payment", Aggregation.SUM, value_property="n", now_us=0).split_at([5 * NANO, 8 * NANO])
+    found = Reader(split).read({"n": value}, 0, "s", "1")
+    assert found == (f'["{band}"]', value * NANO)
+    assert band_of(found[0]) == band

@@ -6,12 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from shop import open_shop, us
 
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
 from sidemeter_control.pricing.catalogue import subscribed
@@ -29,6 +30,7 @@ from sidemeter_control.pricing.charges import (
 from sidemeter_control.pricing.consumption import used
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.words import Words
+from sidemeter_control.store import meters
 
 # Berlin sets its clocks back in the night after the 24th of October.
 BEGAN_US, NOW_US = us("2026-10-24"), us("2026-10-26")
@@ -122,7 +124,7 @@ def outcome(use: Event, ours: Sequence[Event]) -> Outcome:
     return Outcome.PROVISIONAL if use.time_us + 5 * HOUR_US > NOW_US else Outcome.EXPIRED
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
 @given(sent=events(), data=st.data())
 async def test_each_model_prices_what_single_events_come_to(sent: list[Event], data: st.DataObject) -> None:
     ends = sorted(BEGAN_US + data.draw(st.integers(0, 96)) * HOUR_US // 2 for _ in range(2))
@@ -134,8 +136,12 @@ async def test_each_model_prices_what_single_events_come_to(sent: list[Event], d
             await create_meter(shop.database, paid)
             await create_meter(shop.database, new_meter("payments", "payment", Aggregation.COUNT, now_us=0))
             acme = await shop.customer("acme", time_zone=ZONE, subjects=("acme", "acme-eu"))
+            ingest, arrived = Ingest(shop.database, shop.clock, max_future_s=10**9), data.draw(st.permutations(sent))
+            await ingest.record(arrived[::2])
             await shop.sell(acme, *CHARGES)
-            await Ingest(shop.database, shop.clock, max_future_s=10**9).record(data.draw(st.permutations(sent)))
+            await ingest.record(arrived[1::2])
+            while data.draw(st.booleans()) and await fill_once(shop.database, shop.clock, most=9):
+                pass
             async with shop.database.read() as conn:
                 (own,) = (await subscribed(conn, [acme]))["acme"]
                 found = await used(conn, own, acme, period, NOW_US)
@@ -143,3 +149,16 @@ async def test_each_model_prices_what_single_events_come_to(sent: list[Event], d
         words = Words("EUR", "units")
         expected = charge.price(naive(charge, sent, period), words)
         assert charge.price(found[charge.spec.key], words) == expected, charge.spec.key
+
+
+async def test_a_fee_with_bounds_is_read_from_bands_once_the_meter_tells_values_apart(tmp_path: Path) -> None:
+    async with open_shop(tmp_path, "2026-10-26") as shop:
+        made = new_meter("paid", "payment", Aggregation.SUM, value_property="amount", now_us=0)
+        await create_meter(shop.database, made)
+        await shop.sell(
+            await shop.customer("acme"), percentage("bounded", min_per_event=CENT, max_per_event=Decimal(1))
+        )
+        async with shop.database.read() as conn:
+            split = (await meters.get(conn, ["paid"]))["paid"]
+    low, high = Decimal(1) / Decimal("2.9"), Decimal(100) / Decimal("2.9")
+    assert [Decimal(each).scaleb(-9) for each in split.breaks] == [round(low, 9) + Decimal("1e-9"), round(high, 9)]

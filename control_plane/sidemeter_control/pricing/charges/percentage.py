@@ -1,11 +1,12 @@
 """PERCENTAGE: a rate of what each event is about, with a fixed part, bounds, and an allowance that is free."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import ClassVar, NamedTuple
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.meters import from_nano, nano_of
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.charges.convert import divided
 from sidemeter_control.pricing.charges.lines import PriceLine
@@ -97,6 +98,26 @@ class Percentage:
             None if low is None else divided(low - self.fixed_per_event, self._rate, Rounding.UP, _EVENT_DIGITS),
             None if high is None else divided(high - self.fixed_per_event, self._rate, Rounding.DOWN, _EVENT_DIGITS),
         )
+
+    @exact
+    def breaks(self) -> tuple[int, ...]:
+        """Where the fee stops being a straight line, as the first value in nano-units of what comes then, in order."""
+        low, high = self.break_points()
+        found = [None if low is None else nano_of(low), None if high is None else nano_of(high) + 1]
+        return tuple(sorted({each for each in found if each is not None}))
+
+    @exact
+    def pieces_of_bands(self, bands: Mapping[int, tuple[int, Decimal]], breaks: Sequence[int]) -> Pieces:
+        """Events, none of them free, that are told apart at `breaks`, which have all of the fee's own among them.
+
+        By band, counted from 0, the number of events and their sum.
+        """
+        parts = [Tally(), Tally(), Tally()]
+        for band, (events, amount) in bands.items():
+            # Any value of a band is as good as another: within one the fee is one straight line.
+            part = self._part(from_nano(breaks[band - 1]) if band else from_nano(breaks[0] - 1))
+            parts[part] = Tally(parts[part].events + events, parts[part].amount + amount)
+        return Pieces(Tally(), *parts)
 
     @exact
     def allowance(self, amounts: Iterable[Decimal]) -> Allowance:

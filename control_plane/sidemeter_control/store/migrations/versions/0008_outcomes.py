@@ -1,4 +1,4 @@
-"""What confirms or reverses uses."""
+"""What confirms or reverses uses, and where the values of a meter are told apart."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,6 +8,8 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
+    for table in ("meters", "meter_changes"):
+        op.add_column(table, sa.Column("breaks", sa.Text(), nullable=False, server_default="[]"))
     op.create_table(
         "outcome_rules",
         sa.Column("id", sa.Integer(), nullable=False),
