@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import agent, control_plane, end_to_end, sidecar
+from . import agent, control_plane, end_to_end, price_list, sidecar
 from .harness import Benchmark, Figure, Report, machine, measure
 from .references import REFERENCES
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "end-to-end": end_to_end.throughput,
     "lag": end_to_end.lag,
     "cost": control_plane.live_cost,
+    "price-list": price_list.price_list,
     "memory": sidecar.memory,
     "start": sidecar.start,
 }
@@ -46,7 +47,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, default=Path("bench.json"), help="where the figures go (default: bench.json)"
     )
-    parser.add_argument("--full", action="store_true", help="the large sizes: a million events stored, or waiting")
+    parser.add_argument(
+        "--full", action="store_true", help="the large sizes: one or ten million events stored, or a million waiting"
+    )
     return parser.parse_args(given)
 
 

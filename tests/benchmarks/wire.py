@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -41,20 +42,35 @@ class Door:
 
     async def sealed(self, batches: int, nth: NthEvent) -> list[bytes]:
         """The first batches of a new epoch. Their ids are the same in every epoch: once counted, always duplicates."""
-        names = {"agent_id": self.agent_id, "hello_id": secrets.token_hex(16), "boot_id": secrets.token_hex(16)}
-        hello = names | {"previous_epoch": None, "service": "bench", "version": "0"}
-        epoch = (await self.send("hello", _body(hello)))["epoch"]
-        bodies, digest = [], bytes(32)
+        epoch, digest, bodies = await self._hello(), bytes(32), []
         for n in range(batches):
             numbers = range(n * BATCH_EVENTS, (n + 1) * BATCH_EVENTS)
             events = [
                 [f"5f0e8f9a2b7c4d10-{i:010d}", "bench", EVENT_TYPE, *nth(i), json.dumps(data(i))] for i in numbers
             ]
-            batch = {"agent_id": self.agent_id, "epoch": epoch, "batch_no": n + 1, "prev_digest": digest}
-            digest = hashlib.sha256(digest + msgpack.packb(events)).digest()
-            batch |= {"digest": digest, "backlog": 0, "oldest_pending_us": None, "events": events}
-            bodies.append(_body(batch))
+            body, digest = self._sealed(epoch, n + 1, digest, events)
+            bodies.append(body)
         return bodies
+
+    async def stream(self, events: Iterator[Any]) -> None:
+        """Send events as they come, in the batches of a new epoch: more of them than memory holds."""
+        epoch, digest, number = await self._hello(), bytes(32), 1
+        while some := list(islice(events, BATCH_EVENTS)):
+            body, digest = self._sealed(epoch, number, digest, some)
+            await self.send("batch", body)
+            number += 1
+
+    async def _hello(self) -> int:
+        names = {"agent_id": self.agent_id, "hello_id": secrets.token_hex(16), "boot_id": secrets.token_hex(16)}
+        hello = names | {"previous_epoch": None, "service": "bench", "version": "0"}
+        return int((await self.send("hello", _body(hello)))["epoch"])
+
+    def _sealed(self, epoch: int, number: int, before: bytes, events: list[Any]) -> tuple[bytes, bytes]:
+        """The body of a batch, and its digest."""
+        batch = {"agent_id": self.agent_id, "epoch": epoch, "batch_no": number, "prev_digest": before}
+        digest = hashlib.sha256(before + msgpack.packb(events)).digest()
+        batch |= {"digest": digest, "backlog": 0, "oldest_pending_us": None, "events": events}
+        return _body(batch), digest
 
 
 def _body(message: dict[str, Any]) -> bytes:
