@@ -1,6 +1,5 @@
 """What was used, in the parts that some prices ask for: by dimension, interval or outcome, or event by event in order."""
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -26,7 +25,9 @@ from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store import events, outcomes, rollups
 
-__all__ = ["Settled", "amounts", "by_band", "by_dimensions", "by_interval", "counted", "settled_within"]
+__all__ = ["Settled", "amounts", "by_band", "by_dimensions", "counted", "over", "settled_within"]
+
+MANY = 5_000
 
 
 async def by_dimensions(
@@ -44,16 +45,10 @@ async def by_dimensions(
     return [(row.dimensions, row.value or Decimal(0)) for row in rows]
 
 
-async def by_interval(
-    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], intervals: Sequence[Interval]
-) -> list[Decimal]:
-    """The quantity of each of the intervals, which are in order and share no instant."""
-    starts = [each.from_us for each in intervals]
-    totals: list[Rollup] = [EMPTY] * len(intervals)
-    async for bucket, rollup in usage.parts(conn, [meter], intervals, subjects):
-        place = bisect_right(starts, bucket.bucket_us) - 1
-        totals[place] = merge(totals[place], rollup)
-    return [value(meter.aggregation, total) or Decimal(0) for total in totals]
+async def over(conn: AsyncConnection, meter: Meter, subjects: Sequence[str], intervals: Sequence[Interval]) -> Decimal:
+    """The quantity of all the intervals together, which are in order and share no instant."""
+    total = (await usage.totals(conn, [meter], intervals, subjects)).get(meter.id, EMPTY)
+    return value(meter.aggregation, total) or Decimal(0)
 
 
 async def by_band(
@@ -71,12 +66,19 @@ async def by_band(
 
 
 async def amounts(
-    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], interval: Interval
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], interval: Interval, first: int = MANY
 ) -> AsyncIterator[Sequence[Decimal]]:
-    """The value of every event that a SUM meter counts, in order of time (then source and id), some thousand at a time."""
-    reader = Reader(meter)
-    async for some in events.in_order(conn, interval, [meter.event_type], subjects):
+    """The value of every event that a SUM meter counts, in order of time (then source and id); of `first` events at first.
+
+    Whoever has seen enough may leave it: nothing is open between two parts.
+    """
+    reader, size, last = Reader(meter), min(first, MANY), None
+    while True:
+        some = await events.in_order(conn, interval, [meter.event_type], subjects, limit=size, after=last)
         yield [from_nano(nano) for _, nano in counted(reader, some)]
+        if len(some) < size:
+            return
+        size, last = MANY, some[-1]
 
 
 def counted(reader: Reader, some: Iterable[Event]) -> list[tuple[Event, int]]:

@@ -33,6 +33,7 @@ __all__ = [
     "rows",
     "running",
     "series",
+    "totals",
 ]
 
 # An answer is built in memory; one of this size takes about 30 MB.
@@ -77,9 +78,9 @@ async def quantities(
     conn: AsyncConnection, meters: Sequence[Meter], subjects: Sequence[str], from_us: int, to_us: int
 ) -> list[Quantity]:
     """The quantity of each of the meters, as `quantity` gives it, for the price of one."""
-    total = await _totals(conn, meters, Interval(from_us, to_us), subjects)
+    total = await totals(conn, meters, [Interval(from_us, to_us)], subjects)
     weighted = [meter for meter in meters if meter.aggregation is Aggregation.TIME_WEIGHTED]
-    before = await _totals(conn, weighted, Interval(FIRST_US, from_us), subjects) if weighted else {}
+    before = await totals(conn, weighted, [Interval(FIRST_US, from_us)], subjects) if weighted else {}
     found = [(meter, total.get(meter.id, EMPTY), before.get(meter.id, EMPTY).sum or 0) for meter in meters]
     return [
         Quantity(value(meter.aggregation, rollup, meter.percentile, Held(from_us, to_us, running)), rollup.events)
@@ -87,10 +88,11 @@ async def quantities(
     ]
 
 
-async def _totals(
-    conn: AsyncConnection, meters: Sequence[Meter], interval: Interval, subjects: Sequence[str]
+async def totals(
+    conn: AsyncConnection, meters: Sequence[Meter], cut: Sequence[Interval], subjects: Sequence[str]
 ) -> dict[int, Rollup]:
-    covered = await covering(conn, windows(interval, None, "UTC"), subjects)
+    """What each meter adds up to over all the intervals together, which are in order; by the meter's number."""
+    covered = await covering(conn, [each for each in cut if each.from_us < each.to_us], subjects)
     total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
     async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)

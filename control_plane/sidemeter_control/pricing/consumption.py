@@ -1,5 +1,6 @@
 """What a subscription's charges have to price: how much was used in a period, in the parts that each model needs."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -24,6 +25,9 @@ from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import outcomes
 
 __all__ = ["used"]
+
+FEW = 100
+"""Events that are looked at first for an allowance of an amount, which says nothing of their number."""
 
 
 async def used(
@@ -112,7 +116,8 @@ class _Question:
         first: list[Decimal] = []
         if not model.has_allowance:
             return first, False
-        async for some in breakdown.amounts(self._conn, meter, self._customer.subjects, self._interval):
+        at_first = FEW if model.free_events is None else model.free_events + 1
+        async for some in breakdown.amounts(self._conn, meter, self._customer.subjects, self._interval, at_first):
             first += some
             if model.allowance(first).charged is not None:
                 return first, False
@@ -125,11 +130,14 @@ class _Question:
 
     async def _by_band(self, model: TimeOfDay, meter: Meter) -> Used:
         zone = self._customer.time_zone
-        windows = model.bands_within(*self._interval, zone)
-        cut = [Interval(from_us, to_us) for from_us, to_us, _ in windows]
-        found = await breakdown.by_interval(self._conn, meter, self._customer.subjects, cut)
-        lines = (UsedLine(quantity, at_us=each.from_us) for each, quantity in zip(cut, found, strict=True) if quantity)
-        return Used.of_lines(lines, zone)
+        by_band: defaultdict[int | None, list[Interval]] = defaultdict(list)
+        for from_us, to_us, band in model.bands_within(*self._interval, zone):
+            by_band[band].append(Interval(from_us, to_us))
+        found = [
+            UsedLine(await breakdown.over(self._conn, meter, self._customer.subjects, cut), at_us=cut[0].from_us)
+            for cut in by_band.values()
+        ]
+        return Used.of_lines((line for line in found if line.quantity), zone)
 
     async def _by_outcome(self, model: OutcomeCharge, meter: Meter) -> Used:
         """What was used within the last window is provisional until it is settled; what is older stays as it is."""

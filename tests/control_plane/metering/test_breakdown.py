@@ -11,7 +11,7 @@ from fakes import ManualClock
 from planes import open_database
 from shop import us
 
-from sidemeter_control.metering.breakdown import amounts, by_dimensions, by_interval
+from sidemeter_control.metering.breakdown import amounts, by_dimensions, over
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
@@ -72,17 +72,18 @@ async def test_each_group_of_a_dimension_has_its_part(database: Database, meter:
     }
 
 
-async def test_each_interval_has_its_part(database: Database, meter: Meter) -> None:
-    cut = [
+async def test_intervals_that_do_not_meet_have_a_quantity_together(database: Database, meter: Meter) -> None:
+    first, second, last = (
         Interval(BEGAN_US, BEGAN_US + HOUR_US),
         Interval(BEGAN_US + HOUR_US, BEGAN_US + HOUR_US + 1),
         Interval(BEGAN_US + 20 * HOUR_US, MONTH.to_us),
-    ]
+    )
     async with database.read() as conn:
-        assert await by_interval(conn, meter, OURS, cut) == [Decimal(10), Decimal("1.5"), Decimal(7)]
+        found = [await over(conn, meter, OURS, cut) for cut in ([first], [second], [first, last], [])]
+    assert found == [Decimal(10), Decimal("1.5"), Decimal(17), Decimal(0)]
 
 
 async def test_amounts_come_one_by_one_in_the_order_of_time_source_and_id(database: Database, meter: Meter) -> None:
     async with database.read() as conn:
-        found = [amount async for some in amounts(conn, meter, OURS, MONTH) for amount in some]
+        found = [amount async for some in amounts(conn, meter, OURS, MONTH, first=2) for amount in some]
     assert found == [Decimal(10), Decimal(-1), Decimal("2.5"), Decimal(7)]
