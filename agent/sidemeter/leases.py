@@ -220,9 +220,10 @@ class Leases:
         self._awake.pop(lease.key, None)
 
     def wake(self, lease: Lease) -> None:
-        """Let a lease take part in syncs."""
+        """Let a lease take part in syncs; one that was dropped has nothing to say."""
         lease.rests, lease.low = False, -1
-        self._awake[lease.key] = lease
+        if self._leases.get(lease.key) is lease:
+            self._awake[lease.key] = lease
 
     def is_current(self, lease: Lease) -> bool:
         """Whether no later period of its limit is known."""
@@ -286,9 +287,11 @@ class Leases:
         if hopeless:
             for lease, units in short:
                 lease.turned_away += units
+                if lease.is_short and units <= lease.limit:  # nobody waits, and the next sync asks for it
+                    lease.need = min(lease.need + units, lease.limit)
             return Verdict("denied", "limit_reached", hopeless[0])
         for lease, units in short:
-            lease.need += units
+            lease.need = min(lease.need + units, lease.limit)
         self.hurry = True
         return Verdict("ask", "lease_short", short[0][0], WAIT_MS)
 

@@ -235,7 +235,8 @@ class Recovery:
     holders alone. Up to the period `through` it grants nothing until all of them have told it.
 
     `awaited` are holders that may have been granted more than it knows. `holders` is how many holders there have been in
-    all, by a witness outside of the database; None: nobody knows, and no report is known to be the last.
+    all, by a witness outside of the database and by the hellos since; None: nobody knows, and no report is known to be the
+    last. Then only a later period is granted from, or an operator's word ends it.
     """
 
     through: int
@@ -245,6 +246,10 @@ class Recovery:
     def heard(self, holder: HolderId) -> "Recovery":
         """That one has told everything."""
         return replace(self, awaited=self.awaited - {holder})
+
+    def joined(self) -> "Recovery":
+        """A hello began a new holder."""
+        return replace(self, holders=None if self.holders is None else self.holders + 1)
 
     def is_over(self, known_holders: int) -> bool:
         """Whether everything that was ever granted is known again."""
@@ -339,9 +344,12 @@ def shows_rollback(sync: Sync, known: Known) -> bool:
     """
     if sync.generation != known.generation:
         return False
+    if sync.state_version > known.state_version:
+        return True
+    if known.recovery is not None:  # holders tell what was lost, as they are to
+        return False
     return (
         known.standing is None
-        or sync.state_version > known.state_version
         or turn_of(known.nonces, sync.nonce, sync.sync_id) is Turn.AHEAD
         or any(each.granted > known.holdings.get(each.key, NOTHING).granted for each in sync.reports)
     )
