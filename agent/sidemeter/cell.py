@@ -201,7 +201,9 @@ class Cell:
         return index
 
     def release(self, index: int) -> None:
-        """Let a place be used again: its lease is of a period that is over."""
+        """Let a place be used again: its lease is of a period that is over. One that never had a place has -1."""
+        if index < 0:
+            return
         self._store(_offset(index), _empty)
         self._unused.append(index)
 

@@ -418,14 +418,16 @@ def _decide(
     """Grant what can be granted, which changes `holdings`, and say how to go on."""
     pool, rest = pool_and_others
     own = holdings[report.key]
+    is_known = recovery is None or pool.period > recovery.through
     if grants_more:
         own = own.hear(report, pool.turn)
-        is_open = pool.period == pool.period_now and (recovery is None or pool.period > recovery.through)
-        more = _grant(pool, rest, own) if is_open else 0
+        more = _grant(pool, rest, own) if is_known and pool.period == pool.period_now else 0
         own = holdings[report.key] = replace(own, granted=own.granted + more)
+    # What was granted and never heard of is as good as granted now: an older copy may have given it to others since.
+    fits = is_known and rest.held + own.held <= pool.limit
     return Granted(
         *report.key,
-        granted=own.granted,
+        granted=own.granted if fits else min(own.granted, report.granted),
         mode=_mode(pool, rest, own),
         limit_units=pool.limit,
         unit=pool.unit,

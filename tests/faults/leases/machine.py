@@ -125,6 +125,8 @@ class Process:
         rows = machine.directory.holds.items()
         changed = holder.leases.resume([(hold_id, row.parts, row.deadline_ms) for hold_id, row in rows])
         self._take_up(holder)
+        for lease in holder.leases:
+            machine.oracle.sees(self.name_of(holder), lease)
         self.keep(holder, changed)
         for limit in machine.limits:
             holder.leases.watch(limit, machine.oracle.period_now[limit])
