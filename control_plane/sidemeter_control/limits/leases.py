@@ -174,6 +174,10 @@ class Holding:
         """Note what it wants, as the newest sync of its holder says."""
         return replace(self, reserved=report.reserved, want_free=report.want_free, need=report.need, turn=turn)
 
+    def grant(self, units: int) -> "Holding":
+        """Give it more."""
+        return replace(self, granted=self.granted + units) if units else self
+
     def write_off(self) -> "Holding":
         """Count what is free of it as returned, by an operator's word."""
         spent = max(self.used + self.reserved - self.refunded, 0)
@@ -421,8 +425,9 @@ def _decide(
     is_known = recovery is None or pool.period > recovery.through
     if grants_more:
         own = own.hear(report, pool.turn)
-        more = _grant(pool, rest, own) if is_known and pool.period == pool.period_now else 0
-        own = holdings[report.key] = replace(own, granted=own.granted + more)
+        if is_known and pool.period == pool.period_now:
+            own = own.grant(_grant(pool, rest, own))
+        holdings[report.key] = own
     # What was granted and never heard of is as good as granted now: an older copy may have given it to others since.
     fits = is_known and rest.held + own.held <= pool.limit
     return Granted(

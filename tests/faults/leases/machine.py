@@ -20,6 +20,7 @@ from .wire import Answered, Hello, HelloAnswer, Network
 __all__ = ["AGENT", "AgentParts", "Directory", "Killed", "Machine", "Process"]
 
 RETRIES_AFTER_S: Final = 0.3
+HURRIES_AFTER_S: Final = 0.02
 MAX_TRIES_OF_A_CALLER: Final = 3
 
 
@@ -94,7 +95,7 @@ class Process:
         self.cell = SimCell(machine.tmpfs)
         self.cell.process = self
         self._ends = 0
-        self._syncing = False
+        self._sent: tuple[str, float] = ("", 0.0)
 
     # Starting
 
@@ -192,10 +193,17 @@ class Process:
         out = holder.report(self.machine.now_ms())
         self.send(holder, out)
 
+    def hurry(self, holder: Holder) -> None:
+        """Sync out of turn, unless a sync is under way."""
+        sync_id, sent_s = self._sent
+        if sync_id != holder.head.sync_id or self.world.now_s - sent_s > RETRIES_AFTER_S:
+            self.sync(holder)
+
     def send(self, holder: Holder, out: Outgoing) -> None:
         self.keep(holder, out.store)
         if self.machine.strikes("killed at a message"):
             raise Killed
+        self._sent = out.message.sync_id, self.world.now_s
         reply = self.entering(lambda answer: self._hear(holder, answer))
         self.machine.network.send(self.machine.name, out.message, reply)
 
@@ -216,7 +224,7 @@ class Process:
         if holder in self.lost and holder.is_settled:
             self.lost.remove(holder)
         if holder is self.holder and holder.leases.hurry:
-            self.world.later(0.01, self.entering(lambda: self.sync(holder)))
+            self.world.later(HURRIES_AFTER_S, self.entering(lambda: self.hurry(holder)))
 
     def _lose(self, holder: Holder, *, renamed: bool) -> None:
         """Its epoch is over: what it has left is returned, and a new one begun, under a new name if another has its own."""
@@ -251,7 +259,7 @@ class Process:
                 for lease, units in leases:
                     self.machine.oracle.spends(self.name_of(holder), lease.key, units)
         elif verdict.answer == "ask" and tries:
-            self.sync(holder)
+            self.hurry(holder)
             self.world.later(0.05, self.entering(lambda: self.spend(amounts, tries - 1)))
 
     def allowed(self, holder: Holder, amounts: Amounts) -> None:
@@ -273,6 +281,7 @@ class Process:
         used = [self._used(units) for _, units in leases]
         parts = [(lease.key, units) for lease, units in leases]
         name, machine = self.name_of(holder), self.machine
+        machine.oracle.under_way[name] += 1
         self.world.later(lasts_s, lambda: machine.operate(name, hold_id, parts, used))
 
     def _used(self, units: int) -> int:
@@ -412,6 +421,7 @@ class Machine:
 
     def operate(self, name: HolderId, hold_id: str, parts: list[tuple[Key, int]], used: list[int]) -> None:
         """The operation of a reservation happens, and its end is said; or it never started, or its end is never said."""
+        self.oracle.under_way[name] -= 1
         what = self.world.rng.choice(("commit", "commit", "commit", "release", "silent"))
         if what != "release":
             for (key, units), each in zip(parts, used, strict=True):
@@ -419,5 +429,6 @@ class Machine:
         if what != "silent":
             final = None if what == "release" else used
             self.world.later(
-                self.world.rng.choice((0.0, 0.0, 2.0)), lambda: self.run(lambda process: process.end(name, hold_id, final))
+                self.world.rng.choice((0.0, 0.0, 2.0)),
+                lambda: self.run(lambda process: process.end(name, hold_id, final)),
             )

@@ -18,7 +18,8 @@ HolderId = tuple[str, str]
 class Oracle:
     """What was spent of which limit in which period, by whom, and how much may be.
 
-    `period_now` is the calendar. `alive` has the process of every holder that may still spend.
+    `period_now` is the calendar. `alive` has the process of every holder that may still spend, `under_way` how many of
+    each one's reserved operations are still to happen.
     """
 
     def __init__(self, world: World) -> None:
@@ -31,6 +32,7 @@ class Oracle:
         self.alive: dict[HolderId, Process] = {}
         self.counts: dict[tuple[HolderId, Key], Counts] = {}
         self.operations = 0
+        self.under_way: Counter[HolderId] = Counter()
         self.answers: Counter[str] = Counter()
 
     @property

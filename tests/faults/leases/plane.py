@@ -6,6 +6,7 @@ commit, and only then answer.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter, lt
 from typing import Final
 
 from sidemeter.holder import LeaseSync
@@ -33,6 +34,9 @@ from .wire import Answered, Hello, HelloAnswer, Said, as_answer, as_sync
 __all__ = ["Books", "Plane", "Witness"]
 
 MAX_BACKUPS: Final = 10
+
+_risen: Final = attrgetter("granted", "returned", "used", "refunded", "overrun", "written_off")
+"""The counts that never fall."""
 
 
 @dataclass(slots=True)
@@ -238,10 +242,7 @@ class Plane:
         """Counts never fall, and the same message again changes nothing more."""
         for key, after in taken.holdings.items():
             before = known.holdings[key]
-            if any(
-                getattr(after, name) < getattr(before, name)
-                for name in ("granted", "returned", "used", "refunded", "overrun", "written_off")
-            ):
+            if any(map(lt, _risen(after), _risen(before))):
                 self.world.violated(f"a count of {sync.holder} {key} fell from {before} to {after}")
         if self.world.chance(0.05) and taken.standing is Standing.CURRENT:
             again = self.take(
@@ -254,7 +255,8 @@ class Plane:
         """The control plane knows of every grant, and of no return that its holder does not."""
         for each in sync.reports:
             theirs, ours = self.oracle.counts.get((sync.holder, each.key)), self.books.holdings[each.key][sync.holder]
-            if theirs is None or self.books.recovery is not None:
+            is_over = each.period < self.books.periods[each.limit]  # its holder may have forgotten it by now
+            if theirs is None or is_over or self.books.recovery is not None:
                 continue
             if theirs.granted > ours.granted or ours.returned > theirs.returned:
                 self.world.violated(f"{sync.holder} has {theirs} of {each.key}, the control plane {ours}")
@@ -292,7 +294,7 @@ class Plane:
 
     def _committed(self) -> None:
         self.books.state_version += 1
-        if self.world.chance(0.1):
+        if self.world.chance(0.05):
             if len(self.backups) < MAX_BACKUPS:
                 self.backups.append(self.books.copy())
             else:

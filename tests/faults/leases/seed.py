@@ -129,9 +129,7 @@ class _Stage:
         else:
             kept, lasts_s = rng.random() < 0.5, rng.choice((0.0, 0.1, 1.0, 3.0))
             deadline_ms = machine.now_ms() + rng.choice((200, 1000, 10_000))
-            machine.run(
-                lambda process: process.reserve(amounts, kept=kept, lasts_s=lasts_s, deadline_ms=deadline_ms)
-            )
+            machine.run(lambda process: process.reserve(amounts, kept=kept, lasts_s=lasts_s, deadline_ms=deadline_ms))
         self._call_later(machine)
 
     def _amount(self, limit: str) -> int:
@@ -196,7 +194,12 @@ class _Stage:
 
     def _is_alive(self, name: tuple[str, str]) -> bool:
         process = self.oracle.alive.get(name)
-        return process is not None and process.alive and process.holder is not None and process.name_of(process.holder) == name
+        return (
+            process is not None
+            and process.alive
+            and process.holder is not None
+            and process.name_of(process.holder) == name
+        )
 
     # What is drawn
 
@@ -341,9 +344,10 @@ class _Nemesis:
         for key, own in plane.books.holdings.items():
             for name, holding in own.items():
                 process = oracle.alive.get(name)
-                spent = oracle.spent_by[name, key]
-                gone = process is not None and not process.alive and plane.books.holders[name].standing is not Standing.CURRENT
-                if gone and holding.free > 0 and spent <= holding.used + holding.reserved - holding.refunded:
+                superseded = plane.books.holders[name].standing is not Standing.CURRENT
+                gone = superseded and process is not None and not process.alive and not oracle.under_way[name]
+                counted = holding.used + holding.reserved - holding.refunded
+                if gone and holding.free > 0 and oracle.spent_by[name, key] <= counted:
                     self.world.fault("rights written off", name, key)
                     plane.write_off(key, name)
                     return

@@ -4,12 +4,13 @@ repeats it."""
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 import msgspec
 
 from sidemeter.holder import LeaseAnswer, LeaseGrant, LeaseSync
-from sidemeter_control.limits.leases import Report, Sync, Taken
+from sidemeter_control.limits.leases import Granted, Report, Sync, Taken
 
 from ..simulation.world import World
 
@@ -61,9 +62,12 @@ def as_answer(taken: Taken, message: LeaseSync, generation: str, state_version: 
         taken.nonces.current,
         generation,
         state_version,
-        tuple(LeaseGrant(*dataclasses.astuple(each)) for each in taken.grants),
+        tuple(LeaseGrant(*_fields_of(each)) for each in taken.grants),
         taken.next_sync_ms,
     )
+
+
+_fields_of: Final = attrgetter(*(each.name for each in dataclasses.fields(Granted)))
 
 
 @dataclass(slots=True)
