@@ -428,7 +428,5 @@ class Machine:
                 self.oracle.spends(name, key, each, max(each - units, 0))
         if what != "silent":
             final = None if what == "release" else used
-            self.world.later(
-                self.world.rng.choice((0.0, 0.0, 2.0)),
-                lambda: self.run(lambda process: process.end(name, hold_id, final)),
-            )
+            for after_s in self.world.rng.choice(((0.0,), (0.0,), (2.0,), (0.0, 1.5))):
+                self.world.later(after_s, lambda: self.run(lambda process: process.end(name, hold_id, final)))

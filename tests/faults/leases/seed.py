@@ -27,11 +27,12 @@ SYNCS: Final = 3
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays: a test puts somebody in who breaks a rule."""
+    """Who plays: a test puts somebody in who breaks a rule. `is_dense`: every one of `kinds` happens, and often."""
 
     plane: type[Plane] = Plane
     agent: AgentParts = AGENT
     kinds: tuple[str, ...] = KINDS
+    is_dense: bool = False
 
 
 CAST: Final = Cast()
@@ -85,8 +86,8 @@ class _Stage:
         self._pause_s = rng.choice((0.05, 0.2))
         self._greed = rng.choice((3, 10, 40))
         self.machines = [self._machine(f"m{n}") for n in range(rng.randint(2, 4))]
-        kinds = [kind for kind in cast.kinds if rng.random() < 0.5] or ["kill"]
-        self._nemesis = _Nemesis(self, kinds, rng.choice((0.3, 1.0)))
+        kinds = [kind for kind in cast.kinds if cast.is_dense or rng.random() < 0.5] or ["kill"]
+        self._nemesis = _Nemesis(self, kinds, 0.15 if cast.is_dense else rng.choice((0.3, 1.0)))
 
     def play(self) -> None:
         """Both phases."""

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from sidemeter.holder import Head, Heard, Holder, LeaseAnswer, LeaseGrant, Outgoing
+from sidemeter.holder import Head, Heard, Holder, LeaseAnswer, Outgoing
 from sidemeter.leases import Amounts, Counts, Lease, Leases
-from sidemeter_control.limits.leases import Holding, Known, Recovery, Standing, Sync, Taken, begin_recovery, take
+from sidemeter_control.limits.leases import Known, Recovery, Sync, Taken, begin_recovery, take
 
-from .machine import AGENT, Machine, Process
+from .machine import AGENT, Process
 from .plane import Books, Plane
 from .runs import run
 from .seed import KINDS, Cast, live
@@ -122,28 +123,7 @@ class TakesAnyAnswer(Holder):
     """It takes an answer to whatever sync."""
 
     def hear(self, answer: LeaseAnswer, next_sync_id: str) -> Heard:
-        from msgspec.structs import replace as replaced
-
-        return super().hear(replaced(answer, sync_id=self.head.sync_id), next_sync_id)
-
-
-class GoesOnWhenLost(Holder):
-    """It is told that its epoch is over, returns what it has left, and spends on."""
-
-    def lose(self) -> None:
-        self.leases.shut = "no_lease"
-        self.was_lost = True
-
-    def hear(self, answer: LeaseAnswer, next_sync_id: str) -> Heard:
-        heard = super().hear(answer, next_sync_id)
-        if heard.lost:
-            self.leases.shut = None
-            return replace_heard(heard)
-        return heard
-
-
-def replace_heard(heard: Heard) -> Heard:
-    return Heard(heard.store, heard.drop, heard.turned, False)
+        return super().hear(msgspec.structs.replace(answer, sync_id=self.head.sync_id), next_sync_id)
 
 
 class SendsBeforeItKeeps(Process):
@@ -276,11 +256,11 @@ class TellsWhatItDoesNotKnow(Plane):
         return replace(taken, grants=told)
 
 
-ROLLBACKS = ("kill", "back_up", "roll_back", "cut_back", "cut_there", "reboot", "clone")
+ROLLBACKS = ("kill", "back_up", "back_up", "roll_back", "cut_back", "reboot", "clone")
 
 
-def agent(**parts: Any) -> Cast:
-    return Cast(agent=dataclasses.replace(AGENT, **parts))
+def agent(kinds: tuple[str, ...] = KINDS, /, **parts: Any) -> Cast:
+    return Cast(agent=dataclasses.replace(AGENT, **parts), kinds=kinds, is_dense=kinds != KINDS)
 
 
 MUTANTS = {
@@ -288,8 +268,7 @@ MUTANTS = {
     "reserved_is_free": (agent(leases=SpendsWhatIsReserved), 60),
     "several_limits_are_not_one_step": (agent(leases=DebitsOneByOne), 60),
     "grant_added_instead_of_max": (agent(holder=AddsGrants), 60),
-    "any_answer_is_taken": (agent(holder=TakesAnyAnswer), 1500),
-    "a_lost_epoch_goes_on": (agent(holder=GoesOnWhenLost), 200),
+    "any_answer_is_taken": (agent(ROLLBACKS, holder=TakesAnyAnswer), 1500),
     "return_not_durable_before_send": (agent(process=SendsBeforeItKeeps), 100),
     "allowed_before_the_cell": (agent(process=AllowsBeforeItKeeps), 100),
     "end_counted_before_it_is_kept": (agent(process=CountsTheEndFirst), 1500),
@@ -299,11 +278,11 @@ MUTANTS = {
     "server_forgets_a_grant": (Cast(plane=ForgetsGrants), 60),
     "hello_releases_the_old_epoch": (Cast(plane=FreesTheSuperseded), 100),
     "returned_twice": (Cast(plane=TakesReturnsForTwice), 60),
-    "facts_of_unknown_epochs_dropped": (Cast(plane=DropsOldFacts), 600),
-    "rollback_not_noticed": (Cast(plane=KnowsNoRollback, kinds=ROLLBACKS), 200),
-    "recovered_too_soon": (Cast(plane=RecoversTooSoon, kinds=ROLLBACKS), 1500),
-    "unknown_holders_not_awaited": (Cast(plane=AwaitsNobodyUnknown, kinds=ROLLBACKS), 600),
-    "told_what_is_not_known": (Cast(plane=TellsWhatItDoesNotKnow, kinds=ROLLBACKS), 1500),
+    "facts_of_unknown_epochs_dropped": (Cast(plane=DropsOldFacts, kinds=ROLLBACKS, is_dense=True), 600),
+    "rollback_not_noticed": (Cast(plane=KnowsNoRollback, kinds=ROLLBACKS, is_dense=True), 200),
+    "recovered_too_soon": (Cast(plane=RecoversTooSoon, kinds=ROLLBACKS, is_dense=True), 1500),
+    "unknown_holders_not_awaited": (Cast(plane=AwaitsNobodyUnknown, kinds=ROLLBACKS, is_dense=True), 600),
+    "told_what_is_not_known": (Cast(plane=TellsWhatItDoesNotKnow, kinds=ROLLBACKS, is_dense=True), 1500),
 }
 
 
