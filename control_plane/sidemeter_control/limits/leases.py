@@ -170,9 +170,15 @@ class Holding:
             turn=self.turn,
         )
 
-    def hear(self, report: Report, turn: int) -> "Holding":
-        """Note what it wants, as the newest sync of its holder says."""
-        return replace(self, reserved=report.reserved, want_free=report.want_free, need=report.need, turn=turn)
+    def hear(self, report: Report, turn: int, *, exact: bool) -> "Holding":
+        """Note what it wants, as the newest sync of its holder says.
+
+        `exact`: it took the last answer and takes none of before, so what it was granted and has not got it never gets.
+        """
+        granted = report.granted if exact else self.granted
+        return replace(
+            self, granted=granted, reserved=report.reserved, want_free=report.want_free, need=report.need, turn=turn
+        )
 
     def grant(self, units: int) -> "Holding":
         """Give it more."""
@@ -379,7 +385,14 @@ def take(sync: Sync, known: Known) -> Taken:
     if turn in {Turn.FRESH, Turn.AHEAD}:
         nonces = Nonces(next_nonce(sync.nonce, sync.sync_id), sync.nonce)
     grants = [
-        _decide(report, merged, known.pools[report.key], recovery, grants_more=turn is Turn.FRESH)
+        _decide(
+            report,
+            merged,
+            known.pools[report.key],
+            recovery,
+            grants_more=turn is Turn.FRESH,
+            exact=turn is Turn.FRESH and sync.generation == known.generation,
+        )
         for report in sync.reports
         if report.key in known.pools
     ]
@@ -418,17 +431,18 @@ def _decide(
     recovery: Recovery | None,
     *,
     grants_more: bool,
+    exact: bool,
 ) -> Granted:
     """Grant what can be granted, which changes `holdings`, and say how to go on."""
     pool, rest = pool_and_others
     own = holdings[report.key]
     is_known = recovery is None or pool.period > recovery.through
     if grants_more:
-        own = own.hear(report, pool.turn)
+        own = own.hear(report, pool.turn, exact=exact and is_known)
         if is_known and pool.period == pool.period_now:
             own = own.grant(_grant(pool, rest, own))
         holdings[report.key] = own
-    # What was granted and never heard of is as good as granted now: an older copy may have given it to others since.
+    # What was granted and not heard of is as good as granted now, and there may be less since.
     fits = is_known and rest.held + own.held <= pool.limit
     return Granted(
         *report.key,

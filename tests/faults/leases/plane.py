@@ -35,8 +35,8 @@ __all__ = ["Books", "Plane", "Witness"]
 
 MAX_BACKUPS: Final = 10
 
-_risen: Final = attrgetter("granted", "returned", "used", "refunded", "overrun", "written_off")
-"""The counts that never fall."""
+_risen: Final = attrgetter("returned", "used", "refunded", "overrun", "written_off")
+"""The counts that never fall; what was granted does, where it never arrived."""
 
 
 @dataclass(slots=True)
