@@ -12,12 +12,13 @@ _ONE: Final = 1 << 10
 
 _INTERVALS_AHEAD: Final = 2
 _INTERVALS_AT_MOST: Final = 4
+_RISES_WITHIN: Final = 10
 _FALLS_OVER: Final = 3
 """Intervals in which what is not used any more leaves the average, for the most part."""
 
 
 class Demand:
-    """Units used in one sync interval: an average that rises within a quarter of an interval, and falls over three."""
+    """Units used in one sync interval: an average that rises within a tenth of an interval, and falls over three."""
 
     __slots__ = ("_at_ms", "_per_interval", "_seen")
 
@@ -36,7 +37,7 @@ class Demand:
             return
         now = max(consumed - self._seen, 0) * _ONE * interval_ms // elapsed_ms
         rises = now > self._per_interval
-        span_ms = interval_ms // 4 if rises else interval_ms * _FALLS_OVER
+        span_ms = interval_ms // _RISES_WITHIN if rises else interval_ms * _FALLS_OVER
         weight = min(elapsed_ms, span_ms)
         step = (now - self._per_interval) * weight
         self._per_interval += step // span_ms  # rounded down, so that it falls to nothing

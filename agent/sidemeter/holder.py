@@ -5,7 +5,7 @@ to keep is named by what its methods return, and kept before anything else happe
 then the message leaves or the caller is told.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -188,8 +188,9 @@ class Holder:
         self.leases.hurry = False
         awake = self.leases.awake()
         changed = [lease for lease in awake if self._size(lease, now_ms)]
-        news = [lease for lease in awake if self._has_news(lease)]
+        news = sorted(filter(self._has_news, awake), key=_urgency)
         reports = news[:MAX_LEASES_PER_SYNC]
+        self.leases.defer(reports)
         listed = {lease.key for lease in reports}
         if not self._is_sent:  # the answer may be to the first copy, so only what that one told is known
             self._is_sent = True
@@ -214,8 +215,9 @@ class Holder:
             return Heard()
         if answer.status in {"FENCED", "UNKNOWN_EPOCH"}:
             return self._lose(answer, next_sync_id)
+        answered = self._reported
         self._turn(answer, next_sync_id)
-        granted = [lease for grant in answer.grants if (lease := self._take(grant)) is not None]
+        granted = [lease for grant in answer.grants if (lease := self._take(grant, answered)) is not None]
         drop = [] if self.is_lost else self._over()
         return Heard(granted, drop, turned=True)
 
@@ -245,7 +247,8 @@ class Holder:
         if self.leases.shut is not None or not self.leases.is_current(lease):
             return 0
         keep = lease.free
-        if keep > max(lease.demand.at_most, lease.unit) + lease.need:
+        unit = lease.unit if lease.demand.per_interval else 0
+        if keep > max(lease.demand.at_most, unit) + lease.need:
             keep = lease.demand.ahead + lease.need
         if lease.keep_free is not None:
             keep = min(keep, max(lease.keep_free, lease.need))
@@ -258,8 +261,12 @@ class Holder:
         return min(lease.need + ahead, lease.limit)
 
     def _has_news(self, lease: Lease) -> bool:
-        """Whether it is worth a place in a sync; if not, and nothing is used of it, it rests."""
-        news = lease.told != lease.counts or self._wants(lease) > 0 or not self.leases.is_current(lease)
+        """Whether it is worth a place in a sync; if not, and nothing is used of it, it rests.
+
+        What has free units always is: others may starve, and it is to hear of that.
+        """
+        news = lease.told != lease.counts or self._wants(lease) > 0 or lease.free > 0
+        news = news or not self.leases.is_current(lease)
         if not news and lease.demand.per_interval == 0:
             self.leases.rest(lease)
         return news
@@ -283,8 +290,8 @@ class Holder:
         head = self.head
         self.head = msgspec.structs.replace(head, nonce=answer.nonce, previous_nonce=head.nonce, sync_id=next_sync_id)
 
-    def _take(self, grant: LeaseGrant) -> Lease | None:
-        """Learn of one lease; returned if its counts changed."""
+    def _take(self, grant: LeaseGrant, answered: Mapping[Key, Counts]) -> Lease | None:
+        """Learn of one lease; returned if its counts changed. `answered` are the counts that the answer is to."""
         if grant.period_now > grant.period and not self.is_lost:
             self._follow(grant)
         lease = self.leases.get((grant.limit, grant.period))
@@ -294,9 +301,10 @@ class Holder:
         lease.granted = max(lease.granted, grant.granted)
         lease.mode, lease.limit, lease.unit = grant.mode, grant.limit_units, grant.unit
         lease.policy_version, lease.keep_free = grant.policy_version, grant.keep_free
-        lease.is_short = lease.free < self._asked.get(lease.key, 0)
+        told = answered.get(lease.key)
+        lease.is_short = told is not None and told.free + grant.granted - told.granted < self._asked[lease.key]
         self.leases.wake(lease)
-        lease.low = lease.demand.ahead // 3 if grant.mode == "lease" and not lease.is_short else -1
+        lease.low = min(lease.demand.ahead, lease.free) // 3 if grant.mode == "lease" and not lease.is_short else -1
         if grant.keep_free is not None and lease.free > grant.keep_free:
             self.leases.hurry = True
         return lease if changed else None
@@ -331,3 +339,8 @@ class Holder:
         for lease in self.leases:
             lease.told = None
             self.leases.wake(lease)
+
+
+def _urgency(lease: Lease) -> bool:
+    """The leases that callers wait for come first; among the others, those not told for longest."""
+    return lease.need == 0

@@ -214,6 +214,11 @@ class Leases:
         """The leases that may have something to say: of very many, most rest."""
         return list(self._awake.values())
 
+    def defer(self, leases: Iterable[Lease]) -> None:
+        """Let all others be told before these are again."""
+        for lease in leases:
+            self._awake[lease.key] = self._awake.pop(lease.key)
+
     def rest(self, lease: Lease) -> None:
         """Leave a lease out of syncs until it is used again."""
         lease.rests, lease.low = True, MAX_UNITS
@@ -287,16 +292,14 @@ class Leases:
         if hopeless:
             for lease, units in short:
                 lease.turned_away += units
-                if lease.is_short and units <= lease.limit:  # nobody waits, and the next sync asks for it
-                    lease.need = min(lease.need + units, lease.limit)
             return Verdict("denied", "limit_reached", hopeless[0])
         for lease, units in short:
             lease.need = min(lease.need + units, lease.limit)
-        self.hurry = True
+            self.hurry |= not lease.is_short  # what the last sync did not bring comes with the next, or not at all
         return Verdict("ask", "lease_short", short[0][0], WAIT_MS)
 
     def _may_come(self, lease: Lease, units: int) -> bool:
-        return self.is_current(lease) and not lease.is_short and lease.mode != "closed" and units <= lease.limit
+        return self.is_current(lease) and lease.mode != "closed" and units <= lease.limit
 
     # Reservations
 

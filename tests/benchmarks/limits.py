@@ -8,7 +8,7 @@ was something left, how many calls over the network a check takes, and how long 
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -56,8 +56,8 @@ class Way(Protocol):
         """Spend one unit; None: wait, and ask again."""
         ...
 
-    def pass_tick(self, tick: int) -> None:
-        """What goes on without anybody asking."""
+    def pass_tick(self, tick: int) -> Collection[int]:
+        """What goes on without anybody asking; the agents whose waiting callers may ask again."""
         ...
 
 
@@ -92,25 +92,33 @@ def play(way: Way, made: Sequence[Sequence[int]]) -> Result:
     """Let all agents check; whoever is to wait does so for 0.2 s at most."""
     result = Result()
     waiting: list[deque[int]] = [deque() for _ in made]
+
+    def ask(agent: int, tick: int, since: int) -> None:
+        left = result.spent < LIMIT
+        answer = way.check(agent, tick)
+        if answer is None and tick - since < WAITS_TICKS:
+            waiting[agent].append(since)
+            return
+        result.checks += left
+        if answer:
+            result.spent += 1
+        else:
+            result.sent_away += left
+
     for tick in range(len(made[0])):
-        way.pass_tick(tick)
+        news = way.pass_tick(tick)
         for agent, row in enumerate(made):
-            queue = waiting[agent]
             result.all_checks += row[tick]
-            queue.extend([tick] * row[tick])
-            again = len(queue)
-            for _ in range(again):
-                since = queue.popleft()
-                left = result.spent < LIMIT
-                answer = way.check(agent, tick)
-                if answer is None and tick - since < WAITS_TICKS:
-                    queue.append(since)
-                    continue
-                result.checks += left
-                if answer:
-                    result.spent += 1
-                else:
-                    result.sent_away += left
+            queue = waiting[agent]
+            if agent in news or (queue and tick - queue[0] >= WAITS_TICKS):
+                for _ in range(len(queue)):
+                    since = queue.popleft()
+                    if agent in news or tick - since >= WAITS_TICKS:
+                        ask(agent, tick, since)
+                    else:
+                        queue.append(since)
+            for _ in range(row[tick]):
+                ask(agent, tick, tick)
     result.calls = way.calls
     return result
 
@@ -131,13 +139,14 @@ class Refreshed:
         self.own[agent] += 1
         return True
 
-    def pass_tick(self, tick: int) -> None:
+    def pass_tick(self, tick: int) -> Collection[int]:
         period = self.every_s * 1000 // TICK_MS
         for agent in range(AGENTS):
             if tick % period == agent * period // AGENTS:
                 self.calls += 1
                 self.total += self.own[agent]
                 self.own[agent], self.seen[agent] = 0, self.total
+        return ()
 
 
 class Split:
@@ -151,8 +160,8 @@ class Split:
         self._left[agent] -= 1
         return self._left[agent] >= 0
 
-    def pass_tick(self, tick: int) -> None:
-        """Nothing is ever moved."""
+    def pass_tick(self, tick: int) -> Collection[int]:
+        return ()  # nothing is ever moved
 
 
 class Chunks:
@@ -175,12 +184,14 @@ class Chunks:
             self.calls += 1
         return None
 
-    def pass_tick(self, tick: int) -> None:
-        for agent in [agent for agent, due in self._due.items() if due <= tick]:
+    def pass_tick(self, tick: int) -> Collection[int]:
+        news = [agent for agent, due in self._due.items() if due <= tick]
+        for agent in news:
             del self._due[agent]
             chunk = min(LIMIT // 1000, self._rest)
             self._rest -= chunk
             self._left[agent] += chunk
+        return news
 
 
 class Leased:
@@ -206,9 +217,11 @@ class Leased:
             return True
         return None if verdict.answer == "ask" else False
 
-    def pass_tick(self, tick: int) -> None:
+    def pass_tick(self, tick: int) -> Collection[int]:
+        news = []
         for agent, (due, answer) in list(self._answers.items()):
             if due <= tick:
+                news.append(agent)
                 del self._answers[agent]
                 self._holders[agent].hear(answer, self._new_id())
                 self._next_tick[agent] = tick + answer.next_sync_ms // TICK_MS
@@ -221,6 +234,7 @@ class Leased:
                 if holder.leases.hurry or tick >= self._next_tick[agent]:
                     self.calls += 1
                     self._under_way[agent] = tick + TRIP_TICKS // 2, holder.report(tick * TICK_MS).message
+        return news
 
     def _serve(self, agent: int, message: LeaseSync) -> LeaseAnswer:
         reports = tuple(

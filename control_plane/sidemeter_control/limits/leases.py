@@ -396,7 +396,7 @@ def take(sync: Sync, known: Known) -> Taken:
         for report in sync.reports
         if report.key in known.pools
     ]
-    scarce = any(each.mode == "central" or each.keep_free is not None for each in grants)
+    scarce = any(each.mode != "closed" and (each.mode == "central" or each.keep_free is not None) for each in grants)
     return Taken(
         "OK" if recovery is None else "RECOVERING",
         standing,
@@ -461,7 +461,7 @@ def _grant(pool: Pool, rest: Others, own: Holding) -> int:
     room = pool.limit - rest.held - own.held
     if room <= 0:
         return 0
-    share = max(pool.unit, room // (2 * (rest.active + 1)))
+    share = max(pool.unit, room // (rest.active + 1))
     return min(max(min(own.want_free - own.free, share), own.need - own.free, 0), room)
 
 
