@@ -5,18 +5,22 @@ five figures: what was spent beyond it, what was left of it although somebody wa
 was something left, how many calls over the network a check takes, and how long one takes.
 """
 
+import os
 import random
 import time
-from collections import Counter, deque
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Protocol
 
-from sidemeter.cell import Cell, candidates
+import msgspec
+
+from sidemeter.cell import Cell, candidates, digest_of
 from sidemeter.holder import Head, Holder, LeaseAnswer, LeaseGrant, LeaseSync
 from sidemeter.leases import ALLOWED, Counts, Lease, Leases
 from sidemeter_control.limits.leases import Granted, Holding, Known, Pool, Report, Standing, Sync, others, take
-from sidemeter_control.metering.identity import NO_NONCES, Nonces
+from sidemeter_control.metering.identity import NO_NONCES
 
 from .harness import Bench, Figure, at_most, latency
 
@@ -40,8 +44,8 @@ def load(seed: int, lasts_s: int = LASTS_S) -> list[list[int]]:
         row: list[int] = []
         on = rng.random() < 0.5
         while len(row) < ticks:
-            for _ in range(max(1, round(rng.expovariate(TICK_MS / 2000)))):
-                row.append(rng.randint(0, 4 * RATE_PER_S * TICK_MS // 1000) if on else 0)
+            burst = max(1, round(rng.expovariate(TICK_MS / 2000)))
+            row += [rng.randint(0, 4 * RATE_PER_S * TICK_MS // 1000) if on else 0 for _ in range(burst)]
             on = not on
         made.append(row[:ticks])
     return made
@@ -208,8 +212,6 @@ class Leased:
         self._under_way: dict[int, tuple[int, LeaseSync]] = {}
         self._answers: dict[int, tuple[int, LeaseAnswer]] = {}
         self._next_tick = [n * 100 // AGENTS for n in range(AGENTS)]
-        self._hurried = [0] * AGENTS
-        self.reasons: Counter[str] = Counter()
 
     def check(self, agent: int, tick: int) -> bool | None:
         verdict = self._holders[agent].leases.spend(self._leases[agent])
@@ -230,18 +232,17 @@ class Leased:
                 del self._under_way[agent]
                 self._answers[agent] = tick + TRIP_TICKS // 2, self._serve(agent, message)
         for agent, holder in enumerate(self._holders):
-            if agent not in self._under_way and agent not in self._answers:
-                if holder.leases.hurry or tick >= self._next_tick[agent]:
-                    self.calls += 1
-                    self._under_way[agent] = tick + TRIP_TICKS // 2, holder.report(tick * TICK_MS).message
+            is_free = agent not in self._under_way and agent not in self._answers
+            if is_free and (holder.leases.hurry or tick >= self._next_tick[agent]):
+                self.calls += 1
+                self._under_way[agent] = tick + TRIP_TICKS // 2, holder.report(tick * TICK_MS).message
         return news
 
     def _serve(self, agent: int, message: LeaseSync) -> LeaseAnswer:
-        reports = tuple(
-            Report(each.limit, each.period, each.granted, each.returned, each.used, each.reserved, each.refunded, each.overrun, each.want_free, each.need)  # fmt: skip
-            for each in message.leases
+        reports = tuple(Report(*msgspec.structs.astuple(each)) for each in message.leases)
+        sync = Sync(
+            ("a", str(agent)), 1, message.sync_id, message.nonce, message.generation, 1, reports, message.complete
         )
-        sync = Sync(("a", str(agent)), 1, message.sync_id, message.nonce, message.generation, 1, reports, message.complete)
         rest = [(Standing.CURRENT, each) for n, each in enumerate(self._holdings) if n != agent]
         known = Known(
             "g", 1, Standing.CURRENT, self._nonces[agent], None, AGENTS,
@@ -259,16 +260,84 @@ class Leased:
         return f"{self._rng.getrandbits(64):016x}"
 
 
+_fields_of = attrgetter(*(each.name for each in fields(Granted)))
+
+
 def _as_grant(each: Granted) -> LeaseGrant:
-    return LeaseGrant(
-        each.limit, each.period, each.granted, each.mode, each.limit_units, each.unit, 1, each.period_now, each.keep_free
-    )
+    return LeaseGrant(*_fields_of(each))
 
 
-if __name__ == "__main__":
-    for seed in (1, 2):
-        made = load(seed)
-        for name, way in {"leases": Leased(), "1s": Refreshed(1), "10s": Refreshed(10), "split": Split(), "chunks": Chunks()}.items():
-            began = time.process_time()
-            got = play(way, made)
-            print(f"{name:8} over {got.overspent:.3f}% unspent {got.unspent:.4f}% false {got.false_denials:.3f}% calls/check {got.calls_per_check:.5f} checks {got.all_checks} {time.process_time()-began:.1f}s", flush=True)
+SEEDS = (1, 2, 3)
+
+WAYS: dict[str, Callable[[], Way]] = {
+    "leases": Leased,
+    "total read every 1 s": lambda: Refreshed(1),
+    "total read every 10 s": lambda: Refreshed(10),
+    "static split": Split,
+    "fixed chunks": Chunks,
+}
+
+
+def _figures(name: str, results: Sequence[Result]) -> list[Figure]:
+    """The worst of all loads; of leases, with what they are to reach."""
+    ours = name == "leases"
+    over = max(each.overspent for each in results)
+    left = max(each.unspent for each in results)
+    away = max(each.false_denials for each in results)
+    calls = max(each.calls_per_check for each in results)
+    return [
+        Figure(name=f"limit by {name}: spent beyond it", value=over, unit="%", reach=at_most(0) if ours else None),
+        Figure(name=f"limit by {name}: left of it", value=left, unit="%", reach=at_most(0.01) if ours else None),
+        Figure(name=f"limit by {name}: denied in vain", value=away, unit="%", reach=at_most(1.5) if ours else None),
+        Figure(
+            name=f"limit by {name}: network calls", value=calls, unit="/check", reach=at_most(0.005) if ours else None
+        ),
+    ]
+
+
+async def sharing(bench: Bench) -> list[Figure]:
+    """Each way on the same loads, and the time that a debit and its store in the cell take."""
+    figures = []
+    for name, way in WAYS.items():
+        results = [play(way(), load(seed)) for seed in SEEDS]
+        figures += _figures(name, results)
+        if name == "leases":
+            bench.prove("nothing is spent beyond the limit", found=max(each.spent for each in results), expected=LIMIT)
+    return [*figures, _debit(bench)]
+
+
+def _debit(bench: Bench) -> Figure:
+    cell = Cell.open(candidates(os.environ.items()), f"sidemeter-bench-{os.getpid()}")
+    cell.begin(Head("hello", 1, "boot"))
+    leases = Leases()
+    lease = leases.add(Lease(KEY, Counts(granted=1 << 60)))
+    lease.index = cell.claim(KEY)
+    amounts, write, samples = [(lease, 1)], cell.write, []
+    ends_s = time.perf_counter() + bench.seconds / 4
+    while time.perf_counter() < ends_s:
+        for _ in range(1000):
+            began_ns = time.perf_counter_ns()
+            if leases.spend(amounts) is ALLOWED:
+                write(
+                    lease.index,
+                    lease.granted,
+                    lease.returned,
+                    lease.used,
+                    lease.reserved,
+                    lease.refunded,
+                    lease.overrun,
+                )
+            samples.append((time.perf_counter_ns() - began_ns) / 1e9)
+    again = cell.survives
+    cell.close()
+    kept = Cell.open(candidates(os.environ.items()), f"sidemeter-bench-{os.getpid()}") if again else None
+    if kept is not None:
+        bench.prove("every debit is in the cell", found=kept.found[digest_of(KEY)][1].used, expected=len(samples))
+        kept.close()
+        _remove(f"sidemeter-bench-{os.getpid()}")
+    return latency("a debit and its store in the cell", samples, "µs", reach=at_most(2.0))
+
+
+def _remove(name: str) -> None:
+    for directory in candidates(os.environ.items()):
+        (directory / name).unlink(missing_ok=True)

@@ -6,29 +6,27 @@ included, never add up to more than the limit: rights leave only by what their h
 period, or by an operator's word. Nothing is ever given back because time passed.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
+from sidemeter_control.limits.recovery import HolderId, Recovery
 from sidemeter_control.metering.identity import Nonces, next_nonce
 
 __all__ = [
     "Granted",
-    "HolderId",
     "Holding",
     "Key",
     "Known",
     "Others",
     "Pool",
-    "Recovery",
     "Report",
     "Standing",
     "Status",
     "Sync",
     "Taken",
     "Turn",
-    "begin_recovery",
     "others",
     "shows_rollback",
     "smallest_grant",
@@ -45,9 +43,6 @@ ACTIVE_FOR_TURNS = 4
 INTERVAL_MS = 1000
 SCARCE_INTERVAL_MS = 100
 """Between syncs while some holders have nothing left and others do."""
-
-HolderId = tuple[str, str]
-"""An agent's id and the id of its hello: an epoch's number may be given out again by an older copy of a database."""
 
 Key = tuple[str, int]
 """A limit, and the period whose usage it counts: an integer that is larger for a later one."""
@@ -240,33 +235,6 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
-    """A database that knows it is an older copy of itself: what was granted since the copy was made is known to the
-    holders alone. Up to the period `through` it grants nothing until all of them have told it.
-
-    `awaited` are holders that may have been granted more than it knows. `holders` is how many holders there have been in
-    all, by a witness outside of the database and by the hellos since; None: nobody knows, and no report is known to be the
-    last. Then only a later period is granted from, or an operator's word ends it.
-    """
-
-    through: int
-    awaited: frozenset[HolderId]
-    holders: int | None
-
-    def heard(self, holder: HolderId) -> "Recovery":
-        """That one has told everything."""
-        return replace(self, awaited=self.awaited - {holder})
-
-    def joined(self) -> "Recovery":
-        """A hello began a new holder."""
-        return replace(self, holders=None if self.holders is None else self.holders + 1)
-
-    def is_over(self, known_holders: int) -> bool:
-        """Whether everything that was ever granted is known again."""
-        return not self.awaited and self.holders is not None and known_holders >= self.holders
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     """What the database holds that bears on one sync.
 
@@ -333,18 +301,6 @@ def others(pool: Pool, holdings: Iterable[tuple[Standing, Holding]]) -> Others:
             short += each.wants
             wanted += max(each.want_free, each.need)
     return Others(held, active, spare, short, wanted)
-
-
-def begin_recovery(
-    before: Recovery | None, current: Collection[HolderId], *, through: int, holders: int | None
-) -> Recovery:
-    """What a database awaits that has found itself an older copy. `current` are its holders that were not superseded.
-
-    `through` is the newest period that anything may have been granted in, `holders` as in `Recovery`.
-    """
-    if before is None:
-        return Recovery(through, frozenset(current), holders)
-    return Recovery(max(through, before.through), frozenset(current) | before.awaited, holders)
 
 
 def shows_rollback(sync: Sync, known: Known) -> bool:

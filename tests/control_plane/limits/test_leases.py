@@ -12,18 +12,17 @@ from sidemeter_control.limits.leases import (
     Known,
     Others,
     Pool,
-    Recovery,
     Report,
     Standing,
     Sync,
     Taken,
     Turn,
-    begin_recovery,
     others,
     shows_rollback,
     take,
     turn_of,
 )
+from sidemeter_control.limits.recovery import Recovery, begin_recovery
 from sidemeter_control.metering.identity import NO_NONCES, Nonces, next_nonce
 
 KEY = ("calls", 7)
@@ -199,7 +198,9 @@ def test_reports_in_any_order_and_any_number_merge_to_the_same_and_no_count_fall
 
 @given(
     limit=st.integers(0, 200),
-    asks=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 80), st.integers(0, 80), st.integers(0, 20)), max_size=25),
+    asks=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 80), st.integers(0, 80), st.integers(0, 20)), max_size=25
+    ),
 )
 def test_whatever_is_asked_in_whatever_order_all_parts_together_fit(
     limit: int, asks: list[tuple[int, int, int, int]]
@@ -242,7 +243,9 @@ RECOVERY = Recovery(through=7, awaited=frozenset({HOLDER, ("other", "h")}), hold
 
 
 def test_an_older_copy_grants_nothing_tells_nothing_and_takes_what_it_is_told() -> None:
-    taken = take(sync(report(granted=30, want_free=50), generation="old"), known(Holding(granted=40), recovery=RECOVERY))
+    taken = take(
+        sync(report(granted=30, want_free=50), generation="old"), known(Holding(granted=40), recovery=RECOVERY)
+    )
     assert (taken.status, granted(taken).granted) == ("RECOVERING", 30)
     more = take(sync(report(granted=60, want_free=90), generation="old"), known(Holding(granted=40), recovery=RECOVERY))
     assert (more.holdings[KEY].granted, granted(more).granted) == (60, 60)
@@ -322,5 +325,7 @@ def test_a_sync_shows_that_a_database_is_older_than_its_answers(
 
 def test_who_has_not_been_heard_for_long_has_no_share_in_what_is_left() -> None:
     quiet, lively = Holding(granted=5, want_free=9, turn=1), Holding(granted=5, want_free=9, turn=30)
-    rest = others(replace(POOL, turn=31), [(Standing.CURRENT, quiet), (Standing.CURRENT, lively), (Standing.SUPERSEDED, lively)])
+    rest = others(
+        replace(POOL, turn=31), [(Standing.CURRENT, quiet), (Standing.CURRENT, lively), (Standing.SUPERSEDED, lively)]
+    )
     assert rest == Others(held=15, active=1, spare=10, short=4, wanted=9)

@@ -54,15 +54,19 @@ class TmpMemory(OwnMemory):
     survives = True
 
 
+def _as_they_are(counts: Counts) -> Counts:
+    return counts
+
+
 @dataclass(frozen=True, slots=True)
 class AgentParts:
     """The rules that an agent is made of, or ones broken on purpose."""
 
     leases: type[Leases] = Leases
     holder: type[Holder] = Holder
-    may_resume: Callable[..., bool] = staticmethod(may_resume)
+    may_resume: Callable[..., bool] = may_resume
     process: "type[Process] | None" = None
-    resume_counts: Callable[[Counts], Counts] = staticmethod(lambda counts: counts)
+    resume_counts: Callable[[Counts], Counts] = _as_they_are
 
 
 AGENT: Final = AgentParts()

@@ -11,20 +11,18 @@ from typing import Final
 
 from sidemeter.holder import LeaseSync
 from sidemeter_control.limits.leases import (
-    HolderId,
     Holding,
     Key,
     Known,
     Pool,
-    Recovery,
     Standing,
     Sync,
     Taken,
-    begin_recovery,
     others,
     shows_rollback,
     take,
 )
+from sidemeter_control.limits.recovery import HolderId, Recovery, begin_recovery
 from sidemeter_control.metering.identity import NO_NONCES, Nonces
 
 from ..simulation.world import World

@@ -20,6 +20,7 @@ class Report:
     first_seed: int
     seeds: int = 0
     took_s: float = 0.0
+    cpu_s: float = 0.0
     operations: int = 0
     spent: int = 0
     allowed: int = 0
@@ -40,9 +41,10 @@ class Report:
 
     def text(self) -> str:
         """For people."""
+        each_ms = 1000 * self.cpu_s / max(self.seeds, 1)
         lines = [
-            f"{self.seeds} seeds from {self.first_seed} in {self.took_s:.0f} s"
-            f" ({1000 * self.took_s / max(self.seeds, 1):.1f} ms each); {self.operations} operations",
+            f"{self.seeds} seeds from {self.first_seed} in {self.took_s:.0f} s, {each_ms:.0f} ms of a core each",
+            f"{self.operations} operations; of {self.allowed} units {self.spent} spent",
             f"answers: {', '.join(f'{count} {answer}' for answer, count in sorted(self.answers.items()))}",
             f"faults: {self.faults.total()} of {len(self.faults)} kinds",
             *(f"  {count:8} {kind}" for kind, count in sorted(self.faults.items())),
@@ -55,12 +57,12 @@ class Report:
 def run(first_seed: int, seeds: int, cast: Cast = CAST, *, until_broken: bool = False) -> Report:
     """Run `seeds` seeds from `first_seed` on; `until_broken` stops at the first promise that is broken."""
     report = Report(first_seed)
-    started_s = time.monotonic()
+    started_s, worked_s = time.monotonic(), time.process_time()
     gc.freeze()
     for seed in range(first_seed, first_seed + seeds):
         report.add(live(seed, cast))
         if until_broken and report.violations:
             break
     gc.unfreeze()
-    report.took_s = time.monotonic() - started_s
+    report.took_s, report.cpu_s = time.monotonic() - started_s, time.process_time() - worked_s
     return report

@@ -1,9 +1,8 @@
 """One seed: agents share limits in a world that breaks, then in one that does not; what it came to."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sidemeter_control.limits.leases import Standing, smallest_grant
 
@@ -12,6 +11,9 @@ from .machine import AGENT, AgentParts, Directory, Machine, Process
 from .oracle import Oracle
 from .plane import Books, Plane
 from .wire import Network, Storm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["CAST", "KINDS", "Cast", "Outcome", "live"]
 

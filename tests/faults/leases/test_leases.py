@@ -13,7 +13,8 @@ import pytest
 
 from sidemeter.holder import Head, Heard, Holder, LeaseAnswer, Outgoing
 from sidemeter.leases import Amounts, Counts, Lease, Leases
-from sidemeter_control.limits.leases import Known, Recovery, Sync, Taken, begin_recovery, take
+from sidemeter_control.limits.leases import Known, Sync, Taken, take
+from sidemeter_control.limits.recovery import Recovery, begin_recovery
 
 from .machine import AGENT, Process
 from .plane import Books, Plane
@@ -62,7 +63,7 @@ def test_no_seed_breaks_a_promise_and_every_kind_of_fault_occurs() -> None:
     report = run(0, SEEDS)
     assert not report.violations, report.text()
     assert report.answers["allowed"] > 50 * SEEDS
-    assert FAULTS == report.faults.keys(), report.text()
+    assert report.faults.keys() == FAULTS, report.text()
 
 
 def test_the_same_seed_is_the_same_run_step_by_step_in_any_process() -> None:
@@ -250,9 +251,7 @@ class TellsWhatItDoesNotKnow(Plane):
     @staticmethod
     def take(sync: Sync, known: Known) -> Taken:
         taken = take(sync, known)
-        told = tuple(
-            replace(each, granted=taken.holdings[each.limit, each.period].granted) for each in taken.grants
-        )
+        told = tuple(replace(each, granted=taken.holdings[each.limit, each.period].granted) for each in taken.grants)
         return replace(taken, grants=told)
 
 
@@ -264,26 +263,30 @@ def agent(kinds: tuple[str, ...] = KINDS, /, **parts: Any) -> Cast:
 
 
 MUTANTS = {
-    "expired_is_unused": (agent(leases=FreesWhatExpired), 60),
-    "reserved_is_free": (agent(leases=SpendsWhatIsReserved), 60),
-    "several_limits_are_not_one_step": (agent(leases=DebitsOneByOne), 60),
-    "grant_added_instead_of_max": (agent(holder=AddsGrants), 60),
-    "any_answer_is_taken": (agent(ROLLBACKS, holder=TakesAnyAnswer), 1500),
-    "return_not_durable_before_send": (agent(process=SendsBeforeItKeeps), 100),
-    "allowed_before_the_cell": (agent(process=AllowsBeforeItKeeps), 100),
-    "end_counted_before_it_is_kept": (agent(process=CountsTheEndFirst), 1500),
-    "crash_forgets_reservations": (agent(resume_counts=forgets_reservations), 100),
-    "snapshot_resumes_without_hello": (agent(may_resume=resumes_always), 100),
-    "image_resumes_in_another_boot": (agent(may_resume=resumes_whatever_boot), 300),
-    "server_forgets_a_grant": (Cast(plane=ForgetsGrants), 60),
-    "hello_releases_the_old_epoch": (Cast(plane=FreesTheSuperseded), 100),
-    "returned_twice": (Cast(plane=TakesReturnsForTwice), 60),
-    "facts_of_unknown_epochs_dropped": (Cast(plane=DropsOldFacts, kinds=ROLLBACKS, is_dense=True), 600),
-    "rollback_not_noticed": (Cast(plane=KnowsNoRollback, kinds=ROLLBACKS, is_dense=True), 200),
-    "recovered_too_soon": (Cast(plane=RecoversTooSoon, kinds=ROLLBACKS, is_dense=True), 1500),
-    "unknown_holders_not_awaited": (Cast(plane=AwaitsNobodyUnknown, kinds=ROLLBACKS, is_dense=True), 600),
-    "told_what_is_not_known": (Cast(plane=TellsWhatItDoesNotKnow, kinds=ROLLBACKS, is_dense=True), 1500),
+    "expired_is_unused": (agent(leases=FreesWhatExpired), 10),
+    "reserved_is_free": (agent(leases=SpendsWhatIsReserved), 10),
+    "several_limits_are_not_one_step": (agent(leases=DebitsOneByOne), 10),
+    "grant_added_instead_of_max": (agent(holder=AddsGrants), 10),
+    "return_not_durable_before_send": (agent(process=SendsBeforeItKeeps), 10),
+    "allowed_before_the_cell": (agent(process=AllowsBeforeItKeeps), 10),
+    "crash_forgets_reservations": (agent(resume_counts=forgets_reservations), 20),
+    "snapshot_resumes_without_hello": (agent(may_resume=resumes_always), 20),
+    "image_resumes_in_another_boot": (agent(("image", "kill"), may_resume=resumes_whatever_boot), 40),
+    "server_forgets_a_grant": (Cast(plane=ForgetsGrants), 10),
+    "hello_releases_the_old_epoch": (Cast(plane=FreesTheSuperseded, kinds=("reboot",), is_dense=True), 20),
+    "returned_twice": (Cast(plane=TakesReturnsForTwice), 10),
+    "rollback_not_noticed": (Cast(plane=KnowsNoRollback, kinds=ROLLBACKS, is_dense=True), 20),
+    "recovered_too_soon": (Cast(plane=RecoversTooSoon, kinds=ROLLBACKS, is_dense=True), 40),
 }
+
+RARE_MUTANTS = {
+    "any_answer_is_taken": (agent(("cut_back", "kill", "lower_limit"), holder=TakesAnyAnswer), 3000),
+    "end_counted_before_it_is_kept": (agent(("kill",), process=CountsTheEndFirst), 3000),
+    "facts_of_unknown_epochs_dropped": (Cast(plane=DropsOldFacts, kinds=ROLLBACKS, is_dense=True), 3000),
+    "unknown_holders_not_awaited": (Cast(plane=AwaitsNobodyUnknown, kinds=ROLLBACKS, is_dense=True), 3000),
+    "told_what_is_not_known": (Cast(plane=TellsWhatItDoesNotKnow, kinds=ROLLBACKS, is_dense=True), 3000),
+}
+"""These need several faults in the one order that hurts; their rules have tests of their own beside the code."""
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
