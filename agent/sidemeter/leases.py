@@ -29,8 +29,9 @@ __all__ = [
     "Verdict",
 ]
 
-MAX_UNITS: Final = (1 << 63) - 1
-"""Of a limit, in its lease's integer units: every count fits the eight bytes that the cell stores at once."""
+MAX_UNITS: Final = 1 << 56
+"""Of a limit, in its lease's integer units: all of it may be granted and returned 255 times in one period until a count
+needs more than the eight bytes that the cell has for it."""
 
 MAX_HOLDS: Final = 100_000
 """Reservations that are open, or charged and not yet ended by their callers."""
