@@ -79,7 +79,8 @@ class _Stage:
         self._rate = rng.choice((0.0, 0.01, 0.05))
         self.oracle = Oracle(world)
         self.limits = {f"limit{n}": rng.choice((30, 100, 1000, 400_000)) for n in range(rng.randint(1, 3))}
-        self.network = Network(world, Storm(*(self._often() for _ in range(5))))
+        storm = (0.02, 0.02, 0.1, 0.3, 0.1) if cast.is_dense else tuple(self._often() for _ in range(5))
+        self.network = Network(world, Storm(*storm))
         self.plane = cast.plane(world, self.oracle, dict(self.limits), self._often() / 2)
         self.network.serve = self.plane.serve
         self._cast = cast

@@ -200,15 +200,6 @@ class TakesReturnsForTwice(Plane):
         return replace(taken, holdings=doubled)
 
 
-class DropsOldFacts(Plane):
-    """What a superseded epoch returns counts, what it was granted is not looked at."""
-
-    @staticmethod
-    def take(sync: Sync, known: Known) -> Taken:
-        taken = take(sync, known)
-        return replace(taken, holdings=known.holdings) if known.standing is None else taken
-
-
 class KnowsNoRollback(Plane):
     """It goes on from an older copy as if nothing had happened."""
 
@@ -282,7 +273,6 @@ MUTANTS = {
 RARE_MUTANTS = {
     "any_answer_is_taken": (agent(("cut_back", "kill", "lower_limit"), holder=TakesAnyAnswer), 3000),
     "end_counted_before_it_is_kept": (agent(("kill",), process=CountsTheEndFirst), 3000),
-    "facts_of_unknown_epochs_dropped": (Cast(plane=DropsOldFacts, kinds=ROLLBACKS, is_dense=True), 3000),
     "unknown_holders_not_awaited": (Cast(plane=AwaitsNobodyUnknown, kinds=ROLLBACKS, is_dense=True), 3000),
     "told_what_is_not_known": (Cast(plane=TellsWhatItDoesNotKnow, kinds=ROLLBACKS, is_dense=True), 3000),
 }
