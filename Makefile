@@ -46,6 +46,7 @@ bench: $(READY) ## one table of figures, and bench.json
 soak: $(READY) ## what has to hold time after time, then every kind of fault for MINUTES, and a report
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.faults.leases --seeds $(SEEDS)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES)
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import agent, control_plane, end_to_end, price_list, sidecar
+from . import agent, control_plane, end_to_end, limits, price_list, sidecar
 from .harness import Benchmark, Figure, Report, machine, measure
 from .references import REFERENCES
 
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "record": agent.record,
     "sustained": agent.sustained,
     "check": agent.check,
+    "limits": limits.sharing,
     "socket": sidecar.events,
     "socket-check": sidecar.checks,
     "ingest": control_plane.ingest,
