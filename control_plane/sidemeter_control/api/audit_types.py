@@ -18,7 +18,9 @@ class AuditEntry:
     """One change: who made it, which one by its name in this API, and of what."""
 
     at: Instant
-    actor: str = strawberry.field(description='The id of a key, or "operator": whoever has the machine.')
+    actor: str = strawberry.field(
+        description='The id of a key; or "operator": whoever has the machine; or "top-up": a rule that buys credits.'
+    )
     actor_name: str | None = strawberry.field(description="The name of the key.")
     action: str
     target: str

@@ -149,7 +149,15 @@ class Mutation:
         A change at the period's end is taken back by cancelling that subscription.
         """
         context = info.context
-        change = change_plan(context.database, context.clock, subscription, plan=plan, version=version, at=_when(at))
+        change = change_plan(
+            context.database,
+            context.clock,
+            subscription,
+            plan=plan,
+            version=version,
+            at=_when(at),
+            by=context.key.id,
+        )
         return await shown(info, await context.changed(change))
 
     @strawberry.mutation
@@ -158,9 +166,8 @@ class Mutation:
     ) -> CustomerSubscription:
         """End a subscription; one that has not begun is called off, and the one that it would replace goes on."""
         context = info.context
-        return await shown(
-            info, await context.changed(cancel(context.database, context.clock, subscription, _when(at)))
-        )
+        ended = cancel(context.database, context.clock, subscription, _when(at), by=context.key.id)
+        return await shown(info, await context.changed(ended))
 
     @strawberry.mutation
     async def pause_subscription(
@@ -168,13 +175,15 @@ class Mutation:
     ) -> CustomerSubscription:
         """Pause from now on: no fees, no entitlements, and what is used meanwhile is not billed."""
         context = info.context
-        return await shown(info, await context.changed(pause(context.database, context.clock, subscription, until)))
+        paused = pause(context.database, context.clock, subscription, until, by=context.key.id)
+        return await shown(info, await context.changed(paused))
 
     @strawberry.mutation
     async def resume_subscription(self, info: Info, subscription: strawberry.ID) -> CustomerSubscription:
         """End a pause now, or take back a cancellation that has not taken effect."""
         context = info.context
-        return await shown(info, await context.changed(resume(context.database, context.clock, subscription)))
+        resumed = resume(context.database, context.clock, subscription, by=context.key.id)
+        return await shown(info, await context.changed(resumed))
 
     @strawberry.mutation
     async def move_subscribers(  # noqa: PLR0917 -- the contract's arguments
@@ -196,6 +205,7 @@ class Mutation:
             to_version=to_version,
             at=_when(at),
             preview=preview is not False,
+            by=context.key.id,
         )
         return MoveResult.of(await context.changed(move))
 
@@ -203,45 +213,52 @@ class Mutation:
     async def grant_add_on(self, info: Info, input: AddOnInput) -> AddOn:
         """Give a customer more of a feature than its plan does."""
         context = info.context
-        return AddOn.of(await context.changed(grant_add_on(context.database, context.clock, input.spec())))
+        made = grant_add_on(context.database, context.clock, input.spec(), by=context.key.id)
+        return AddOn.of(await context.changed(made))
 
     @strawberry.mutation
     async def revoke_add_on(self, info: Info, id: strawberry.ID, reason: str) -> AddOn:
         """End an add-on at once. One that was revoked before stays as it was."""
         context = info.context
-        return AddOn.of(await context.changed(revoke_add_on(context.database, context.clock, id, reason)))
+        revoked = revoke_add_on(context.database, context.clock, id, reason, by=context.key.id)
+        return AddOn.of(await context.changed(revoked))
 
     @strawberry.mutation
     async def set_entitlement(self, info: Info, input: EntitlementOverrideInput) -> EntitlementOverride:
         """Say what a customer may use of a feature, in place of its plans and of what was set before."""
         context = info.context
-        made = set_entitlement(context.database, context.clock, input.override())
+        made = set_entitlement(context.database, context.clock, input.override(), by=context.key.id)
         return EntitlementOverride.of(await context.changed(made))
 
     @strawberry.mutation
     async def remove_entitlement(self, info: Info, customer: strawberry.ID, feature: strawberry.ID) -> bool:
         """Let a customer's plans say again what it may use of a feature; false when nothing was set."""
-        return await info.context.changed(remove_entitlement(info.context.database, customer, feature))
+        context = info.context
+        removed = remove_entitlement(context.database, context.clock, customer, feature, by=context.key.id)
+        return await context.changed(removed)
 
     @strawberry.mutation
     async def grant_credits(self, info: Info, input: CreditGrantInput) -> CreditGrant:
         """Give a customer credits: money, or units of a feature."""
         context = info.context
-        made = await context.changed(grant_credits(context.database, context.clock, input.spec()))
+        granted = grant_credits(context.database, context.clock, input.spec(), by=context.key.id)
+        made = await context.changed(granted)
         return await standing(info, await customer_of(info, made.customer_key), made)
 
     @strawberry.mutation
     async def void_credits(self, info: Info, grant: strawberry.ID, reason: str) -> CreditGrant:
         """End a grant now. What it has paid stays paid."""
         context = info.context
-        ended = await context.changed(void_credits(context.database, context.clock, grant, reason))
+        voided = void_credits(context.database, context.clock, grant, reason, by=context.key.id)
+        ended = await context.changed(voided)
         return await standing(info, await customer_of(info, ended.customer_key), ended)
 
     @strawberry.mutation
     async def reset_credits(self, info: Info, input: CreditResetInput) -> CreditBalance:
         """Reset a customer's credits, as the end of a billing period does; answers what they stand at then."""
         context = info.context
-        reset = await context.changed(reset_credits(context.database, input.reset(context.clock.now_us())))
+        wanted = input.reset(context.clock.now_us())
+        reset = await context.changed(reset_credits(context.database, context.clock, wanted, by=context.key.id))
         customer = await customer_of(info, reset.customer_key)
         return CreditBalance.of(await balance_of(info, customer, reset.denomination, reset.at_us))
 
@@ -250,7 +267,7 @@ class Mutation:
         """Buy credits each time the balance falls below a threshold. There is one rule for each kind of credits."""
         context = info.context
         rule = input.rule(context.clock.now_us())
-        return TopUp.of(await context.changed(set_top_up(context.database, rule)))
+        return TopUp.of(await context.changed(set_top_up(context.database, rule, by=context.key.id)))
 
     @strawberry.mutation
     async def remove_top_up(
@@ -262,7 +279,8 @@ class Mutation:
     ) -> bool:
         """Buy no more; answers whether there was a rule."""
         of = Denomination.read(unit, feature)
-        return await info.context.changed(remove_top_up(info.context.database, customer, of))
+        context = info.context
+        return await context.changed(remove_top_up(context.database, context.clock, customer, of, by=context.key.id))
 
     @strawberry.mutation
     async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:

@@ -9,7 +9,7 @@ from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.limits.add_ons import MAX_ADD_ONS, AddOn, AddOnSpec, check_reason, new_add_on
 from sidemeter_control.limits.entitlements import Given
 from sidemeter_control.limits.overrides import MAX_OVERRIDES, Override, OverrideSpec, new_override
-from sidemeter_control.store import add_ons, customers, features, overrides, state
+from sidemeter_control.store import add_ons, audit, customers, features, overrides, state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
@@ -35,7 +35,7 @@ async def given(conn: AsyncConnection, keys: Collection[str], now_us: int) -> Ma
     return {key: known[key] for key in keys}
 
 
-async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec) -> AddOn:
+async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec, *, by: str = audit.OPERATOR) -> AddOn:
     """Give the customer more of a feature; of several calls with one idempotency key the first counts.
 
     NotFound names the customer or feature that does not exist, InvalidInput the field that is wrong; Conflict: the key
@@ -54,24 +54,32 @@ async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec) -> Add
             raise Conflict(f"customer {spec.customer!r} has {MAX_ADD_ONS} add-ons that have not ended")
         await add_ons.add(conn, add_on)
         await state.config_changed(conn)
+        detail = {"customer": spec.customer, "feature": spec.feature, "quantity": spec.quantity}
+        await audit.add(conn, add_on.granted_at_us, by, "grantAddOn", f"add-on {add_on.id}", **detail)
     return add_on
 
 
-async def revoke_add_on(database: Database, clock: Clock, add_on_id: str, reason: str) -> AddOn:
+async def revoke_add_on(
+    database: Database, clock: Clock, add_on_id: str, reason: str, *, by: str = audit.OPERATOR
+) -> AddOn:
     """End an add-on at once; one that was revoked before stays as it was. NotFound when there is none of that id."""
     check_reason(reason)
     async with database.write() as conn:
         found = await add_ons.get(conn, add_on_id)
         if found is None:
             raise NotFound("add-on", add_on_id)
-        ended = found.revoked(clock.now_us(), reason)
+        now_us = clock.now_us()
+        ended = found.revoked(now_us, reason)
         if ended != found:
             await add_ons.revoke(conn, ended)
             await state.config_changed(conn)
+            await audit.add(conn, now_us, by, "revokeAddOn", f"add-on {add_on_id}", reason=reason)
     return ended
 
 
-async def set_entitlement(database: Database, clock: Clock, spec: OverrideSpec) -> Override:
+async def set_entitlement(
+    database: Database, clock: Clock, spec: OverrideSpec, *, by: str = audit.OPERATOR
+) -> Override:
     """Say what the customer may use of a feature, in place of its plans and of what was set before.
 
     NotFound names the customer or feature that does not exist, InvalidInput the field that is wrong; Conflict: the
@@ -86,10 +94,15 @@ async def set_entitlement(database: Database, clock: Clock, spec: OverrideSpec) 
             raise Conflict(f"customer {spec.customer!r} has {MAX_OVERRIDES} entitlements of its own")
         await overrides.add(conn, override)
         await state.config_changed(conn)
+        detail = {"kind": spec.entitlement.kind, "limit": spec.entitlement.limit, "value": spec.entitlement.value}
+        target = _target(spec.customer, feature)
+        await audit.add(conn, override.set_at_us, by, "setEntitlement", target, **detail)
     return override
 
 
-async def remove_entitlement(database: Database, customer: str, feature: str) -> bool:
+async def remove_entitlement(
+    database: Database, clock: Clock, customer: str, feature: str, *, by: str = audit.OPERATOR
+) -> bool:
     """Let the customer's plans say again what it may use of the feature; False when nothing was set.
 
     NotFound names the customer or feature that does not exist.
@@ -99,7 +112,12 @@ async def remove_entitlement(database: Database, customer: str, feature: str) ->
         removed = await overrides.remove(conn, customer, feature)
         if removed:
             await state.config_changed(conn)
+            await audit.add(conn, clock.now_us(), by, "removeEntitlement", _target(customer, feature))
     return removed
+
+
+def _target(customer: str, feature: str) -> str:
+    return f"entitlement {customer}/{feature}"
 
 
 async def _is_counted(conn: AsyncConnection, customer: str, feature: str) -> bool:

@@ -20,7 +20,7 @@ from sidemeter_control.pricing.grants import (
 )
 from sidemeter_control.pricing.periods import check_instant
 from sidemeter_control.pricing.plans import MAX_NAME_CHARS
-from sidemeter_control.store import credits, customers, features, meters, state, top_ups
+from sidemeter_control.store import audit, credits, customers, features, meters, state, top_ups
 from sidemeter_control.store.database import Database
 
 __all__ = ["grant_credits", "grant_within", "remove_top_up", "reset_credits", "set_top_up", "void_credits"]
@@ -29,17 +29,17 @@ __all__ = ["grant_credits", "grant_within", "remove_top_up", "reset_credits", "s
 ADDITIVE = frozenset({Aggregation.COUNT, Aggregation.SUM})
 
 
-async def grant_credits(database: Database, clock: Clock, spec: GrantSpec) -> CreditGrant:
+async def grant_credits(database: Database, clock: Clock, spec: GrantSpec, *, by: str = audit.OPERATOR) -> CreditGrant:
     """Give a customer credits; an idempotency key that was used before answers the grant that was made under it.
 
     InvalidInput names what is wrong, NotFound the customer or feature that is missing; Conflict when the key was used
     for something else, or the customer has 1,000 grants.
     """
     async with database.write() as conn:
-        return await grant_within(conn, clock, spec)
+        return await grant_within(conn, clock, spec, by)
 
 
-async def grant_within(conn: AsyncConnection, clock: Clock, spec: GrantSpec) -> CreditGrant:
+async def grant_within(conn: AsyncConnection, clock: Clock, spec: GrantSpec, by: str) -> CreditGrant:
     """The same, in a transaction that is open and has written no definition yet."""
     currency = await _check(conn, spec.customer, spec.denomination)
     if spec.idempotency_key is not None:
@@ -53,23 +53,32 @@ async def grant_within(conn: AsyncConnection, clock: Clock, spec: GrantSpec) -> 
         raise Conflict(f"customer {spec.customer!r} has {MAX_GRANTS} grants, and no more are allowed")
     await credits.add(conn, grant)
     await state.config_changed(conn)
+    detail = {"customer": spec.customer, "amount": spec.amount, "purchased": spec.purchased, **_kind(spec.denomination)}
+    await audit.add(conn, grant.created_at_us, by, "grantCredits", f"grant {grant.id}", **detail)
     return grant
 
 
-async def void_credits(database: Database, clock: Clock, grant_id: str, reason: str) -> CreditGrant:
+async def void_credits(
+    database: Database, clock: Clock, grant_id: str, reason: str, *, by: str = audit.OPERATOR
+) -> CreditGrant:
     """End a grant now; what it has paid stays paid. Again: no change. NotFound when there is none of that id."""
     if not 1 <= len(reason) <= MAX_NAME_CHARS:
         raise InvalidInput("reason", f"must be 1 to {MAX_NAME_CHARS} characters")
     async with database.write() as conn:
-        await credits.void(conn, grant_id, clock.now_us(), reason)
+        now_us = clock.now_us()
+        voided = await credits.void(conn, grant_id, now_us, reason)
         found = await credits.get(conn, grant_id)
         if found is None:
             raise NotFound("credit grant", grant_id)
-        await state.config_changed(conn)
+        if voided:
+            await state.config_changed(conn)
+            await audit.add(conn, now_us, by, "voidCredits", f"grant {grant_id}", reason=reason)
     return found
 
 
-async def reset_credits(database: Database, reset: CreditReset) -> CreditReset:
+async def reset_credits(
+    database: Database, clock: Clock, reset: CreditReset, *, by: str = audit.OPERATOR
+) -> CreditReset:
     """Reset a customer's credits at an instant, as a billing period's end does; a second one there replaces the first.
 
     NotFound names the customer or feature that is missing, InvalidInput what is wrong; Conflict at 1,000 resets.
@@ -81,21 +90,35 @@ async def reset_credits(database: Database, reset: CreditReset) -> CreditReset:
             raise Conflict(f"customer {reset.customer_key!r} has {MAX_RESETS} resets, and no more are allowed")
         await credits.add_reset(conn, reset)
         await state.config_changed(conn)
+        detail = {"atUs": reset.at_us, "preserveOverage": reset.preserve_overage, **_kind(reset.denomination)}
+        await audit.add(conn, clock.now_us(), by, "resetCredits", f"customer {reset.customer_key}", **detail)
     return reset
 
 
-async def set_top_up(database: Database, rule: TopUp) -> TopUp:
+async def set_top_up(database: Database, rule: TopUp, *, by: str = audit.OPERATOR) -> TopUp:
     """Write the rule, in place of the one for these credits. InvalidInput, NotFound as for a grant."""
     async with database.write() as conn:
         check_top_up(rule, await _check(conn, rule.customer_key, rule.denomination))
         await top_ups.put(conn, rule)
+        detail = {"below": rule.below, "amount": rule.amount, "maxPerPeriod": rule.max_per_period}
+        detail |= _kind(rule.denomination)
+        await audit.add(conn, rule.created_at_us, by, "setTopUp", f"customer {rule.customer_key}", **detail)
     return rule
 
 
-async def remove_top_up(database: Database, customer_key: str, of: Denomination) -> bool:
+async def remove_top_up(
+    database: Database, clock: Clock, customer_key: str, of: Denomination, *, by: str = audit.OPERATOR
+) -> bool:
     """Follow the rule for these credits no more; answers whether there was one."""
     async with database.write() as conn:
-        return await top_ups.remove(conn, customer_key, of)
+        removed = await top_ups.remove(conn, customer_key, of)
+        if removed:
+            await audit.add(conn, clock.now_us(), by, "removeTopUp", f"customer {customer_key}", **_kind(of))
+    return removed
+
+
+def _kind(of: Denomination) -> dict[str, object]:
+    return {"unit": of.unit, "feature": of.feature}
 
 
 async def _check(conn: AsyncConnection, customer_key: str, of: Denomination) -> str | None:

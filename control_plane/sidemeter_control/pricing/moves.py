@@ -14,7 +14,7 @@ from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.lifecycle import life_of, written
 from sidemeter_control.pricing.plans import Plan
 from sidemeter_control.pricing.subscriptions import Subscribed, Subscription
-from sidemeter_control.store import customers, subscriptions
+from sidemeter_control.store import audit, customers, subscriptions
 from sidemeter_control.store.database import Database
 
 __all__ = ["MAX_MOVED_AT_ONCE", "Move", "Moves", "move_subscribers"]
@@ -47,7 +47,15 @@ class Moves:
 
 
 async def move_subscribers(
-    database: Database, clock: Clock, plan: str, *, from_version: int, to_version: int, at: ChangeAt, preview: bool
+    database: Database,
+    clock: Clock,
+    plan: str,
+    *,
+    from_version: int,
+    to_version: int,
+    at: ChangeAt,
+    preview: bool,
+    by: str = audit.OPERATOR,
 ) -> Moves:
     """Move, in one transaction, or only see what it would cost.
 
@@ -64,6 +72,8 @@ async def move_subscribers(
         made = [each for each in changes if not isinstance(each, Conflict)]
         if made and not preview:
             await written(conn, [ended for ended, _ in made], [following for _, following in made])
+            detail = {"from": before.version, "to": after.version, "at": at, "subscriptions": [it.id for it, _ in made]}
+            await audit.add(conn, now_us, by, "moveSubscribers", f"plan {plan}", **detail)
     moves = (
         _move(life.subscription, costs, str(change) if isinstance(change, Conflict) else None, preview=preview)
         for (_, life), costs, change in zip(lives, looked, changes, strict=True)

@@ -16,7 +16,7 @@ from sidemeter_control.pricing.granting import grant_within
 from sidemeter_control.pricing.grants import CreditGrant, GrantSpec, TopUp
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
-from sidemeter_control.store import credits, customers, top_ups
+from sidemeter_control.store import audit, credits, customers, top_ups
 from sidemeter_control.store.database import Database
 
 __all__ = ["SETTLED_AFTER_US", "settle_once", "top_up_once"]
@@ -107,7 +107,7 @@ async def _follow(conn: AsyncConnection, clock: Clock, seen: TopUp) -> list[Cred
     if rule is None:
         return []
     after, buys = await _looked(conn, rule, clock.now_us())
-    grants = [await grant_within(conn, clock, _purchase(rule))] if buys else []
+    grants = [await grant_within(conn, clock, _purchase(rule), audit.TOP_UP)] if buys else []
     await top_ups.mark(conn, after)
     return grants
 

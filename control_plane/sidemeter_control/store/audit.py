@@ -8,15 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import api_keys, audit
 
-__all__ = ["OPERATOR", "AuditEntry", "add", "page"]
+__all__ = ["OPERATOR", "TOP_UP", "AuditEntry", "add", "page"]
 
 OPERATOR = "operator"
 """Who acts without a key: whoever has the machine."""
 
+TOP_UP = "top-up"
+"""Who grants what a top-up rule buys."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change. `seq` is the order of changes, `actor` the id of a key or OPERATOR, `detail` JSON text of an object.
+    """One change. `seq` is the order of changes, `actor` the id of a key, OPERATOR or TOP_UP, `detail` JSON text of an object.
 
     `actor_name` is the name of the key.
     """

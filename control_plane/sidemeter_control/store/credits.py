@@ -115,14 +115,15 @@ async def of_customers(conn: AsyncConnection, keys: Sequence[str]) -> list[Credi
     return [_grant(row) for row in await conn.execute(wanted)]
 
 
-async def void(conn: AsyncConnection, grant_id: str, at_us: int, reason: str) -> None:
-    """End a grant at an instant, unless it was ended so before."""
+async def void(conn: AsyncConnection, grant_id: str, at_us: int, reason: str) -> bool:
+    """End a grant at an instant, unless it was ended so before; answers whether this ended it."""
     table = credit_grants.c
-    await conn.execute(
+    ended = await conn.execute(
         update(credit_grants)
         .where(table.id == grant_id, table.voided_at_us.is_(None))
         .values(voided_at_us=at_us, void_reason=reason)
     )
+    return bool(ended.rowcount)
 
 
 async def add_reset(conn: AsyncConnection, reset: CreditReset) -> None:

@@ -125,8 +125,8 @@ async def test_an_override_replaces_the_one_before_until_it_is_removed(shop: Sho
     await agree(shop)
     second = await agree(shop, replace(OVERRIDE, entitlement=msgspec.structs.replace(AGREED, limit=Decimal(9))))
     assert (await of_acme(shop)).overrides == (second,)
-    assert await verbs.remove_entitlement(shop.database, "acme", "tokens") is True
-    assert await verbs.remove_entitlement(shop.database, "acme", "tokens") is False
+    assert await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens") is True
+    assert await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens") is False
     assert await of_acme(shop) == Given()
 
 
@@ -138,7 +138,7 @@ async def test_agents_can_tell_every_change_by_the_version(shop: Shop) -> None:
     seen.append(await version(shop))
     await agree(shop)
     seen.append(await version(shop))
-    await verbs.remove_entitlement(shop.database, "acme", "tokens")
+    await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens")
     seen.append(await version(shop))
     assert seen == sorted(set(seen))
 
@@ -153,7 +153,7 @@ async def test_what_does_not_exist_is_named(shop: Shop) -> None:
     with pytest.raises(NotFound, match="there is no customer 'nobody'"):
         await agree(shop, replace(OVERRIDE, customer="nobody"))
     with pytest.raises(NotFound, match="there is no feature 'nothing'"):
-        await verbs.remove_entitlement(shop.database, "acme", "nothing")
+        await verbs.remove_entitlement(shop.database, shop.clock, "acme", "nothing")
     with pytest.raises(NotFound, match="there is no add-on 'none'"):
         await verbs.revoke_add_on(shop.database, shop.clock, "none", "refunded")
 
@@ -232,5 +232,5 @@ async def test_a_customer_has_at_most_so_many_overrides(shop: Shop) -> None:
     sso = OverrideSpec(customer="acme", entitlement=EntitlementSpec(feature="sso", kind=EntitlementKind.BOOLEAN))
     with pytest.raises(Conflict, match=f"has {MAX_OVERRIDES} entitlements of its own"):
         await agree(shop, sso)
-    await verbs.remove_entitlement(shop.database, "acme", "tokens")
+    await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens")
     await agree(shop, sso)

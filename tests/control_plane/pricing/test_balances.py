@@ -127,11 +127,11 @@ async def test_a_reset_that_was_asked_for_begins_the_measuring_anew(shop: Shop) 
     acme = await shop.customer("acme")
     await shop.use("acme", "2026-11-02T00:00:00", "30")
     await give(shop, 20, at="2026-11-03", denomination=UNITS, recurrence=Interval.MONTH)
-    await reset_credits(shop.database, CreditReset("acme", UNITS, us("2026-11-01")))
+    await reset_credits(shop.database, shop.clock, CreditReset("acme", UNITS, us("2026-11-01")))
     assert amounts(await stands(shop, acme, UNITS, "2026-11-03")) == (0, 10, 30)
-    await reset_credits(shop.database, CreditReset("acme", UNITS, us("2026-11-04"), preserve_overage=True))
+    await reset_credits(shop.database, shop.clock, CreditReset("acme", UNITS, us("2026-11-04"), preserve_overage=True))
     assert amounts(await stands(shop, acme, UNITS, "2026-11-04")) == (0, 10, 0)
-    await reset_credits(shop.database, CreditReset("acme", UNITS, us("2026-11-04")))
+    await reset_credits(shop.database, shop.clock, CreditReset("acme", UNITS, us("2026-11-04")))
     assert amounts(await stands(shop, acme, UNITS, "2026-12-03")) == (20, 0, 0)
 
 
@@ -345,7 +345,7 @@ async def test_what_was_kept_holds_only_for_the_terms_it_was_made_of(shop: Shop,
             shop.clock.set_wall(us("2026-11-21"))
             expected = 0
         case "reset":
-            await reset_credits(shop.database, CreditReset("acme", UNITS, us("2026-03-01")))
+            await reset_credits(shop.database, shop.clock, CreditReset("acme", UNITS, us("2026-03-01")))
             expected = 0
         case "subjects":
             acme = await shop.customer("acme", subjects=("acme", "other"))

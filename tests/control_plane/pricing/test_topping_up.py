@@ -118,8 +118,8 @@ async def test_a_rule_is_replaced_and_removed(shop: Shop) -> None:
     await rule(shop, below=20, amount=5)
     await rule(shop, below=20, amount=7)
     assert await bought(shop) == [7]
-    assert await remove_top_up(shop.database, "acme", UNITS) is True
-    assert await remove_top_up(shop.database, "acme", UNITS) is False
+    assert await remove_top_up(shop.database, shop.clock, "acme", UNITS) is True
+    assert await remove_top_up(shop.database, shop.clock, "acme", UNITS) is False
     await give(shop, 100)
     await use(shop, 100)
     assert await bought(shop) == []
