@@ -112,24 +112,24 @@ async def test_a_scheduled_change_is_taken_back_by_cancelling_what_would_begin(s
 async def test_periods_of_another_length_begin_with_the_change(shop: Shop) -> None:
     acme = await shop.customer("acme")
     own = await shop.sell(acme, AHEAD)
-    await publish(shop, replace(PREMIUM, interval=Interval.YEAR))
+    await publish(shop, msgspec.structs.replace(PREMIUM, interval=Interval.YEAR))
     assert (await change(shop, own)).anchor_us == us("2026-11-16")
 
 
 async def test_a_trial_goes_on_through_a_change_and_no_new_one_begins(shop: Shop) -> None:
     acme = await shop.customer("acme")
     own = await shop.sell(acme, AHEAD, start="2026-11-10", trial_days=10)
-    await publish(shop, replace(PREMIUM, trial_days=30))
+    await publish(shop, msgspec.structs.replace(PREMIUM, trial_days=30))
     assert (await change(shop, own)).trial_end_us == us("2026-11-20")
     shop.clock.set_wall(us("2026-11-21"))
-    await publish(shop, replace(PREMIUM, key="other", trial_days=30))
+    await publish(shop, msgspec.structs.replace(PREMIUM, key="other", trial_days=30))
     (_, on_premium) = await stored(shop, acme)
     assert (await change(shop, on_premium, "other")).trial_end_us is None
 
 
 async def test_overrides_stay_for_the_charges_that_the_new_plan_has(shop: Shop) -> None:
     acme = await shop.customer("acme")
-    await publish(shop, replace(PREMIUM, key="pro", charges=(AHEAD, CALLS, TOKENS)))
+    await publish(shop, msgspec.structs.replace(PREMIUM, key="pro", charges=(AHEAD, CALLS, TOKENS)))
     cheaper = msgspec.structs.replace(CALLS, unit_price=Decimal("0.01"))
     spec = SubscribeSpec(customer=acme.key, plan="pro", overrides=(cheaper, TOKENS))
     own = await subscribe(shop.database, shop.clock, spec)
@@ -210,7 +210,7 @@ async def test_what_the_state_of_a_subscription_forbids_is_refused(
 ) -> None:
     acme, base, clock = await shop.customer("acme"), shop.database, shop.clock
     await publish(shop)
-    await publish(shop, replace(PREMIUM, key="euro", currency="EUR"))
+    await publish(shop, msgspec.structs.replace(PREMIUM, key="euro", currency="EUR"))
     id_ = (await shop.sell(acme, AHEAD, start="2026-12-24" if state == "scheduled" else "2026-11-01")).id
     if state in {"ended", "cancelled"}:
         await cancel(base, clock, id_, NOW if state == "ended" else PERIOD_END)
