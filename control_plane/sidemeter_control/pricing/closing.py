@@ -14,7 +14,7 @@ from sidemeter_control.pricing.cost import late, lines_of
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import LATEST_US
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
-from sidemeter_control.store import closed_periods, customers, late_days, state, subscriptions
+from sidemeter_control.store import closed_periods, customers, late_days, meters, state, subscriptions
 from sidemeter_control.store.database import Database
 
 __all__ = ["MAX_CLOSED_AT_ONCE", "Closing", "close_once"]
@@ -47,7 +47,8 @@ async def close_once(database: Database, clock: Clock, close_after_s: int) -> in
     """Close billing periods that ended at least so long ago; answers how many. A turn that ends early loses nothing.
 
     Those that were over when their subscription was made are given as long from then, for what they used to come in.
-    A customer whose periods cannot be closed for a fault of ours holds up nobody else: the log names the incident.
+    A customer whose periods cannot be closed for a fault of ours holds up nobody else: the log names the incident. Nor does
+    one of whose meters one is still being filled, which waits until it is: what it has counted so far is not what it counts.
     """
     until_us = clock.now_us() - close_after_s * 1_000_000
     async with database.read() as conn:
@@ -72,12 +73,23 @@ async def _close_next(database: Database, customer_key: str, until_us: int, now_
         closed_until_us = await closed_periods.closed_until(conn, customer_key)
         following = next_leg(own, closed_until_us)
         due = following is not None and _closable_us(*following) <= until_us
-        if following is not None and due:
+        waits = due and await _is_being_filled(conn, own)
+        if following is not None and due and not waits:
             each, leg = following
             await _close(conn, customer, own, (each, leg), now_us)
             closed_until_us[each.subscription.id] = leg.period.end_us
-        await subscriptions.set_closing(conn, _next_ends(own, closed_until_us))
-    return due
+        # Who waits has its next turn behind all who are due by now.
+        earliest_us = until_us + 1 if waits else 0
+        await subscriptions.set_closing(conn, _next_ends(own, closed_until_us, earliest_us))
+    return due and not waits
+
+
+async def _is_being_filled(conn: AsyncConnection, own: Sequence[Subscribed]) -> bool:
+    """Whether a meter that these subscriptions price has yet to count stored events, as it is or as it is about to be."""
+    priced = sorted({key for each in own for key in each.meters})
+    # As they are stored: what is remembered of a subscription does not say how far its meters are by now.
+    known = (await meters.get(conn, priced)).values()
+    return any(not meter.progress.done for meter in known) or bool(await meters.changes(conn, priced))
 
 
 async def _close(
@@ -107,11 +119,11 @@ async def _close(
     await state.closed_until(conn, leg.period.end_us)
 
 
-def _next_ends(own: Sequence[Subscribed], closed_until_us: dict[str, int]) -> dict[str, int | None]:
+def _next_ends(own: Sequence[Subscribed], closed_until_us: dict[str, int], earliest_us: int) -> dict[str, int | None]:
     ends: dict[str, int | None] = {}
     for each in own:
         leg = next(each.legs(closed_until_us.get(each.subscription.id, 0), LATEST_US), None)
-        ends[each.subscription.id] = None if leg is None else _closable_us(each, leg)
+        ends[each.subscription.id] = None if leg is None else max(_closable_us(each, leg), earliest_us)
     return ends
 
 

@@ -17,10 +17,14 @@ from sqlalchemy import event
 
 from sidemeter_control.app import loops, repeat
 from sidemeter_control.clock import MAX_STEP_S
+from sidemeter_control.metering.catalogue import create_meter, update_meter
+from sidemeter_control.metering.filling import fill_once
+from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.pricing import closing
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe, subscribed
 from sidemeter_control.pricing.changes import ChangeAt
+from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.closing import MAX_CLOSED_AT_ONCE, Closing, close_once
 from sidemeter_control.pricing.commitments import CommitmentSpec
 from sidemeter_control.pricing.cost import Cost, cost, cost_of
@@ -266,6 +270,47 @@ async def test_a_customer_who_cannot_be_billed_stops_nobody_else(
     monkeypatch.setattr(closing, "lines_of", failing)
     assert await close(shop, "2026-12-02") == 1
     assert "the periods of customer 'acme' could not be closed" in caplog.text
+
+
+@pytest.mark.parametrize("made", ["new", "changed"])
+async def test_a_period_waits_until_the_meters_it_prices_have_counted_what_was_stored_before_them(
+    shop: Shop, caplog: pytest.LogCaptureFixture, made: str
+) -> None:
+    acme, globex = await shop.customer("acme"), await shop.customer("globex")
+    for at in ("2026-11-02", "2026-11-03", "2026-11-04"):
+        await shop.use("acme", at, "10")
+    sums = new_meter("late", "llm", Aggregation.SUM, value_property="tokens", now_us=0)
+    if made == "new":
+        await create_meter(shop.database, sums, at_once=1)
+    else:
+        await create_meter(shop.database, new_meter("late", "llm", Aggregation.COUNT, now_us=0))
+        await update_meter(shop.database, sums, at_once=1)
+    late = ChargeSpec(key="late", meter="late", model=PricingModel.PER_UNIT, unit_price=Decimal(1))
+    await shop.sell(acme, late, plan="late")
+    await shop.sell(globex, BASE, plan="base")
+    assert await close(shop, "2026-12-02") == 1
+    assert await close(shop) == 0
+    assert not caplog.records
+    while await fill_once(shop.database, shop.clock, 1):
+        pass
+    assert await close(shop) == 0
+    assert await close(shop, "2026-12-02T00:00:01") == 1
+    assert shown(await owed(shop, acme, "2026-11-01", "2026-12-01")) == [("late", "30", "30.00")]
+
+
+async def test_however_many_wait_for_a_meter_the_others_have_their_turn(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "MAX_CLOSED_AT_ONCE", 2)
+    for at in ("2026-11-02", "2026-11-03"):
+        await shop.use("acme", at, "10")
+    await create_meter(shop.database, new_meter("late", "llm", Aggregation.COUNT, now_us=0), at_once=1)
+    late = ChargeSpec(key="late", meter="late", model=PricingModel.PER_UNIT, unit_price=Decimal(1))
+    for number in range(3):
+        await shop.sell(await shop.customer(f"waits-{number}"), late, plan="late")
+    await shop.sell(await shop.customer("zoe"), BASE, plan="base", start="2026-11-02")
+    closed = [await close(shop, f"2026-12-03T00:00:0{second}") for second in range(3)]
+    assert sum(closed) == 1
 
 
 async def test_a_change_takes_effect_after_what_is_closed_wherever_the_clock_stands(shop: Shop) -> None:
