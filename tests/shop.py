@@ -22,6 +22,7 @@ from sidemeter_control.pricing.customers import Customer, new_customer
 from sidemeter_control.pricing.plans import EntitlementSpec, PlanSpec
 from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
+from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import meters
 from sidemeter_control.store.database import Database
 
@@ -60,8 +61,10 @@ class Shop:
         for key, meter_key in (("tokens", "tokens"), ("calls", "calls"), ("sso", None), ("region", None)):
             await create_feature(self.database, new_feature(key, meter_key=meter_key, now_us=0))
 
-    async def customer(self, key: str, *, time_zone: str = "UTC", subjects: tuple[str, ...] = ()) -> Customer:
-        made = new_customer(key, time_zone=time_zone, subjects=subjects, now_us=0)
+    async def customer(
+        self, key: str, *, time_zone: str = "UTC", subjects: tuple[str, ...] = (), language: Language = Language.EN
+    ) -> Customer:
+        made = new_customer(key, time_zone=time_zone, subjects=subjects, language=language, now_us=0)
         return await upsert_customer(self.database, made)
 
     async def sell(

@@ -59,6 +59,8 @@ GROWN = {
     "LossDeclarationConnection.pageInfo(): PageInfo!",
     "LossDeclarationEdge.cursor(): String!",
     "LossDeclarationEdge.node(): LossDeclaration!",
+    "Customer.language(): Language!",
+    "CustomerInput.language: Language = EN",
     "GraphQLEnumType Language",
     "Language.DE",
     "Language.EN",

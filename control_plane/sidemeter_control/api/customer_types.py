@@ -28,6 +28,7 @@ from sidemeter_control.pricing.balances import Credited, credited
 from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
+from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import agents, top_ups
 
 __all__ = [
@@ -172,6 +173,7 @@ class Customer:
     currency: str | None
     time_zone: str
     subjects: list[str]
+    language: Language
     noun: strawberry.Private[customers.Customer]
 
     @classmethod
@@ -183,6 +185,7 @@ class Customer:
             currency=customer.currency,
             time_zone=customer.time_zone,
             subjects=list(customer.subjects),
+            language=customer.language,
             noun=customer,
         )
 

@@ -43,6 +43,7 @@ from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.lifecycle import cancel, change_plan, pause, resume
 from sidemeter_control.pricing.moves import move_subscribers
 from sidemeter_control.pricing.register import upsert_customer
+from sidemeter_control.pricing.words import Language
 from sidemeter_control.store.keys import Scope
 
 __all__ = ["ApiKeyInput", "ApiKeySecret", "Mutation"]
@@ -122,6 +123,7 @@ class Mutation:
             time_zone=input.time_zone or "UTC",
             subjects=input.subjects or (),
             metadata=_metadata(input.metadata),
+            language=input.language or Language.EN,
             now_us=info.context.clock.now_us(),
         )
         context = info.context

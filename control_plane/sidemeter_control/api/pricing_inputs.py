@@ -372,6 +372,9 @@ class CustomerInput:
     time_zone: str | None = "UTC"
     subjects: list[str] | None = None
     metadata: Json | None = None
+    language: Language | None = strawberry.field(
+        default=Language.EN, description="What lines of cost and parts of quotas are written in."
+    )
 
 
 @strawberry.input

@@ -10,6 +10,7 @@ from sidemeter_control.limits.overrides import Override
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.periods import EVER, Interval, Period, Recurrence
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
+from sidemeter_control.pricing.sentences import SENTENCES, Language
 from sidemeter_control.pricing.subscriptions import Subscribed
 
 __all__ = [
@@ -139,32 +140,35 @@ class QuotaAnswer:
         return Period(self.period_start_us, self.resets_at_us)
 
 
-def granted(own: Iterable[Subscribed], given: Given, time_zone: str, at_us: int) -> dict[str, Right]:
+def granted(
+    own: Iterable[Subscribed], given: Given, time_zone: str, at_us: int, language: Language = Language.EN
+) -> dict[str, Right]:
     """What a customer has at an instant of its subscriptions (the oldest first) and of its own, by feature key in their order.
 
     An override takes the place of what plans say of its feature. An add-on comes on top of either; alone it is a HARD
     limit of each billing period. Without an active subscription the calendar's month is the billing period.
     """
+    say = SENTENCES[language]
     active = [each for each in own if each.subscription.is_active_at(at_us)]
     calendar = Recurrence.on_calendar(Interval.MONTH, time_zone).period_at
     billing = active[0].period_at if active else calendar
     offers: dict[str, list[Entitlement]] = {}
     for each in active:
         for spec in each.plan.entitlements:
-            words = f"Plan {each.plan.name or each.plan.key}, version {each.plan.version}"
+            words = say.from_plan.format(name=each.plan.name or each.plan.key, version=each.plan.version)
             part = QuotaPart(QuotaSource.PLAN, words, spec.limit)
             made = _entitlement(spec, part, each.subscription.start_at_us, each.period_at, time_zone, at_us)
             offers.setdefault(spec.feature, []).append(made)
     for override in given.overrides:
         if override.is_active_at(at_us):
             spec = override.entitlement
-            part = QuotaPart(QuotaSource.OVERRIDE, "Agreed with this customer", spec.limit)
+            part = QuotaPart(QuotaSource.OVERRIDE, say.agreed, spec.limit)
             made = _entitlement(spec, part, override.effective_at_us, billing, time_zone, at_us)
             offers[spec.feature] = [made]
     extra: dict[str, list[QuotaPart]] = {}
     for add_on in given.add_ons:
         if add_on.is_active_at(at_us):
-            extra.setdefault(add_on.feature, []).append(_added(add_on))
+            extra.setdefault(add_on.feature, []).append(QuotaPart(QuotaSource.ADD_ON, say.add_on, add_on.quantity))
             if add_on.feature not in offers:
                 offers[add_on.feature] = [_entitlement(_alone(add_on), None, at_us, billing, time_zone, at_us)]
     return {feature: Right(tuple(offers[feature]), tuple(extra.get(feature, ()))) for feature in sorted(offers)}
@@ -177,10 +181,6 @@ def _entitlement(  # noqa: PLR0917 -- what it is, and where it stands
         return reset_period(spec.reset, billing(instant_us), time_zone, instant_us)
 
     return Entitlement(spec, period_at(at_us), part, since_us, period_at)
-
-
-def _added(add_on: AddOn) -> QuotaPart:
-    return QuotaPart(QuotaSource.ADD_ON, "Add-on", add_on.quantity)
 
 
 def _alone(add_on: AddOn) -> EntitlementSpec:
@@ -227,13 +227,14 @@ def answer(
     extra: Sequence[QuotaPart] = (),
     *,
     grace_is_over: bool = False,
+    language: Language = Language.EN,
 ) -> QuotaAnswer:
     """The quota, given what the period's usage adds up to (None: the meter has nothing to say, which is no usage).
 
     `extra` is added to what the entitlement says. `grace_is_over`: the limit had been reached `grace_days` ago.
     """
     spec, period = entitlement.spec, entitlement.period
-    parts = (*_own_parts(entitlement), *extra)
+    parts = (*_own_parts(entitlement, language), *extra)
     if spec.kind is not EntitlementKind.METERED:
         value = "true" if spec.kind is EntitlementKind.BOOLEAN else spec.value
         nothing = (None,) * 6
@@ -263,11 +264,11 @@ def answer(
     )
 
 
-def _own_parts(entitlement: Entitlement) -> Iterator[QuotaPart]:
+def _own_parts(entitlement: Entitlement, language: Language) -> Iterator[QuotaPart]:
     if entitlement.part is not None:
         yield entitlement.part
     if entitlement.carried:
-        yield QuotaPart(QuotaSource.ROLLOVER, "Left over from earlier periods", entitlement.carried)
+        yield QuotaPart(QuotaSource.ROLLOVER, SENTENCES[language].left_over, entitlement.carried)
 
 
 def _ceiling(spec: EntitlementSpec, limit: Decimal | None, *, grace_is_over: bool) -> Decimal | None:

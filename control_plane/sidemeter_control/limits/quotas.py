@@ -60,7 +60,9 @@ async def _rights(
 ) -> Mapping[str, Mapping[str, Right]]:
     own = await subscribed(conn, customers)
     theirs = await given(conn, [each.key for each in customers], now_us)
-    return {each.key: granted(own[each.key], theirs[each.key], each.time_zone, now_us) for each in customers}
+    return {
+        each.key: granted(own[each.key], theirs[each.key], each.time_zone, now_us, each.language) for each in customers
+    }
 
 
 async def grace_ends_at(conn: AsyncConnection, customer: Customer, quota: QuotaAnswer) -> int | None:
@@ -93,11 +95,13 @@ async def _answers(
     found = []
     for entitlement, right in zip(chosen, rights, strict=True):
         spec = entitlement.spec
-        quota = answer(entitlement, used.get(spec.feature), now_us, right.extra)
+        quota = answer(entitlement, used.get(spec.feature), now_us, right.extra, language=customer.language)
         if spec.grace_days and quota.reached is not None:
             threshold = Threshold(taken[spec.feature], customer.subjects, entitlement.period, quota.reached)
             is_over = await was_reached_by(conn, threshold, now_us - spec.grace_days * DAY_US)
-            quota = answer(entitlement, quota.used, now_us, right.extra, grace_is_over=is_over)
+            quota = answer(
+                entitlement, quota.used, now_us, right.extra, grace_is_over=is_over, language=customer.language
+            )
         found.append(quota)
     return found
 

@@ -12,7 +12,7 @@ from sidemeter_control.pricing.fees import fee_lines
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.settling import COMMITMENT, MINIMUM_SPEND, commitment_lines, minimum_lines, total
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
-from sidemeter_control.pricing.words import Words
+from sidemeter_control.pricing.words import Language, Words
 
 __all__ = ["CostLine", "EventsBehind", "Slice", "total_of"]
 
@@ -48,7 +48,7 @@ UsedBy = Mapping[str, Used]
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The part of one leg that is asked for. `dated`: its lines name the leg's days.
+    """The part of one leg that is asked for, in words of a language. `dated`: its lines name the leg's days.
 
     Usage is priced from the leg's start, so that slices add up to the leg; included units and tiers are whole in every
     leg, because a plan promises them per billing period and a customer who comes or goes in one loses nothing.
@@ -58,6 +58,7 @@ class Slice:
     leg: Leg
     part: Period
     dated: bool
+    language: Language
 
     @property
     def so_far(self) -> Period:
@@ -142,10 +143,10 @@ class Slice:
 
     def _text(self, name: str) -> str:
         days = self.leg.period.days(self.own.subscription.time_zone)
-        return Words.in_period(name, *days) if self.dated else name
+        return Words.in_period(name, *days, self.language) if self.dated else name
 
     def _words(self, meter: Meter | None = None) -> Words:
-        return Words(self.own.plan.currency, None if meter is None else meter.unit)
+        return Words(self.own.plan.currency, None if meter is None else meter.unit, self.language)
 
 
 @exact

@@ -11,7 +11,7 @@ from sidemeter_control.pricing.bills import CostLine, EventsBehind
 from sidemeter_control.pricing.charges import PriceLine
 from sidemeter_control.pricing.periods import LATEST_US, Period
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
-from sidemeter_control.pricing.words import Words
+from sidemeter_control.pricing.words import Language, Words
 
 __all__ = [
     "Billed",
@@ -29,7 +29,8 @@ __all__ = [
 class FrozenLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A cost line as it is kept. Its events are those of `meter` in `[from_us, to_us)`.
 
-    `adjusts` is the subscription to whose earlier closed period it belongs, where that is not its own.
+    `adjusts` is the subscription to whose earlier closed period it belongs, where that is not its own. `language` is that of
+    its words, whatever the customer's is by now.
     """
 
     charge: str
@@ -42,6 +43,7 @@ class FrozenLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     from_us: int = 0
     to_us: int = 0
     adjusts: str | None = None
+    language: Language = Language.EN
 
 
 class Billed(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -83,7 +85,7 @@ def next_leg(own: Sequence[Subscribed], closed_until_us: Mapping[str, int]) -> t
     return min(open_legs, key=lambda found: found[1].period.end_us, default=None)
 
 
-def freeze(line: CostLine, adjusts: str | None = None) -> FrozenLine:
+def freeze(line: CostLine, language: Language, adjusts: str | None = None) -> FrozenLine:
     """The line as it is kept."""
     behind = line.events
     return FrozenLine(
@@ -97,6 +99,7 @@ def freeze(line: CostLine, adjusts: str | None = None) -> FrozenLine:
         from_us=0 if behind is None else behind.from_us,
         to_us=0 if behind is None else behind.to_us,
         adjusts=adjusts,
+        language=language,
     )
 
 
@@ -107,27 +110,33 @@ def thaw(
     of = own[line.adjusts or closed.subscription_id]
     text = line.text
     if dated and line.adjusts is None:
-        text = Words.in_period(text, *closed.period.days(of.subscription.time_zone))
+        text = Words.in_period(text, *closed.period.days(of.subscription.time_zone), line.language)
     events = None if line.meter is None else EventsBehind(of.meters[line.meter], subjects, line.from_us, line.to_us)
     amount = Money(line.amount, of.plan.currency, line.rounded)
     return CostLine(line.charge, text, line.quantity, amount, line.parts, events)
 
 
-def remainder(whole: Sequence[CostLine], earlier: Sequence[CostLine], part: Period) -> list[CostLine]:
+def remainder(
+    whole: Sequence[CostLine], earlier: Sequence[CostLine], part: Period, language: Language
+) -> list[CostLine]:
     """What `part`, the last one of a closed period, owes after `earlier` ones, so that they add up to what is frozen."""
     before = {line.charge: line for line in earlier}
-    left = [_less(line, before.pop(line.charge, None), line.text, part) for line in whole]
-    return left + [_less(_nothing(line, line.amount.currency), line, line.text, part) for line in before.values()]
+    left = [_less(line, before.pop(line.charge, None), line.text, part, language) for line in whole]
+    return left + [
+        _less(_nothing(line, line.amount.currency), line, line.text, part, language) for line in before.values()
+    ]
 
 
-def adjustments(own: Subscribed, closed: ClosedPeriod, by_now: Sequence[CostLine]) -> list[CostLine]:
+def adjustments(
+    own: Subscribed, closed: ClosedPeriod, by_now: Sequence[CostLine], language: Language
+) -> list[CostLine]:
     """What the lines of a closed period are by now less what is billed of them; none where they are the same."""
     currency, days = own.plan.currency, closed.period.days(own.subscription.time_zone)
-    words = Words(currency)
+    words = Words(currency, language=language)
     billed = {key: _line(key, each, currency) for key, each in closed.billed.items()}
     found = [(line, billed.pop(line.charge, None)) for line in by_now]
     found += [(_nothing(line, currency), line) for line in billed.values()]
-    lines = (_less(now, then, words.counted_late(now.text, *days), closed.period) for now, then in found)
+    lines = (_less(now, then, words.counted_late(now.text, *days), closed.period, language) for now, then in found)
     return [line for line in lines if line.quantity or line.amount.amount or line.amount.rounded]
 
 
@@ -142,7 +151,7 @@ def billed_of(lines: Sequence[CostLine]) -> Mapping[str, Billed]:
 
 
 @exact
-def _less(now: CostLine, then: CostLine | None, text: str, part: Period) -> CostLine:
+def _less(now: CostLine, then: CostLine | None, text: str, part: Period, language: Language) -> CostLine:
     """The difference of two lines of a charge, shown as what it is now without what was billed then."""
     if then is None:
         return replace(now, text=text)
@@ -154,7 +163,9 @@ def _less(now: CostLine, then: CostLine | None, text: str, part: Period) -> Cost
     parts = now.parts
     if then_amount.amount or then.quantity:
         billed = PriceLine(
-            Words(currency).billed_then(), -then_amount.amount, quantity=then.quantity and -then.quantity
+            Words(currency, language=language).billed_then(),
+            -then_amount.amount,
+            quantity=then.quantity and -then.quantity,
         )
         parts = (*parts, billed)
     events = now.events and replace(now.events, from_us=part.start_us, to_us=part.end_us)

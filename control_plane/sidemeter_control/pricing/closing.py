@@ -96,7 +96,10 @@ async def _close(
     conn: AsyncConnection, customer: Customer, own: Sequence[Subscribed], ended: tuple[Subscribed, Leg], now_us: int
 ) -> None:
     each, leg = ended
-    lines = await lines_of(conn, customer, Slice(each, leg, leg.period, dated=False), now_us)
+    lines = await lines_of(
+        conn, customer, Slice(each, leg, leg.period, dated=False, language=customer.language), now_us
+    )
+    own_lines = [(line, None) for line in lines]
     found = await late(conn, customer, own, now_us)
     adjusting = [(line, changed.closed.subscription_id) for changed in found for line in changed.lines]
     await closed_periods.add(
@@ -108,7 +111,7 @@ async def _close(
             closed_at_us=now_us,
             last_seq=await closed_periods.last_event(conn),
             total=total_of([*lines, *(line for line, _ in adjusting)], each.plan.currency).rounded,
-            lines=(*map(freeze, lines), *(freeze(line, adjusts) for line, adjusts in adjusting)),
+            lines=tuple(freeze(line, customer.language, adjusts) for line, adjusts in (*own_lines, *adjusting)),
             billed=billed_of(lines),
         ),
     )

@@ -5,7 +5,7 @@ adjustment at the end of the customer's next open period, or at this moment whil
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -64,7 +64,7 @@ async def cost(
     closed_until_us = (await state.get(conn)).closed_until_us
     if not closed_until_us:
         return await cost_of(conn, customer, own, asked, now_us)
-    slices = _slices(own, asked)
+    slices = _slices(customer, own, asked)
     closed: Sequence[ClosedPeriod] = ()
     if any(each.leg.period.end_us <= closed_until_us for each in slices):
         closed = await closed_periods.meeting(conn, customer.key, asked)
@@ -78,7 +78,7 @@ async def cost_of(
 ) -> Cost:
     """What the customer would owe for `asked`, had it these subscriptions and nothing closed; InvalidInput as above."""
     lines: list[CostLine] = []
-    for each in _slices(own, asked):
+    for each in _slices(customer, own, asked):
         lines += await lines_of(conn, customer, each, now_us)
     return _cost(customer, own, asked, lines, now_us)
 
@@ -99,12 +99,12 @@ async def late(conn: AsyncConnection, customer: Customer, own: Sequence[Subscrib
     by_id = {each.subscription.id: each for each in own}
     found: list[Late] = []
     for closed in await closed_periods.ending_after(conn, customer.key, days[0]):
-        part = _whole(by_id[closed.subscription_id], closed.period)
+        part = _whole(customer, by_id[closed.subscription_id], closed.period)
         reckoned_from_us = min(leg.period.start_us for leg in (*part.reckoned_with, part.leg))
         if not any(reckoned_from_us - DAY_US < day < closed.period.end_us for day in days):
             continue
         by_now = await lines_of(conn, customer, part, now_us)
-        if lines := adjustments(part.own, closed, by_now):
+        if lines := adjustments(part.own, closed, by_now, customer.language):
             found.append(Late(closed, tuple(by_now), tuple(lines)))
     return found
 
@@ -159,8 +159,8 @@ async def _frozen(
 
     whole = list(shown(adjusting=False))
     if part.earlier is not None:
-        before = Slice(part.own, part.leg, part.earlier, part.dated)
-        whole = remainder(whole, await lines_of(conn, customer, before, now_us), part.part)
+        before = replace(part, part=part.earlier)
+        whole = remainder(whole, await lines_of(conn, customer, before, now_us), part.part, customer.language)
     return [*whole, *shown(adjusting=True)]
 
 
@@ -192,15 +192,18 @@ def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) 
     return Period(max(cycle.start_us, first.subscription.start_at_us), period.end_us)
 
 
-def _whole(own: Subscribed, period: Period) -> Slice:
+def _whole(customer: Customer, own: Subscribed, period: Period) -> Slice:
     leg = next(own.legs(period.start_us, period.end_us))
-    return Slice(own, leg, leg.period, dated=False)
+    return Slice(own, leg, leg.period, dated=False, language=customer.language)
 
 
-def _slices(own: Sequence[Subscribed], asked: Period) -> list[Slice]:
+def _slices(customer: Customer, own: Sequence[Subscribed], asked: Period) -> list[Slice]:
     found = [(each, leg) for each in own for leg in _legs(each, asked)]
     dated = len({leg.period for _, leg in found}) > 1
-    return [Slice(each, leg, leg.period.clipped(asked.start_us, asked.end_us), dated) for each, leg in found]
+    return [
+        Slice(each, leg, leg.period.clipped(asked.start_us, asked.end_us), dated, customer.language)
+        for each, leg in found
+    ]
 
 
 def _legs(own: Subscribed, asked: Period) -> list[Leg]:

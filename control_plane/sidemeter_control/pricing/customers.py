@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.events import MAX_SUBJECT
 from sidemeter_control.money import check_currency
+from sidemeter_control.pricing.sentences import Language
 
 __all__ = [
     "MAX_METADATA_BYTES",
@@ -27,7 +28,7 @@ MAX_METADATA_BYTES = 64 * 1024
 class Customer:
     """Who pays. `subjects` is never empty: a customer who lists none has one, the own key.
 
-    `time_zone` is an IANA name; `metadata` is JSON text of an object, or None.
+    `time_zone` is an IANA name; `metadata` is JSON text of an object, or None. Bills and quotas are in its `language`.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Customer:
     subjects: tuple[str, ...] = ()
     metadata: str | None = None
     created_at_us: int = 0
+    language: Language = Language.EN
 
     def __post_init__(self) -> None:
         if not self.subjects:
@@ -51,6 +53,7 @@ def new_customer(
     time_zone: str = "UTC",
     subjects: Sequence[str] = (),
     metadata: str | None = None,
+    language: Language = Language.EN,
     now_us: int,
 ) -> Customer:
     """A customer that keeps every rule, else InvalidInput naming the field; its subjects each once, in order.
@@ -73,7 +76,7 @@ def new_customer(
         raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
     for index, subject in enumerate(subjects):
         _check_subject(f"subjects[{index}]", subject)
-    return Customer(key, name, currency, time_zone, tuple(sorted(set(subjects))), metadata, now_us)
+    return Customer(key, name, currency, time_zone, tuple(sorted(set(subjects))), metadata, now_us, language)
 
 
 def check_time_zone(field: str, name: str) -> None:

@@ -54,6 +54,7 @@ async def _audited(conn: AsyncConnection, customer: Customer, by: str) -> None:
         currency=customer.currency,
         timeZone=customer.time_zone,
         subjects=customer.subjects,
+        language=customer.language,
     )
 
 

@@ -1,4 +1,4 @@
-"""Every sentence that a customer reads on a line of a price, in every language there is.
+"""Every sentence that a customer reads on a line of a price or in a quota, in every language there is.
 
 Names in braces are filled in by `words`; `{at}` is one of the four ends beginning with `at`.
 """
@@ -11,7 +11,7 @@ __all__ = ["SENTENCES", "Language", "Sentences"]
 
 
 class Language(Enum):
-    """What a price is explained in."""
+    """What a price or a quota is explained in."""
 
     EN = "EN"
     DE = "DE"
@@ -73,6 +73,10 @@ class Sentences:
     billed_before: str
     in_period: str
     date: str
+    from_plan: str
+    agreed: str
+    add_on: str
+    left_over: str
 
 
 SENTENCES: Mapping[Language, Sentences] = {
@@ -129,6 +133,10 @@ SENTENCES: Mapping[Language, Sentences] = {
         billed_before="less {amount} billed before",
         in_period="{name}, {first} to {last}",
         date="%Y-%m-%d",
+        from_plan="Plan {name}, version {version}",
+        agreed="Agreed with this customer",
+        add_on="Add-on",
+        left_over="Left over from earlier periods",
     ),
     Language.DE: Sentences(
         units="Einheiten",
@@ -183,5 +191,9 @@ SENTENCES: Mapping[Language, Sentences] = {
         billed_before="abzüglich {amount}, bereits berechnet",
         in_period="{name}, {first} bis {last}",
         date="%d.%m.%Y",
+        from_plan="Tarif {name}, Version {version}",
+        agreed="Mit diesem Kunden vereinbart",
+        add_on="Zusatzkontingent",
+        left_over="Aus früheren Zeiträumen übrig",
     ),
 }

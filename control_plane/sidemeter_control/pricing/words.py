@@ -161,7 +161,7 @@ class Words:
         return self._say.billed_before.format(amount=self._amount(quantity))
 
     @staticmethod
-    def in_period(name: str, first: date, last: date, language: Language = Language.EN) -> str:
+    def in_period(name: str, first: date, last: date, language: Language) -> str:
         """A line among others of the same name, told apart by its days."""
         say = SENTENCES[language]
         return say.in_period.format(name=name, first=first.strftime(say.date), last=last.strftime(say.date))

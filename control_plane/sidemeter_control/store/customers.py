@@ -7,6 +7,7 @@ from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.sentences import Language
 from sidemeter_control.store.tables import customer_subjects, customers
 
 __all__ = ["get", "owners", "page", "put"]
@@ -45,6 +46,7 @@ async def put(conn: AsyncConnection, customer: Customer) -> None:
         "currency": customer.currency,
         "time_zone": customer.time_zone,
         "metadata": customer.metadata,
+        "language": customer.language.value,
     }
     changed = await conn.execute(update(customers).where(customers.c.key == customer.key).values(values))
     if not changed.rowcount:
@@ -70,4 +72,13 @@ async def _with_subjects(conn: AsyncConnection, wanted: Select[Any]) -> list[Cus
 
 
 def _customer(row: Row[Any], subjects: tuple[str, ...]) -> Customer:
-    return Customer(row.key, row.name, row.currency, row.time_zone, subjects, row.metadata, row.created_at_us)
+    return Customer(
+        row.key,
+        row.name,
+        row.currency,
+        row.time_zone,
+        subjects,
+        row.metadata,
+        row.created_at_us,
+        Language(row.language),
+    )

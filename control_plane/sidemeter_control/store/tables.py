@@ -395,6 +395,7 @@ customers = Table(
     Column("time_zone", Text, nullable=False),
     Column("metadata", Text),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("language", Text, nullable=False, server_default="EN"),
 )
 
 # A subject belongs to one customer at most; a customer without listed subjects has one, its key.

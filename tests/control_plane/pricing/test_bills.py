@@ -22,6 +22,7 @@ from sidemeter_control.pricing.periods import Interval, Period
 from sidemeter_control.pricing.plans import PlanSpec, read_plan
 from sidemeter_control.pricing.proration import ProrationRule
 from sidemeter_control.pricing.subscriptions import Pause, Subscribed, SubscribeSpec, new_subscription
+from sidemeter_control.pricing.words import Language
 
 ACME = Customer("acme")
 COUNTED = new_meter("calls", "api.call", Aggregation.COUNT, now_us=0)
@@ -73,7 +74,7 @@ def bill(own: Subscribed, asked: Period, events: Events = ()) -> list[CostLine]:
 
     lines: list[CostLine] = []
     for leg in own.legs(asked.start_us, asked.end_us):
-        part = Slice(own, leg, leg.period.clipped(asked.start_us, asked.end_us), dated=False)
+        part = Slice(own, leg, leg.period.clipped(asked.start_us, asked.end_us), dated=False, language=Language.EN)
         before = None if part.earlier is None else used(part.earlier)
         lines += part.lines(ACME, used(part.so_far), before, [used(each.period) for each in part.reckoned_with])
     return lines

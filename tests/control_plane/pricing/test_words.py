@@ -106,7 +106,7 @@ def test_days_of_a_band_are_named_and_runs_of_them_joined(days: set[int], englis
 
 def test_days_of_a_period_are_written_as_the_language_does() -> None:
     days = date(2026, 11, 1), date(2026, 11, 30)
-    assert Words.in_period("Tokens", *days) == "Tokens, 2026-11-01 to 2026-11-30"
+    assert Words.in_period("Tokens", *days, Language.EN) == "Tokens, 2026-11-01 to 2026-11-30"
     assert Words.in_period("Tokens", *days, Language.DE) == "Tokens, 01.11.2026 bis 30.11.2026"
 
 
