@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.money import Money, exact
@@ -10,7 +11,14 @@ from sidemeter_control.pricing.charges import Charge, PriceLine, Used
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.fees import fee_lines
 from sidemeter_control.pricing.periods import Period
-from sidemeter_control.pricing.settling import COMMITMENT, MINIMUM_SPEND, commitment_lines, minimum_lines, total
+from sidemeter_control.pricing.settling import (
+    COMMITMENT,
+    MINIMUM_SPEND,
+    commitment_lines,
+    minimum_lines,
+    of_leg,
+    total,
+)
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.pricing.words import Language, Words
 
@@ -51,7 +59,8 @@ class Slice:
     """The part of one leg that is asked for, in words of a language. `dated`: its lines name the leg's days.
 
     Usage is priced from the leg's start, so that slices add up to the leg; included units and tiers are whole in every
-    leg, because a plan promises them per billing period and a customer who comes or goes in one loses nothing.
+    leg, because a plan promises them per billing period and a customer who comes or goes in one loses nothing. What a
+    charge costs at least and at most is prorated where the leg is cut, so that nobody owes a minimum twice in a period.
     """
 
     own: Subscribed
@@ -95,7 +104,9 @@ class Slice:
             if key is not None:
                 events = EventsBehind(self.own.meters[key], customer.subjects, self.part.start_us, self.part.end_us)
                 then = None if before is None else before[charge.spec.key]
-                yield self._usage_line(charge, self._text(name), events, used[charge.spec.key], then)
+                yield self._usage_line(
+                    _for_leg(self.own, self.leg, charge), self._text(name), events, used[charge.spec.key], then
+                )
             else:
                 yield from self._line(charge.spec.key, name, self._fee(charge, self.part))
         if self.is_final:
@@ -103,11 +114,11 @@ class Slice:
 
     @exact
     def _settled(self, used: UsedBy, reckoned: Sequence[UsedBy]) -> list[CostLine]:
-        spent, words = self._use(used), self._words()
+        spent, words = self._use(self.leg, used), self._words()
         commitment: tuple[PriceLine, ...] = ()
         legs, last = self.own.window(self.leg)
         if last:
-            together = sum(map(self._use, reckoned), spent)
+            together = sum(map(self._use, self.reckoned_with, reckoned), spent)
             commitment = commitment_lines(self.own, legs, together, words)
         fees = [line for charge in self.own.charges for line in self._fee(charge, self.leg.period)]
         spent += total((*fees, *commitment), self.own.plan.currency).rounded
@@ -116,9 +127,9 @@ class Slice:
         return [line for each in named for line in self._line(*each)]
 
     @exact
-    def _use(self, used: UsedBy) -> Decimal:
+    def _use(self, leg: Leg, used: UsedBy) -> Decimal:
         """What all metered charges of a leg come to."""
-        metered = [charge for charge in self.own.charges if charge.spec.meter is not None]
+        metered = [_for_leg(self.own, leg, each) for each in self.own.charges if each.spec.meter is not None]
         prices = (charge.price(used[charge.spec.key], self._words()).total.rounded for charge in metered)
         return sum(prices, Decimal(0))
 
@@ -147,6 +158,11 @@ class Slice:
 
     def _words(self, meter: Meter | None = None) -> Words:
         return Words(self.own.plan.currency, None if meter is None else meter.unit, self.language)
+
+
+def _for_leg(own: Subscribed, leg: Leg, charge: Charge) -> Charge:
+    """The metered charge as it holds for a leg."""
+    return charge if leg.period == leg.cycle else charge.with_bounds(partial(of_leg, own, leg))
 
 
 @exact

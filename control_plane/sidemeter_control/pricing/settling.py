@@ -10,7 +10,7 @@ from sidemeter_control.pricing.proration import prorated, share
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.pricing.words import Words
 
-__all__ = ["COMMITMENT", "MINIMUM_SPEND", "commitment_lines", "minimum_lines", "total"]
+__all__ = ["COMMITMENT", "MINIMUM_SPEND", "commitment_lines", "minimum_lines", "of_leg", "total"]
 
 COMMITMENT, MINIMUM_SPEND = "_commitment", "_minimumSpend"
 """Where a charge has its key. No charge has such a key."""
@@ -25,7 +25,7 @@ def commitment_lines(own: Subscribed, legs: Sequence[Leg], used: Decimal, words:
     terms = own.plan.commitment
     if terms is None:
         return ()
-    amount = sum((_of_leg(own, leg, terms.amount) for leg in legs), Decimal(0))
+    amount = sum((of_leg(own, leg, terms.amount) for leg in legs), Decimal(0))
     return tuple(line for line in _terms(terms, amount, used, words) if line.amount)
 
 
@@ -48,7 +48,7 @@ def minimum_lines(own: Subscribed, leg: Leg, spent: Decimal, words: Words) -> tu
     """What is owed on top of everything that a leg has `spent`, which may be nothing, to reach its minimum spend."""
     if own.plan.minimum_spend is None:
         return ()
-    minimum = _of_leg(own, leg, own.plan.minimum_spend)
+    minimum = of_leg(own, leg, own.plan.minimum_spend)
     owed = committed(spent, minimum) - spent
     return (PriceLine(words.up_to_minimum(minimum, spent), owed),) if owed > 0 else ()
 
@@ -63,6 +63,7 @@ def total(lines: Sequence[PriceLine], currency: str) -> Money:
     )
 
 
-def _of_leg(own: Subscribed, leg: Leg, amount: Decimal) -> Decimal:
+def of_leg(own: Subscribed, leg: Leg, amount: Decimal) -> Decimal:
+    """What of an amount per billing period is for a leg: its part by the plan's rule, rounded to the minor unit."""
     part = share(own.plan.proration, leg.cycle, leg.period, own.subscription.time_zone)
     return prorated(amount, part, minor_digits(own.plan.currency))

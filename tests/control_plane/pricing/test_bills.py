@@ -35,6 +35,14 @@ TIERED = ChargeSpec(
     model=PricingModel.GRADUATED,
     tiers=(TierSpec(up_to=Decimal(10), unit_price=Decimal("0.333")), TierSpec(flat_fee=Decimal(1))),
 )
+BOUNDED = ChargeSpec(
+    key="bounded",
+    meter="calls",
+    model=PricingModel.PER_UNIT,
+    unit_price=Decimal("1.003"),
+    minimum=Decimal("20.01"),
+    maximum=Decimal("40.05"),
+)
 Events = Sequence[tuple[int, Decimal]]
 
 
@@ -178,6 +186,43 @@ def test_the_minimum_of_a_period_that_is_cut_is_prorated() -> None:
     assert owed(own, "2026-11-01", "2026-12-01") == [("_minimumSpend", "50.00")]
 
 
+LEAST = msgspec.structs.replace(CALLS, minimum=Decimal(100))
+MOST = msgspec.structs.replace(CALLS, maximum=Decimal(100))
+
+
+@pytest.mark.parametrize(
+    ("charge", "used", "amount", "why"),
+    [
+        (LEAST, "12", "33.33", "raised to the minimum of 33.33 USD"),
+        (LEAST, "50", "50.00", None),
+        (MOST, "50", "33.33", "lowered to the maximum of 33.33 USD"),
+        (MOST, "12", "12.00", None),
+    ],
+)
+def test_the_least_and_the_most_of_a_charge_are_prorated_where_a_period_is_cut(
+    charge: ChargeSpec, used: str, amount: str, why: str | None
+) -> None:
+    own = subscribed(charge, end="2026-11-11")
+    assert owed(own, "2026-11-01", "2026-12-01", [("2026-11-05", used)]) == [("calls", amount)]
+    words = [text for text, _ in steps(own, "2026-11-01", "2026-12-01", [("2026-11-05", used)])]
+    assert words[1:] == ([] if why is None else [why])
+
+
+@pytest.mark.parametrize("rule", ProrationRule)
+def test_who_changes_plans_within_a_period_owes_its_minimum_once(rule: ProrationRule) -> None:
+    before = subscribed(LEAST, end="2026-11-11", proration=rule)
+    after = subscribed(LEAST, start="2026-11-11", proration=rule)
+    found = [line for own in (before, after) for line in owed(own, "2026-11-01", "2026-12-01")]
+    assert found == [("calls", "33.33"), ("calls", "66.67")]
+
+
+def test_a_commitment_is_settled_with_what_each_leg_costs_at_most() -> None:
+    smoothed = msgspec.structs.replace(SMOOTHED, smoothing_months=2)
+    own = subscribed(MOST, commitment=smoothed, start="2026-10-16", end="2026-12-01")
+    events = [("2026-10-20", "900"), ("2026-11-20", "900")]
+    assert owed(own, "2026-10-01", "2026-12-01", events) == [("calls", "51.61"), ("calls", "100.00")]
+
+
 @pytest.mark.parametrize(
     ("terms", "used", "settled"),
     [
@@ -260,7 +305,9 @@ days = st.integers(0, 150 * DAY_US).map(lambda after_us: START_US + after_us)
 
 @st.composite
 def subscriptions(draw: st.DrawFn) -> Subscribed:
-    charges = draw(st.lists(st.sampled_from([FEE, CALLS, TIERED]), unique_by=lambda each: each.key, min_size=1))
+    charges = draw(
+        st.lists(st.sampled_from([FEE, CALLS, TIERED, BOUNDED]), unique_by=lambda each: each.key, min_size=1)
+    )
     charges = [AHEAD if each is FEE and draw(st.booleans()) else each for each in charges]
     commitment = draw(st.none() | st.just(CommitmentSpec(amount=Decimal("70.01"))) | st.just(SMOOTHED))
     plan = read_plan(

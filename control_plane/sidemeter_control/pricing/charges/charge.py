@@ -1,7 +1,7 @@
 """A charge that can be billed: its model chosen, its parameters checked, what was used turned into explained lines."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -155,6 +155,16 @@ class Charge:
         for name, amount in amounts.items():
             if amount is not None:
                 check_minor_unit(f"{path}.{name}", amount, currency)
+
+    def with_bounds(self, scale: Callable[[Decimal], Decimal]) -> "Charge":
+        """The charge for a part of its billing period, with the minimum and the maximum that `scale` makes of its own.
+
+        >>> spec = ChargeSpec(key="api", meter="calls", model=PricingModel.PER_UNIT, unit_price=Decimal(1), minimum=Decimal(9))
+        >>> third = Charge.read("charges.api", spec).with_bounds(lambda amount: amount / 3)
+        >>> third.price(Used.of(Decimal(0)), Words("USD", "calls")).total.rounded
+        Decimal('3.00')
+        """
+        return replace(self, price_modifiers=self.price_modifiers.scaled(scale))
 
     @exact
     def price(self, used: Used, words: Words, *, final: bool = True) -> Price:

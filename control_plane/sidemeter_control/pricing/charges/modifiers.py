@@ -89,6 +89,11 @@ class PriceModifiers:
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise InvalidInput(f"{path}.minimum", "must not be more than maximum")
 
+    def scaled(self, scale: Callable[[Decimal], Decimal]) -> "PriceModifiers":
+        """The same with other bounds, each what `scale` makes of it."""
+        maximum, minimum = (None if bound is None else scale(bound) for bound in (self.maximum, self.minimum))
+        return replace(self, maximum=maximum, minimum=minimum)
+
     def of(self, price: Price, words: Words, final: bool) -> Price:
         """The price that is owed; the minimum only by the final slice of a period.
 
