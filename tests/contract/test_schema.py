@@ -128,6 +128,7 @@ GROWN = {
     "QuotaPart.text(): String!",
     "GraphQLEnumType QuotaSource",
     "QuotaSource.ADD_ON",
+    "QuotaSource.CREDITS",
     "QuotaSource.OVERRIDE",
     "QuotaSource.PLAN",
     "QuotaSource.ROLLOVER",

@@ -1,6 +1,6 @@
 """Entitlements: what a customer may use of a feature, where that comes from, and what is left of it."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -44,6 +44,7 @@ class QuotaSource(Enum):
     OVERRIDE = "OVERRIDE"
     ROLLOVER = "ROLLOVER"
     ADD_ON = "ADD_ON"
+    CREDITS = "CREDITS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,14 @@ class Entitlement:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What a customer has of one feature: what is offered, of which the most permissive counts, and what is added to it."""
+    """What a customer has of one feature: what is offered, of which the most permissive counts, and what is added to it.
+
+    `prepaid`: nothing but credits in its units gives the feature, and what they have left is to be added.
+    """
 
     offers: tuple[Entitlement, ...]
     extra: tuple[QuotaPart, ...] = ()
+    prepaid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +145,20 @@ class QuotaAnswer:
         return Period(self.period_start_us, self.resets_at_us)
 
 
-def granted(
-    own: Iterable[Subscribed], given: Given, time_zone: str, at_us: int, language: Language = Language.EN
+def granted(  # noqa: PLR0917 -- all that there is, and when
+    own: Iterable[Subscribed],
+    given: Given,
+    time_zone: str,
+    at_us: int,
+    language: Language = Language.EN,
+    prepaid: Collection[str] = (),
 ) -> dict[str, Right]:
     """What a customer has at an instant of its subscriptions (the oldest first) and of its own, by feature key in their order.
 
     An override takes the place of what plans say of its feature. An add-on comes on top of either; alone it is a HARD
-    limit of each billing period. Without an active subscription the calendar's month is the billing period.
+    limit of each billing period, and so are credits in units of features (`prepaid`), which count where nothing else gives
+    the feature: what a plan allows burns them too, so they are no room beyond it. Without an active subscription the
+    calendar's month is the billing period.
     """
     say = SENTENCES[language]
     active = [each for each in own if each.subscription.is_active_at(at_us)]
@@ -171,7 +183,13 @@ def granted(
             extra.setdefault(add_on.feature, []).append(QuotaPart(QuotaSource.ADD_ON, say.add_on, add_on.quantity))
             if add_on.feature not in offers:
                 offers[add_on.feature] = [_entitlement(_alone(add_on), None, at_us, billing, time_zone, at_us)]
-    return {feature: Right(tuple(offers[feature]), tuple(extra.get(feature, ()))) for feature in sorted(offers)}
+    alone = set(prepaid) - offers.keys()
+    for feature in alone:
+        offers[feature] = [_entitlement(_nothing_of(feature), None, at_us, billing, time_zone, at_us)]
+    return {
+        feature: Right(tuple(offers[feature]), tuple(extra.get(feature, ())), feature in alone)
+        for feature in sorted(offers)
+    }
 
 
 def _entitlement(  # noqa: PLR0917 -- what it is, and where it stands
@@ -187,8 +205,12 @@ def _alone(add_on: AddOn) -> EntitlementSpec:
     """What there is of a feature that nothing but add-ons gives, before they are added."""
     if add_on.quantity is None:
         return EntitlementSpec(feature=add_on.feature, kind=EntitlementKind.BOOLEAN)
+    return _nothing_of(add_on.feature)
+
+
+def _nothing_of(feature: str) -> EntitlementSpec:
     return EntitlementSpec(
-        feature=add_on.feature, kind=EntitlementKind.METERED, limit=Decimal(0), enforcement=Enforcement.HARD
+        feature=feature, kind=EntitlementKind.METERED, limit=Decimal(0), enforcement=Enforcement.HARD
     )
 
 

@@ -7,7 +7,16 @@ from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.entitlements import Entitlement, QuotaAnswer, Right, answer, granted, most_permissive
+from sidemeter_control.limits.entitlements import (
+    Entitlement,
+    QuotaAnswer,
+    QuotaPart,
+    QuotaSource,
+    Right,
+    answer,
+    granted,
+    most_permissive,
+)
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.grace import Threshold, reached_at, was_reached_by
 from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
@@ -15,10 +24,15 @@ from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.metering.windows import Interval
+from sidemeter_control.money import exact
+from sidemeter_control.pricing.balances import feature_credits
+from sidemeter_control.pricing.books import Book, books
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.grants import Denomination
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import EntitlementKind
+from sidemeter_control.pricing.sentences import SENTENCES
 from sidemeter_control.store import features, meters, state
 from sidemeter_control.store.remembered import Remembered
 
@@ -60,8 +74,26 @@ async def _rights(
 ) -> Mapping[str, Mapping[str, Right]]:
     own = await subscribed(conn, customers)
     theirs = await given(conn, [each.key for each in customers], now_us)
+    credits = await books(conn, customers)
     return {
-        each.key: granted(own[each.key], theirs[each.key], each.time_zone, now_us, each.language) for each in customers
+        each.key: granted(
+            own[each.key],
+            theirs[each.key],
+            each.time_zone,
+            now_us,
+            each.language,
+            _prepaid(each, credits[each.key], now_us),
+        )
+        for each in customers
+    }
+
+
+def _prepaid(customer: Customer, credits: Mapping[Denomination, Book], now_us: int) -> Collection[str]:
+    """The features of which the customer has credits in units that are in force."""
+    return {
+        of.feature
+        for of, book in credits.items()
+        if of.feature is not None and any(each.burns(customer.time_zone).is_active_at(now_us) for each in book.grants)
     }
 
 
@@ -94,16 +126,31 @@ async def _answers(
         used |= await _used(conn, customer, by_feature, period)
     found = []
     for entitlement, right in zip(chosen, rights, strict=True):
-        spec = entitlement.spec
-        quota = answer(entitlement, used.get(spec.feature), now_us, right.extra, language=customer.language)
+        spec, extra = entitlement.spec, right.extra
+        if right.prepaid:
+            extra = (*extra, await _credits(conn, customer, entitlement, taken[spec.feature], now_us))
+        quota = answer(entitlement, used.get(spec.feature), now_us, extra, language=customer.language)
         if spec.grace_days and quota.reached is not None:
             threshold = Threshold(taken[spec.feature], customer.subjects, entitlement.period, quota.reached)
             is_over = await was_reached_by(conn, threshold, now_us - spec.grace_days * DAY_US)
-            quota = answer(
-                entitlement, quota.used, now_us, right.extra, grace_is_over=is_over, language=customer.language
-            )
+            quota = answer(entitlement, quota.used, now_us, extra, grace_is_over=is_over, language=customer.language)
         found.append(quota)
     return found
+
+
+async def _credits(
+    conn: AsyncConnection, customer: Customer, entitlement: Entitlement, meter: Meter, now_us: int
+) -> QuotaPart:
+    """What credits give of the period: what they have left, and what of it is used already."""
+    left = await feature_credits(conn, customer, entitlement.spec.feature, now_us)
+    used = await usage.quantity(conn, meter, customer.subjects, entitlement.period.start_us, now_us)
+    text = SENTENCES[customer.language].credits
+    return QuotaPart(QuotaSource.CREDITS, text, _with_used(left, used.value or Decimal(0)))
+
+
+@exact
+def _with_used(left: Decimal, used: Decimal) -> Decimal:
+    return max(left + used, Decimal(0))
 
 
 async def _chosen(conn: AsyncConnection, customer: Customer, right: Right, taken: Mapping[str, Meter]) -> Entitlement:

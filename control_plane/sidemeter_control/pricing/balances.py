@@ -128,13 +128,17 @@ async def credited(  # noqa: PLR0917 -- an interval, an instant, and where its c
 
 
 async def feature_credits(conn: AsyncConnection, customer: Customer, feature: str, at_us: int) -> Decimal:
-    """The units of a feature that the customer's active grants have left at an instant."""
+    """The units of a feature that the customer's active grants have left at an instant.
+
+    Less than nothing: so many were used that no grant has paid, and that the next one pays first.
+    """
     of = Denomination(CreditUnit.FEATURE, feature)
     book = (await books(conn, [customer]))[customer.key].get(of, Book())
     if not book.grants:
         return Decimal(0)
     history = await _History.of(conn, customer, of, book)
-    return (await history.burned(conn, at_us, _nothing, since_us=at_us))[0].balance
+    burned, _ = await history.burned(conn, at_us, _nothing, since_us=at_us)
+    return _difference(burned.balance, burned.overage)
 
 
 async def settled(

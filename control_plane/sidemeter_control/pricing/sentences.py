@@ -77,6 +77,7 @@ class Sentences:
     agreed: str
     add_on: str
     left_over: str
+    credits: str
 
 
 SENTENCES: Mapping[Language, Sentences] = {
@@ -137,6 +138,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         agreed="Agreed with this customer",
         add_on="Add-on",
         left_over="Left over from earlier periods",
+        credits="Credits",
     ),
     Language.DE: Sentences(
         units="Einheiten",
@@ -195,5 +197,6 @@ SENTENCES: Mapping[Language, Sentences] = {
         agreed="Mit diesem Kunden vereinbart",
         add_on="Zusatzkontingent",
         left_over="Aus früheren Zeiträumen übrig",
+        credits="Guthaben",
     ),
 }

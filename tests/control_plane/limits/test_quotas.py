@@ -11,12 +11,16 @@ from shop import BASE, Shop, open_shop, us
 from sqlalchemy import event
 
 from sidemeter_control.limits.add_ons import AddOnSpec
-from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaSource
 from sidemeter_control.limits.given import grant_add_on, set_entitlement
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota, quotas, quotas_of
 from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS
+from sidemeter_control.money import decimal_text
+from sidemeter_control.pricing.balances import feature_credits
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.granting import grant_credits
+from sidemeter_control.pricing.grants import CreditUnit, Denomination, GrantSpec
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 
 TOKENS = EntitlementSpec(
@@ -226,3 +230,84 @@ async def test_only_what_rolls_over_or_is_in_grace_asks_the_database_more(
         event.remove(listening, "before_cursor_execute", note)
     assert "FROM state" in statements[0]
     assert (len(statements) > 2) is more, statements
+
+
+UNITS = Denomination(CreditUnit.FEATURE, "tokens")
+
+
+async def grant(shop: Shop, amount: str, **terms: object) -> None:
+    terms = {"effective_at_us": us("2026-11-01"), "purchased": True} | terms
+    spec = GrantSpec(customer="acme", amount=Decimal(amount), denomination=UNITS, **terms)  # type: ignore[arg-type]
+    await grant_credits(shop.database, shop.clock, spec)
+
+
+async def tokens_left(shop: Shop, customer: Customer) -> tuple[str, str, str, bool]:
+    """Limit, used, remaining, and whether more is allowed; the one part is the limit."""
+    async with shop.database.read() as conn:
+        found = await quota(conn, customer, "tokens", shop.clock.now_us())
+        assert found is not None
+        assert found.enforcement is Enforcement.HARD
+        assert [(part.source, part.text, part.quantity) for part in found.parts] == [
+            (QuotaSource.CREDITS, "Credits", found.limit)
+        ]
+        left = await feature_credits(conn, customer, "tokens", shop.clock.now_us())
+        assert found.remaining == max(left, 0)
+    assert found.limit is not None
+    assert found.used is not None
+    return decimal_text(found.limit), decimal_text(found.used), decimal_text(found.remaining), found.allowed
+
+
+@pytest.mark.parametrize("subscribed", [True, False])
+async def test_credits_in_its_units_give_a_feature_until_they_are_used_up(shop: Shop, subscribed: bool) -> None:
+    acme = await shop.customer("acme")
+    if subscribed:
+        await shop.sell(acme, BASE)
+    await grant(shop, "500")
+    assert await tokens_left(shop, acme) == ("500", "0", "500", True)
+    await shop.use("acme", "2026-11-20", "300")
+    assert await tokens_left(shop, acme) == ("500", "300", "200", True)
+    await grant(shop, "100", effective_at_us=us("2026-11-21"))
+    assert await tokens_left(shop, acme) == ("600", "300", "300", True)
+    await shop.use("acme", "2026-11-21", "350")
+    assert await tokens_left(shop, acme) == ("600", "650", "0", False)
+
+
+async def test_what_was_purchased_and_not_used_is_there_in_the_next_period(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE)
+    await grant(shop, "500")
+    await grant(shop, "70", purchased=False)
+    await shop.use("acme", "2026-11-20", "300")
+    assert await tokens_left(shop, acme) == ("570", "300", "270", True)
+    shop.clock.set_wall(us("2026-12-02"))
+    assert await tokens_left(shop, acme) == ("270", "0", "270", True)
+    await shop.use("acme", "2026-12-01", "20.5")
+    assert await tokens_left(shop, acme) == ("270", "20.5", "249.5", True)
+
+
+async def test_what_was_used_before_any_credits_is_paid_by_them_first(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE)
+    await shop.use("acme", "2026-11-05", "40")
+    await grant(shop, "100", effective_at_us=us("2026-11-10"))
+    assert await tokens_left(shop, acme) == ("100", "40", "60", True)
+
+
+async def test_credits_that_have_expired_give_nothing(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await grant(shop, "500", expires_at_us=us("2026-11-22"))
+    assert (await tokens_left(shop, acme))[0] == "500"
+    shop.clock.set_wall(us("2026-11-22"))
+    async with shop.database.read() as conn:
+        assert await quota(conn, acme, "tokens", shop.clock.now_us()) is None
+
+
+@pytest.mark.parametrize("limit", [Decimal(1000), None])
+async def test_beside_a_plan_that_gives_the_feature_credits_change_no_limit(shop: Shop, limit: Decimal | None) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, limit=limit),))
+    await grant(shop, "500")
+    async with shop.database.read() as conn:
+        found = await quota(conn, acme, "tokens", shop.clock.now_us())
+    assert found is not None
+    assert (found.limit, [part.source for part in found.parts]) == (limit, [QuotaSource.PLAN])
