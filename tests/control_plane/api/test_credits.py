@@ -36,7 +36,7 @@ async def sold(tmp_path: Path) -> AsyncIterator[Plane]:
         await opened.make("createFeature", key="tokens", meter="tokens")
         await opened.make("createFeature", key="sso")
         charges = [
-            {"key": "base", "model": "FLAT", "amount": "10"},
+            {"key": "base", "model": "FLAT", "amount": "10", "inAdvance": True},
             {"key": "tokens", "meter": "tokens", "model": "PER_UNIT", "unitPrice": "0.01"},
         ]
         await opened.make("publishPlan", key="pro", currency="EUR", charges=charges)
