@@ -1,0 +1,78 @@
+"""Every table, once. Instants are integer microseconds since 1970 (UTC); quantities and money are exact decimals.
+
+Hot tables (`events`, `corrections`, `rollups`, `rollup_values`, `outcome_mentions`, `late_days`) carry the subject in their keys, so that
+they can be spread by it.
+"""
+
+from sidemeter_control.store.tables.columns import ExactDecimal, metadata
+from sidemeter_control.store.tables.metering import (
+    corrections,
+    dead_letters,
+    events,
+    late_days,
+    meter_changes,
+    meters,
+    outcome_mentions,
+    outcome_rules,
+    retired_rollups,
+    rollup_values,
+    rollups,
+)
+from sidemeter_control.store.tables.pricing import (
+    add_ons,
+    closed_periods,
+    credit_grants,
+    credit_resets,
+    credit_snapshots,
+    credit_top_ups,
+    customer_subjects,
+    customers,
+    features,
+    overrides,
+    plans,
+    subscriptions,
+)
+from sidemeter_control.store.tables.state import (
+    agent_epochs,
+    agents,
+    api_keys,
+    audit,
+    batches,
+    loss_declarations,
+    state,
+)
+
+__all__ = [
+    "ExactDecimal",
+    "add_ons",
+    "agent_epochs",
+    "agents",
+    "api_keys",
+    "audit",
+    "batches",
+    "closed_periods",
+    "corrections",
+    "credit_grants",
+    "credit_resets",
+    "credit_snapshots",
+    "credit_top_ups",
+    "customer_subjects",
+    "customers",
+    "dead_letters",
+    "events",
+    "features",
+    "late_days",
+    "loss_declarations",
+    "metadata",
+    "meter_changes",
+    "meters",
+    "outcome_mentions",
+    "outcome_rules",
+    "overrides",
+    "plans",
+    "retired_rollups",
+    "rollup_values",
+    "rollups",
+    "state",
+    "subscriptions",
+]

@@ -1,0 +1,118 @@
+"""The database itself, who may change it and who did, and the agents."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from sidemeter_control.store.tables.columns import RowNumber, metadata
+
+__all__ = [
+    "agent_epochs",
+    "agents",
+    "api_keys",
+    "audit",
+    "batches",
+    "loss_declarations",
+    "state",
+]
+
+# One row. `generation` names this copy of the database; `config_version` rises with every change of a definition. What
+# happens before `closed_until_us` is late.
+state = Table(
+    "state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Text, nullable=False),
+    Column("config_version", BigInteger, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("closed_until_us", BigInteger, nullable=False, server_default="0"),
+)
+
+# Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", RowNumber, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("secret_hash", LargeBinary, nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger),
+    Column("revoked_at_us", BigInteger),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("last_seen_us", BigInteger, nullable=False),
+    Column("backlog", BigInteger, nullable=False),
+    Column("oldest_pending_us", BigInteger),
+)
+
+# The cursor: which batch of an agent's epoch comes next, and the digest it must build on; and the nonce that its next
+# sync brings, or the one before if the answer was lost.
+agent_epochs = Table(
+    "agent_epochs",
+    metadata,
+    Column("agent_id", Text, ForeignKey("agents.agent_id"), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("hello_id", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("next_batch_no", BigInteger, nullable=False),
+    Column("last_digest", LargeBinary, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("nonce", LargeBinary),
+    Column("previous_nonce", LargeBinary),
+    UniqueConstraint("agent_id", "hello_id"),
+)
+
+# What agents say is lost (P6): rows of a buffer, which had numbers; `last_row` and `events` null where it is not known.
+loss_declarations = Table(
+    "loss_declarations",
+    metadata,
+    Column("seq", RowNumber, primary_key=True),
+    Column("agent_id", Text, ForeignKey("agents.agent_id"), nullable=False),
+    Column("id", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("first_row", BigInteger, nullable=False),
+    Column("last_row", BigInteger),
+    Column("events", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("noticed_at_us", BigInteger, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    UniqueConstraint("agent_id", "id"),
+)
+
+# What every counted batch looked like, so that a repeat is told from a fork.
+batches = Table(
+    "batches",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("batch_no", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+)
