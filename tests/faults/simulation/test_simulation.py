@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,13 @@ def test_the_same_seed_is_the_same_run_step_by_step() -> None:
         assert len(first.trace) > 30
         untraced = live(seed)
         assert (untraced.steps, untraced.faults) == (first.steps, first.faults)
+
+
+def test_a_seed_leaves_no_file_open() -> None:
+    live(1)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    live(2)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_a_seed_can_be_replayed_by_another_process() -> None:
