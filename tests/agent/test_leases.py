@@ -65,9 +65,7 @@ def test_an_ask_adds_to_what_is_needed_and_hurries_the_next_sync() -> None:
     assert (lease.need, leases.hurry) == (5, True)
 
 
-@pytest.mark.parametrize(
-    ("change", "units"), [({"mode": "closed"}, 1), ({"is_short": True}, 1), ({"limit": 5}, 6)], ids=str
-)
+@pytest.mark.parametrize(("change", "units"), [({"mode": "closed"}, 1), ({"limit": 5}, 6)], ids=str)
 def test_what_cannot_come_is_denied_at_once(change: dict[str, object], units: int) -> None:
     leases, (lease,) = leases_of(0)
     for name, value in change.items():
@@ -75,6 +73,14 @@ def test_what_cannot_come_is_denied_at_once(change: dict[str, object], units: in
     verdict = leases.spend([(lease, units)])
     assert (verdict.answer, verdict.reason, verdict.lease) == ("denied", "limit_reached", lease)
     assert not leases.hurry
+
+
+@pytest.mark.parametrize("is_short", [False, True])
+def test_what_may_come_is_asked_for_and_once_it_came_short_without_another_hurry(is_short: bool) -> None:
+    leases, (lease,) = leases_of(0)
+    lease.is_short = is_short
+    assert leases.spend([(lease, 1)]).answer == "ask"
+    assert leases.hurry is not is_short
 
 
 def test_a_lease_that_falls_below_its_mark_hurries_once() -> None:
