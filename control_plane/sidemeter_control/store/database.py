@@ -145,7 +145,8 @@ class Database:
         except asyncio.CancelledError:
             cancelled = True
             await asyncio.wait([copying])
-            copying.exception()
+            if copying.exception() is None:  # it was whole before it heard of it
+                target.unlink()
             raise
         copying.result()
 

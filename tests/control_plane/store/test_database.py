@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from planes import open_database
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -167,3 +168,21 @@ async def test_a_file_that_is_no_database_is_refused_and_can_be_replaced(tmp_pat
         await Database.open(f"sqlite:///{path}")
     path.unlink()
     await (await Database.open(f"sqlite:///{path}")).close()
+
+
+async def test_a_copy_is_gone_also_when_its_caller_leaves_after_the_last_step(tmp_path: Path) -> None:
+    target, loop = tmp_path / "copy.db", asyncio.get_running_loop()
+    steps: list[str] = []
+
+    def leave(step: str, done: int, total: int) -> None:
+        if step not in steps and done == total:
+            steps.append(step)
+            if len(steps) == 2:
+                loop.call_soon_threadsafe(copying.cancel)
+
+    async with open_database(tmp_path) as database:
+        copying = asyncio.create_task(database.copy_to(target, leave))
+        with pytest.raises(asyncio.CancelledError):
+            await copying
+    assert len(steps) == 2
+    assert not target.exists()
