@@ -146,7 +146,7 @@ class Database:
             cancelled = True
             await asyncio.wait([copying])
             if copying.exception() is None:  # it was whole before it heard of it
-                target.unlink()
+                target.unlink()  # noqa: ASYNC240 -- one entry of a directory
             raise
         copying.result()
 

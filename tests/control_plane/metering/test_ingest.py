@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from fakes import ManualClock
+from planes import open_database
 
 from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.metering import usage
@@ -51,12 +52,10 @@ class Plane:
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    database = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    await database.migrate()
-    made = Plane(database, ManualClock(NOW_US))
-    made.meters = [await create_meter(database, meter) for meter in (CALLS, TOKENS)]  # type: ignore[attr-defined]
-    yield made
-    await database.close()
+    async with open_database(tmp_path) as database:
+        made = Plane(database, ManualClock(NOW_US))
+        made.meters = [await create_meter(database, meter) for meter in (CALLS, TOKENS)]  # type: ignore[attr-defined]
+        yield made
 
 
 def rows(*numbers: int, **changed: object) -> list[object]:

@@ -10,6 +10,7 @@ import msgspec
 from fakes import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planes import open_database
 
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, BatchStatus
@@ -18,7 +19,6 @@ from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Hello, Ingest
 from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.metering.rollups import DAY_US
-from sidemeter_control.store.database import Database
 
 NOW_US = 1_767_225_600_000_000
 METERS = (
@@ -134,9 +134,7 @@ def test_usage_is_that_of_a_set_after_every_sequence_of_messages(sequence: list[
 
 async def _play(sequence: list[tuple[str, str, object]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        database = await Database.open(f"sqlite:///{Path(directory)}/control.db")
-        try:
-            await database.migrate()
+        async with open_database(Path(directory)) as database:
             meters = [await create_meter(database, meter) for meter in METERS]
             world = World(Ingest(database, ManualClock(NOW_US)))
             for move in sequence:
@@ -145,5 +143,3 @@ async def _play(sequence: list[tuple[str, str, object]]) -> None:
                 found = await usage.quantities(conn, meters, ["acme"], 0, NOW_US + DAY_US)
             told = [int(each.value or 0) for each in found]
             assert told == [len(world.counted), sum(world.counted)]
-        finally:
-            await database.close()

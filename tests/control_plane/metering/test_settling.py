@@ -95,7 +95,7 @@ def naive(events: Sequence[Event], interval: Interval) -> Settled:
     return Settled(totals["kept"], totals["reopened"])
 
 
-@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@settings(max_examples=15, deadline=None, phases=[Phase.generate])
 @given(sent=events(), made_after=st.integers(0, 4), data=st.data())
 async def test_whatever_comes_when_it_is_what_a_look_at_all_events_gives(
     sent: list[Event], made_after: int, data: st.DataObject

@@ -124,7 +124,7 @@ def outcome(use: Event, ours: Sequence[Event]) -> Outcome:
     return Outcome.PROVISIONAL if use.time_us + 5 * HOUR_US > NOW_US else Outcome.EXPIRED
 
 
-@settings(max_examples=20, deadline=None, phases=[Phase.generate])
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])
 @given(sent=events(), data=st.data())
 async def test_each_model_prices_what_single_events_come_to(sent: list[Event], data: st.DataObject) -> None:
     ends = sorted(BEGAN_US + data.draw(st.integers(0, 96)) * HOUR_US // 2 for _ in range(2))
