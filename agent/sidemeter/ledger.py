@@ -219,8 +219,9 @@ class Ledger:
         self.oldest_us = found.oldest_us
         self._note()
 
-    def _note(self, last_seq: int = 0) -> None:
-        self._watch.note(last_seq, self._committed, self._settled, self._settled_seq, self.open_losses)
+    def _note(self, last_seq: int = 0, open_losses: int | None = None) -> None:
+        losses = self.open_losses if open_losses is None else open_losses
+        self._watch.note(last_seq, self._committed, self._settled, self._settled_seq, losses)
 
     def _add(self, events: int, size: int, *, waiting: int = 0, unsent: int = 0) -> None:
         self.waiting_events += waiting * events

@@ -2,10 +2,12 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import aiosqlite
 import pytest
 from agent.damage import Made, RestingClock, body, copied, fill, recovered
 from agent.whole_agent import settings
@@ -191,6 +193,45 @@ async def test_a_loss_that_was_not_declared_yet_outlives_the_database_it_was_kep
     await Rig(buffer, directory).salvager.salvage_once()
     assert await buffer.losses() == [Loss("earlier", 1, 2, 2, "gone", 1)]
     assert buffer.open_losses == 1
+    await buffer.close()
+
+
+async def test_a_loss_that_is_gone_before_it_was_declared_is_noticed_and_one_that_was_declared_is_not_missed(
+    tmp_path: Path,
+) -> None:
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    for each in ("one", "two"):
+        await buffer.declare(Loss(each, 1, 2, 2, "gone", 1))
+    await buffer.declared(["one"])
+    await buffer.close()
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    assert (buffer.rebuilds, [loss.id for loss in await buffer.losses()]) == (0, ["two"])
+    await buffer._database.transact(lambda conn: conn.execute("DELETE FROM losses"))
+    await buffer.close()
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    assert buffer.rebuilds == 1
+    await Rig(buffer, tmp_path).salvager.salvage_once()
+    (loss,) = await buffer.losses()
+    assert (loss.events, loss.reason) == (None, "declarations of earlier losses were damaged")
+    await buffer.close()
+
+
+async def test_a_declaration_that_the_disk_may_have_taken_in_doubt_is_not_taken_for_damage(tmp_path: Path) -> None:
+    class Doubtful(sqlite3.Connection):
+        fails = False
+
+        def commit(self) -> None:
+            super().commit()
+            if Doubtful.fails:
+                Doubtful.fails = False
+                raise sqlite3.OperationalError("disk I/O error")
+
+    buffer = await Buffer.open(tmp_path, RestingClock(), lambda path: aiosqlite.connect(path, factory=Doubtful))
+    await buffer.declare(Loss("one", 1, 2, 2, "gone", 1))
+    Doubtful.fails = True
+    with pytest.raises(StorageRefused):
+        await buffer.declared(["one"])
+    assert (buffer.rebuilds, await buffer.losses()) == (0, [])
     await buffer.close()
 
 
