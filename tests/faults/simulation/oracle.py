@@ -65,7 +65,6 @@ class Oracle:
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.refused: set[str] = set()
         self.at_risk: set[str] = set()
-        self._damaged: defaultdict[str, set[str]] = defaultdict(set)
         self._losses: dict[str, int | None] = {}
         self.forgiven: set[Key] = set()
         self._once_stored: set[Key] = set()
@@ -158,16 +157,8 @@ class Oracle:
                 self.world.violated(f"{tag} {key} was acknowledged, and is gone from {disk.name} and nowhere else")
 
     def destroyed(self, disk: "Disk") -> None:
-        """A fault that can be noticed damages this directory: what only it holds may have to be declared lost.
-
-        What it takes for counted is not: of that the control plane has a copy, unless it is an older one by now.
-        """
+        """A fault that can be noticed damages this directory: what only it holds may have to be declared lost."""
         self.at_risk |= disk.held
-        self._damaged[disk.name] |= disk.held
-        for tag in disk.held:
-            key = self._key_of.get(tag)
-            if key in self._once_stored and not self._is_elsewhere(key, disk):
-                self.forgiven.add(key)
 
     def told_of(self, loss_id: str, events: int | None) -> None:
         """A loss was declared: of so many events, or of nobody knows how many."""
@@ -180,14 +171,15 @@ class Oracle:
 
     def set_back(self, disk: "Disk", held: frozenset[str]) -> None:
         """An older copy takes this directory's place. Nobody can notice what only the newer one held."""
-        for tag in (disk.held | self._damaged[disk.name]) - held:
+        for tag in disk.held - held:
             key = self._key_of.get(tag)
-            if key is not None and not self._is_elsewhere(key, disk):
+            others = (
+                any(each in other.held for each in self._tags[key] for other in self.disks if other is not disk)
+                if key
+                else True
+            )
+            if key is not None and not others and not self.plane.books.has(key):
                 self.forgiven.add(key)
-
-    def _is_elsewhere(self, key: Key, disk: "Disk") -> bool:
-        others = [other for other in self.disks if other is not disk]
-        return self.plane.books.has(key) or any(tag in other.held for tag in self._tags[key] for other in others)
 
     def rolled_back(self, before: "Books") -> None:
         """The control plane is an older copy now: what neither it nor an agent holds is gone, and nobody can notice."""

@@ -30,6 +30,10 @@ KINDS: Final = (
     *("kill", "power_cut", "drain", "intrude", "fill", "freeze", "fail", "hang", "damage", "set_back", "clone"),
     *("cut_there", "cut_back", "crash_plane", "roll_back", "empty", "step_clock"),
 )
+COPIES: Final = frozenset({"set_back", "clone", "roll_back", "empty"})
+"""What brings older copies back. A seed that damages files has none: an event whose last copy a damage took after the
+control plane had counted it, and whose count an older copy then took, is lost beyond what anybody could notice."""
+
 SETTLES_WITHIN_S: Final = 1800.0
 """Virtual time in which everything must arrive once the faults have ended: the longest wait of a retry is 67 s, and what
 is behind it may need some of those."""
@@ -118,6 +122,8 @@ class _Stage:
         )
         self.machines = [self._machine(f"m{n}") for n in range(rng.randint(1, 2))]
         kinds = [kind for kind in cast.kinds if rng.random() < 0.4] or ["kill"]
+        if "damage" in kinds:
+            kinds = [kind for kind in kinds if kind not in COPIES]
         self._nemesis = Nemesis(
             world, oracle, self.network, self.plane, self.machines, self._cloned, kinds, rng.choice((0.7, 2.0, 5.0))
         )
