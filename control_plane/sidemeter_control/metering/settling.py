@@ -44,8 +44,9 @@ async def settle(
     for rule in rules.values():
         of_rule = [{t: m for t, m in each.items() if t.rule_id == rule.id} for each in (before, after)]
         await _add(conn, difference(rule, *of_rule))
-        changed = _uses(rule, of_rule[0]) ^ _uses(rule, of_rule[1])
-        await late_days.note(conn, [use for use, _ in changed], closed_until_us)
+        if closed_until_us:
+            changed = _uses(rule, of_rule[0]) ^ _uses(rule, of_rule[1])
+            await late_days.note(conn, [use for use, _ in changed], closed_until_us)
     await outcomes.remove_mentions(conn, [(t, m) for t, some in old.items() for m in some])
     await outcomes.add_mentions(conn, [(t, m) for t, some in new.items() for m in some])
 

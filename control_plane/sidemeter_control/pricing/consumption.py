@@ -156,6 +156,8 @@ class _Question:
 
     async def _settled(self, rule: OutcomeRule, interval: Interval) -> tuple[Decimal, Settled]:
         subjects = self._customer.subjects
+        if interval.from_us >= interval.to_us:
+            return Decimal(0), Settled(Decimal(0), Decimal(0))
         counted = await usage.quantity(self._conn, rule.meter, subjects, *interval)
         return counted.value or Decimal(0), await breakdown.settled_within(self._conn, rule, subjects, interval)
 
