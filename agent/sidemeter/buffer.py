@@ -368,7 +368,8 @@ class Buffer(Ledger):
         async def work(conn: aiosqlite.Connection) -> int:
             await conn.executemany("DELETE FROM losses WHERE id = ?", [(each,) for each in ids])
             ((left,),) = await conn.execute_fetchall("SELECT count(*) FROM losses")
-            self._note(open_losses=left)  # before they go: the mark must never say more than is there
+            self._note(open_losses=left)
+            await self._sync_mark()  # before they go: not even after a power cut may the mark say more than is there
             return int(left)
 
         def then(left: int) -> None:

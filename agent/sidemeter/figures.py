@@ -91,11 +91,8 @@ async def add_batch(conn: aiosqlite.Connection, batch: Batch) -> None:
     await conn.execute(sql, (*values, sum_of(*values)))
 
 
-async def audit(conn: aiosqlite.Connection, found: Figures, facts: Facts | None, *, exact: bool) -> None:
-    """Raise Damaged unless the database is as it was made, and holds what it says and what the mark says.
-
-    A mark that is not `exact` may be behind, and still tell of losses that have been declared since.
-    """
+async def audit(conn: aiosqlite.Connection, found: Figures, facts: Facts | None) -> None:
+    """Raise Damaged unless the database is as it was made, and holds what it says and what the mark says, or more."""
     if not await is_as_made(conn):
         raise Damaged("its tables are not those of a buffer")
     ((pages,),) = await conn.execute_fetchall("PRAGMA page_count")
@@ -120,7 +117,7 @@ async def audit(conn: aiosqlite.Connection, found: Figures, facts: Facts | None,
         raise Damaged("it is not the file that was here before", same_file=False)
     if settled + there < facts.committed:
         raise Damaged(f"{facts.committed - settled - there} rows are gone from it")
-    if exact and found.open_losses < facts.open_losses:
+    if found.open_losses < facts.open_losses:
         raise Damaged(f"{facts.open_losses - found.open_losses} losses that were not declared yet are gone from it")
 
 

@@ -112,10 +112,7 @@ class Ledger:
     async def tend(self) -> None:
         """What has to be looked at now and then: whether a full disk has room again; and the mark goes to the disk."""
         await self._database.tend()
-        try:
-            await asyncio.to_thread(self._watch.sync)
-        except OSError as exc:
-            raise StorageRefused(f"the mark cannot be synced: {exc}") from exc
+        await self._sync_mark()
 
     @property
     def lifetime_s(self) -> float:
@@ -222,6 +219,12 @@ class Ledger:
     def _note(self, last_seq: int = 0, open_losses: int | None = None) -> None:
         losses = self.open_losses if open_losses is None else open_losses
         self._watch.note(last_seq, self._committed, self._settled, self._settled_seq, losses)
+
+    async def _sync_mark(self) -> None:
+        try:
+            await asyncio.to_thread(self._watch.sync)
+        except OSError as exc:
+            raise StorageRefused(f"the mark cannot be synced: {exc}") from exc
 
     def _add(self, events: int, size: int, *, waiting: int = 0, unsent: int = 0) -> None:
         self.waiting_events += waiting * events

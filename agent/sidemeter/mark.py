@@ -63,6 +63,7 @@ class Mark:
         self._turn = 0
         self._written: Facts | None = None
         self._synced: int | None = None
+        self._failure: OSError | None = None
         self.facts: Facts | None = None
 
     @classmethod
@@ -90,13 +91,15 @@ class Mark:
         except OSError as exc:
             if self._written is not None:
                 log.warning("the mark of the buffer cannot be written: %s", exc)
-            self._written = None
+            self._written, self._failure = None, exc
             return
-        self._written = facts
+        self._written, self._failure = facts, None
 
     def sync(self) -> None:
         """Return once the mark is on disk as it is now. Raises OSError."""
         turn = self._turn
+        if self._failure is not None:
+            raise self._failure
         if turn != self._synced:
             os.fsync(self._descriptor)
             self._synced = turn

@@ -66,7 +66,7 @@ class Watch:
         if form < schema.FORM:
             await self._make(conn, form)
         found = await figures(conn)
-        await audit(conn, found, self.facts, exact=self._exact)
+        await audit(conn, found, self.facts)
         said = await kept.meta(conn)
         self.agent_id = said.get("agent_id", self.agent_id)
         if self.facts is None:

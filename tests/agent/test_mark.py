@@ -73,8 +73,11 @@ def test_a_write_that_fails_stops_nobody_and_is_made_up_for(tmp_path: Path, capl
     mark._descriptor = os.open(tmp_path / "mark", os.O_RDONLY)
     mark.write(facts(2))
     assert "cannot be written" in caplog.text
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        mark.sync()  # it is not on disk as it should be
     os.close(mark._descriptor)
     mark._descriptor = writable
     mark.write(facts(2))
+    mark.sync()
     mark.close()
     assert read(tmp_path / "mark") == facts(2)

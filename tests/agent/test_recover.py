@@ -1,6 +1,7 @@
 """Bringing back what a damaged database holds: interrupted anywhere, it is gone on with, and nothing comes twice."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -196,23 +197,48 @@ async def test_a_loss_that_was_not_declared_yet_outlives_the_database_it_was_kep
     await buffer.close()
 
 
+class NextBoot(RestingClock):
+    """The machine after a power cut."""
+
+    def boot_id(self) -> str:
+        return "the next run"
+
+
+@pytest.mark.parametrize("clock", [RestingClock(), NextBoot()], ids=["restarted", "power cut"])
 async def test_a_loss_that_is_gone_before_it_was_declared_is_noticed_and_one_that_was_declared_is_not_missed(
-    tmp_path: Path,
+    tmp_path: Path, clock: RestingClock
 ) -> None:
-    buffer = await Buffer.open(tmp_path, RestingClock())
+    buffer = await Buffer.open(tmp_path / "live", RestingClock())
     for each in ("one", "two"):
         await buffer.declare(Loss(each, 1, 2, 2, "gone", 1))
     await buffer.declared(["one"])
+    left = copied(tmp_path / "live", tmp_path / "left")  # as a kill leaves it
     await buffer.close()
-    buffer = await Buffer.open(tmp_path, RestingClock())
+    buffer = await Buffer.open(left, clock)
     assert (buffer.rebuilds, [loss.id for loss in await buffer.losses()]) == (0, ["two"])
     await buffer._database.transact(lambda conn: conn.execute("DELETE FROM losses"))
+    after = copied(left, tmp_path / "after")
     await buffer.close()
-    buffer = await Buffer.open(tmp_path, RestingClock())
+    buffer = await Buffer.open(after, NextBoot())
     assert buffer.rebuilds == 1
-    await Rig(buffer, tmp_path).salvager.salvage_once()
-    (loss,) = await buffer.losses()
-    assert (loss.events, loss.reason) == (None, "declarations of earlier losses were damaged")
+    await Rig(buffer, after).salvager.salvage_once()
+    assert "two" in [loss.id for loss in await buffer.losses()]
+    await buffer.close()
+
+
+async def test_a_loss_stays_until_the_mark_on_disk_says_one_less(tmp_path: Path) -> None:
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    await buffer.declare(Loss("one", 1, 2, 2, "gone", 1))
+    mark = buffer._watch._mark
+    assert mark is not None
+    writable, mark._descriptor = mark._descriptor, os.open(tmp_path / "mark", os.O_RDONLY)
+    with pytest.raises(StorageRefused, match="the mark cannot be synced"):
+        await buffer.declared(["one"])
+    assert [loss.id for loss in await buffer.losses()] == ["one"]
+    os.close(mark._descriptor)
+    mark._descriptor = writable
+    await buffer.declared(["one"])
+    assert await buffer.losses() == []
     await buffer.close()
 
 
