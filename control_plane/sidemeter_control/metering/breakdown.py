@@ -74,7 +74,7 @@ async def amounts(
     """
     reader, size, last = Reader(meter), min(first, MANY), None
     while True:
-        some = await events.in_order(conn, interval, [meter.event_type], subjects, limit=size, after=last)
+        some = await events.in_order(conn, interval, meter.event_type, subjects, limit=size, after=last)
         yield [from_nano(nano) for _, nano in counted(reader, some)]
         if len(some) < size:
             return

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Select, and_, case, exists, literal, or_, select, tuple_
+from sqlalchemy import BigInteger, Select, and_, bindparam, case, exists, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.events import Event
@@ -61,6 +61,18 @@ _CORRECTED = events.outerjoin(
 _DATA = case((corrections.c.kind.is_(None), events.c.data), else_=corrections.c.data)
 _COUNTS = or_(corrections.c.kind.is_(None), corrections.c.kind != "VOID")
 _EVENT = (events.c.id, events.c.source, events.c.type, events.c.subject, events.c.time_us, _DATA.label("data"))
+_PLACE = (events.c.time_us, events.c.source, events.c.id)
+_IN_ORDER = (  # made once: it is asked for every live cost with a free allowance
+    select(*_EVENT)
+    .select_from(_CORRECTED)
+    .where(_COUNTS, events.c.subject == bindparam("subject"), events.c.type == bindparam("type"))
+    .where(events.c.time_us >= bindparam("from_us"), events.c.time_us < bindparam("to_us"))
+    .order_by(*_PLACE)
+    .limit(bindparam("limit"))
+)
+_IN_ORDER_AFTER = _IN_ORDER.where(
+    tuple_(*_PLACE) > tuple_(bindparam("time_us", type_=BigInteger), bindparam("source"), bindparam("id"))
+)
 _STORED = (*_EVENT, events.c.seq, events.c.received_at_us, (~_COUNTS).label("voided"))
 
 
@@ -199,25 +211,22 @@ async def within(
 async def in_order(
     conn: AsyncConnection,
     interval: Interval,
-    types: Sequence[str],
+    type: str,  # noqa: A002
     subjects: Sequence[str],
     *,
     limit: int,
     after: Event | None = None,
 ) -> list[Event]:
-    """At most `limit` events of those types in the interval, by time, source and id, that come after `after`.
+    """At most `limit` events of a type in the interval, by time, source and id, that come after `after`.
 
     One walk of the index for each subject, so that whoever needs only the first events reads no others.
     """
-    pages: list[list[Event]] = []
-    for subject in subjects:
-        since = interval if after is None else Interval(max(after.time_us, interval.from_us), interval.to_us)
-        wanted = _of(since, [subject]).where(events.c.type.in_(types))
-        if after is not None:
-            place = (literal(after.time_us), literal(after.source), literal(after.id))
-            wanted = wanted.where(tuple_(events.c.time_us, events.c.source, events.c.id) > tuple_(*place))
-        ordered = wanted.order_by(events.c.time_us, events.c.source, events.c.id).limit(limit)
-        pages.append([Event(*row) for row in await conn.execute(ordered)])
+    asked = {"type": type, "from_us": interval.from_us, "to_us": interval.to_us, "limit": limit}
+    if after is not None:
+        asked |= {"from_us": max(after.time_us, interval.from_us)}
+        asked |= {"time_us": after.time_us, "source": after.source, "id": after.id}
+    wanted = _IN_ORDER if after is None else _IN_ORDER_AFTER
+    pages = [[Event(*row) for row in await conn.execute(wanted, asked | {"subject": each})] for each in subjects]
     return list(islice(merge(*pages, key=lambda event: (event.time_us, event.source, event.id)), limit))
 
 

@@ -43,7 +43,9 @@ events = Table(
     Column("received_at_us", BigInteger, nullable=False),
     Column("data", Text),
     UniqueConstraint("source", "id"),
-    Index(None, "subject", "time_us"),
+    Index(
+        None, "subject", "time_us", "type"
+    ),  # the type, so that events of others are passed over without a look at them
     Index(None, "time_us"),
 )
 
