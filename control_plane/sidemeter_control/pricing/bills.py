@@ -114,6 +114,8 @@ class Slice:
 
     @exact
     def _settled(self, used: UsedBy, reckoned: Sequence[UsedBy]) -> list[CostLine]:
+        if self.own.plan.commitment is None and self.own.plan.minimum_spend is None:
+            return []
         spent, words = self._use(self.leg, used), self._words()
         commitment: tuple[PriceLine, ...] = ()
         legs, last = self.own.window(self.leg)

@@ -1,5 +1,6 @@
 """TIME_OF_DAY: a price by bands of the day and week, on the clock of the customer's time zone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -35,7 +36,7 @@ class TimeOfDay:
 
         A usage line of each part, with the part's beginning as `at_us`, is what `lines` prices.
         """
-        return _week(self.bands).windows(from_us, to_us, time_zone)
+        return list(_windows(self.bands, from_us, to_us, time_zone))
 
     def number_of(self, line: UsedLine, time_zone: str) -> int:
         """The number of the band; one more than the last: the default. ValueError for a line without an instant."""
@@ -62,3 +63,9 @@ class TimeOfDay:
 @lru_cache(maxsize=256)
 def _week(bands: tuple[Band, ...]) -> Week:
     return Week.of(bands)
+
+
+@lru_cache(maxsize=256)
+def _windows(bands: tuple[Band, ...], from_us: int, to_us: int, time_zone: str) -> Sequence[BandWindow]:
+    """Remembered: of a billing period they are the same at every look at its cost."""
+    return tuple(_week(bands).windows(from_us, to_us, time_zone))
