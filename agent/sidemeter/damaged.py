@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 _DATABASE: Final = "buffer.sqlite3"
 _LOG: Final = "buffer.sqlite3-wal"
-_SHARED: Final = "buffer.sqlite3-shm"
 _PENDING: Final = "salvage"
 _DONE: Final = "salvaged"
 
@@ -76,9 +75,6 @@ def move_aside(directory: Path, damage: Damage) -> Damage:
     for name in (_LOG, _DATABASE):
         with contextlib.suppress(FileNotFoundError):
             (directory / name).replace(aside / name)
-    shared = directory / _SHARED
-    if shared.exists():
-        shared.replace(aside / _SHARED)
     _sync(directory)
     known = msgspec.structs.replace(known, moved=True)
     _write(aside / _PENDING, known)

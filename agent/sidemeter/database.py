@@ -312,8 +312,7 @@ class Database:
 
     def _put_copy(self) -> None:
         """Give the copy the name of the file. The log has to go before: it would be read into it."""
-        for name in (self._log.name, f"{self.path.name}-shm"):
-            self.path.with_name(name).unlink(missing_ok=True)
+        self._log.unlink(missing_ok=True)
         self._copy.replace(self.path)
         _sync(self.path.parent)
 
@@ -460,6 +459,7 @@ class Database:
         self._conn = conn = self._connect(self.path)
         try:
             await conn
+            await conn.execute("PRAGMA locking_mode = EXCLUSIVE")  # its index in memory: mapped, a full disk ends us
             await conn.execute("PRAGMA journal_mode = WAL")
             await conn.execute("PRAGMA synchronous = FULL")  # NORMAL loses acknowledged rows in a power cut
             await conn.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp can be full as well

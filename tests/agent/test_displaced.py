@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiosqlite
 import disks
 import pytest
 from fakes import ManualClock
@@ -13,6 +14,7 @@ from sidemeter.batches import Row, seal
 from sidemeter.buffer import Buffer
 from sidemeter.errors import StorageRefused
 from sidemeter.events import Event, encode
+from sidemeter.volume import Volume
 
 DATABASE, LOG = "buffer.sqlite3", "buffer.sqlite3-wal"
 
@@ -196,15 +198,29 @@ async def test_without_its_lock_an_agent_leaves_the_file_to_the_one_that_has_it(
     async with opened(tmp_path) as buffer:
         await record(buffer, 1)
         (tmp_path / "lock").unlink()
-        async with opened(tmp_path) as other:
-            await buffer.tend()
-            for refused in (record(buffer, 2), stored(buffer)):
-                with pytest.raises(StorageRefused, match="another agent uses the data directory"):
-                    await refused
-            await record(other, 2)
+        other = Volume(tmp_path)
+        await other.lock()  # its first step; the next is to open the file, which is not to be had before it is left
+        await buffer.tend()
+        async with aiosqlite.connect(tmp_path / DATABASE) as conn:
+            assert [seq for (seq,) in await conn.execute_fetchall("SELECT seq FROM events")] == [1]
+        for refused in (record(buffer, 2), stored(buffer)):
+            with pytest.raises(StorageRefused, match="another agent uses the data directory"):
+                await refused
+        other.release()
         await buffer.tend()
         await record(buffer, 3)
-        assert await stored(buffer) == [1, 2, 3]
+        assert await stored(buffer) == [1, 3]
+
+
+async def test_a_file_that_another_has_open_is_refused_until_it_is_left(tmp_path: Path) -> None:
+    async with opened(tmp_path) as buffer:
+        await record(buffer, 1)
+        (tmp_path / "lock").unlink()
+        with pytest.raises(StorageRefused, match="database is locked"):
+            await Buffer.open(tmp_path, ManualClock(), lambda path: aiosqlite.connect(path, timeout=0))
+        await buffer.tend()
+        await record(buffer, 2)
+        assert await stored(buffer) == [1, 2]
 
 
 async def test_a_disk_too_full_for_the_copy_refuses_and_takes_it_later(tmp_path: Path) -> None:

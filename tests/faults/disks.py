@@ -97,6 +97,8 @@ class Place:
 
 async def _agent_full(place: Place) -> None:
     """Full to the last byte while there is a backlog: it is sent all the same, and deleted by the keep rule."""
+    if place.it.rng.random() < 0.5:
+        await _again(place.agent)
     _signal(place.it.plane.process, signal.SIGSTOP)
     try:
         await place.records()
@@ -125,7 +127,10 @@ async def _agent_starts_full(place: Place) -> None:
 
 
 async def _plane_full(place: Place) -> None:
-    """The control plane refuses and answers; the agent goes on, and sends it all later."""
+    """The control plane refuses and answers; the agent goes on, and sends it all later. At times it has just started."""
+    if place.it.rng.random() < 0.5:
+        place.it.plane.kill()
+        await place.it.plane.start()
     filler = fill(place.plane_disk.root)
     await place.takes_straight(yes=False)
     async with asyncio.timeout(ANSWERS_WITHIN_S):

@@ -30,7 +30,7 @@ EVENTS: Final = 150
 READ_BACK_WITHIN_S: Final = 30.0
 DATABASE: Final = "buffer.sqlite3"
 LOG: Final = "buffer.sqlite3-wal"
-FILES: Final = (DATABASE, LOG, "buffer.sqlite3-shm", "mark", "ballast", "lock")
+FILES: Final = (DATABASE, LOG, "mark", "ballast", "lock")
 
 Way = Callable[[Path, random.Random], None]
 

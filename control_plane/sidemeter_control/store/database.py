@@ -43,6 +43,7 @@ _WRITER = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA user_version",  # the first look at the file makes the index of its log
 )
 _CONNECT: dict[str, Any] = {"isolation_level": None, "timeout": MAX_WAIT_S, "cached_statements": 512}
 _READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
@@ -58,7 +59,9 @@ class Database:
     def __init__(self, path: Path, lock: int, max_wait_s: float) -> None:
         self._path = path
         self._max_wait_s = max_wait_s
+        self._index = files.LogIndex(path)
         self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, max_wait_s, connections=1)
+        event.listen(self._writer.sync_engine, "connect", lambda *_: self._index.take())
         self._reader = _engine(path, "BEGIN", _READER, max_wait_s, connections=READERS)
         self._snapshots = _sync_engine(path)
         self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
@@ -161,6 +164,7 @@ class Database:
         self._snapshots.dispose()
         await self._reader.dispose()
         await self._writer.dispose()
+        self._index.close()
         os.close(self._lock)
 
 

@@ -5,6 +5,7 @@ start after it goes on from there (see `finish`).
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -22,6 +23,7 @@ __all__ = [
     "CHECKED_AT_START_BYTES",
     "FREE_BYTES",
     "Contents",
+    "LogIndex",
     "Report",
     "check",
     "check_at_start",
@@ -50,6 +52,10 @@ _CHECKSUM, _APPLICATION = 60, 68
 _BACKUP = b"SMCP"
 _NO_MARKS = bytes(4), bytes(4)  # of a database file that somebody copied by hand
 _COMPANIONS = ("", "-wal", "-shm")
+_INDEX_BYTES = 256 * 1024
+"""The index of a log of 130 MB, which is checkpointed eight times before it is that long."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,37 @@ class Contents:
     events: int
     received_at_us: int | None
     size: int
+
+
+class LogIndex:
+    """The room on the disk for the index of the write-ahead log, which SQLite has in memory that is mapped to a file.
+
+    SQLite takes room for each page of that memory, but only one block of it. Where blocks are smaller than pages, as on
+    small disks, the first store into the others takes theirs, and if the disk is full by then, it ends the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = f"{path}-shm"
+        self._held: int | None = None
+
+    def take(self) -> None:
+        """Take all the room at once. For every new writer: the file goes with the last connection, and another comes."""
+        try:
+            if self._held is not None and os.path.samestat(os.fstat(self._held), os.stat(self._path)):  # noqa: PTH116
+                return
+            self.close()
+            self._held = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+            os.posix_fallocate(self._held, 0, _INDEX_BYTES)
+        except OSError as exc:
+            _log.warning(
+                "%s: no room for the whole index of the log, a full disk may end the process: %s", self._path, exc
+            )
+
+    def close(self) -> None:
+        """Once SQLite has closed the file, or it is gone: this lets go of every lock that the process has on it."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
 
 def lock(path: Path) -> int:

@@ -61,6 +61,17 @@ async def test_the_writer_syncs_in_full_and_the_readers_cannot_write(database: D
             await conn.execute(text("DELETE FROM meters"))
 
 
+async def test_the_index_of_the_log_has_its_room_on_the_disk_before_it_is_used(
+    database: Database, tmp_path: Path
+) -> None:
+    index = (tmp_path / "made" / "here" / "control.db-shm").stat()
+    assert index.st_size == 256 * 1024 <= index.st_blocks * 512
+    await database._writer.dispose()
+    await database.migrate()  # with another connection, and on another file: the first went with the last connection
+    index = (tmp_path / "made" / "here" / "control.db-shm").stat()
+    assert index.st_size == 256 * 1024 <= index.st_blocks * 512
+
+
 async def test_migrations_make_the_schema_that_the_tables_describe(database: Database) -> None:
     await database.migrate()
     await database.migrate()

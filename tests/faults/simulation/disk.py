@@ -28,7 +28,6 @@ __all__ = ["BUFFER", "Connection", "Disk", "Image", "SimVolume", "Weather"]
 
 BUFFER: Final = "buffer.sqlite3"
 WAL: Final = BUFFER + "-wal"
-_SHM: Final = BUFFER + "-shm"
 _ROOMY: Final = 1 << 40
 _LATE_S: Final = 0.01
 _PAGE_BYTES: Final = 4096
@@ -178,7 +177,7 @@ class Disk:
         files = {
             str(file.relative_to(self.path)): file.read_bytes()
             for file in sorted(self.path.rglob("*"))
-            if file.is_file() and file.name != _SHM
+            if file.is_file()
         }
         return Image(files, self.held)
 
