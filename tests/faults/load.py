@@ -39,7 +39,7 @@ PATIENT: Final = {
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
     """One half or the other: what is too large, poisonous or slow, or the hour after an outage."""
-    return await (drain(rng, directory, hour=3_600) if rng.random() < 0.3 else burden(rng, directory))
+    return await (drain(rng, directory, hour=1_800) if rng.random() < 0.3 else burden(rng, directory))
 
 
 async def burden(rng: random.Random, directory: Path) -> Tally:

@@ -42,7 +42,7 @@ KINDS: Final = (
 FIGURES: Final = ("issued", "acknowledged", "stored", "declared", "lost", "doubled")
 """Of the events of a kind, in the report."""
 
-ROUND_WITHIN_S: Final = 300.0
+ROUND_WITHIN_S: Final = 600.0
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 
