@@ -23,6 +23,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.metering.filling import fill_once
+from sidemeter_control.metering.holders import look_at_start
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
@@ -43,6 +44,7 @@ async def build(
 
     The caller closes the database after the last request.
     """
+    await look_at_start(database, clock)
     ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
     pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
     agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)

@@ -25,7 +25,8 @@ from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
-from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion, sync
+from sidemeter_control.limits.sync import sync
+from sidemeter_control.limits.sync_messages import SyncAnswer, SyncQuestion
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.identity import Counted, SyncStatus
 from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
