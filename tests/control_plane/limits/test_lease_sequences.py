@@ -36,7 +36,8 @@ moves = st.lists(
         st.tuples(st.sampled_from(["limit", "direct"]), st.none(), units),
         st.tuples(st.just("reset"), st.none(), st.none()),
     ),
-    max_size=20,
+    min_size=8,
+    max_size=24,
 )
 
 Held = dict[PoolId, dict[tuple[str, str], Holding]]
