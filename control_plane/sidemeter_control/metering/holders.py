@@ -5,7 +5,8 @@ import logging
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import Conflict, InvalidInput
+from sidemeter_control.errors import Conflict
+from sidemeter_control.limits.add_ons import check_reason
 from sidemeter_control.limits.leases import Standing
 from sidemeter_control.limits.recovery import Attested, HolderId, Recovery, begin_recovery, judge
 from sidemeter_control.store import audit, leases, recoveries, state
@@ -14,7 +15,6 @@ from sidemeter_control.store.leases import Holder
 from sidemeter_control.store.witness import Statement, Witness
 
 __all__ = [
-    "MAX_REASON",
     "begin",
     "end_recovery",
     "joined",
@@ -22,8 +22,6 @@ __all__ = [
     "recovered",
     "witnessed",
 ]
-
-MAX_REASON = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +72,7 @@ async def end_recovery(database: Database, reason: str, *, by: str, now_us: int)
 
     Conflict when none is under way, InvalidInput for a reason that is none.
     """
-    if not 1 <= len(reason) <= MAX_REASON:
-        raise InvalidInput("reason", f"must be 1 to {MAX_REASON} characters")
+    check_reason(reason)
     async with database.write() as conn:
         under_way = await recoveries.current(conn)
         if under_way is None:
