@@ -218,19 +218,27 @@ async def _noticed(
     conn: AsyncConnection, rollbacks: Rollbacks, sync: Sync, known: Known, now_us: int, *, lacks_batches: bool
 ) -> Known:
     """Whether the sync tells of what this database never stored: then a recovery begins, before it is taken."""
-    agent_id = sync.holder[0]
     same = sync.generation == known.generation
     if shows_rollback(sync, known) or (same and lacks_batches):
-        await rollbacks.notice(conn, agent_id, holds_leases=bool(sync.reports))
-    elif not same and known.recovery is None and tells_more(sync, known):
-        if await recoveries.began_in(conn, known.generation):
-            return known
-        await holders.begin(conn, known.generation, None, now_us)  # a copy from before there was any lease
+        await rollbacks.notice(conn, sync.holder[0], holds_leases=bool(sync.reports))
+    elif not same and await _was_forgotten(conn, sync, known):
+        await holders.begin(conn, known.generation, None, now_us)
     else:
         return known
     now, under_way = await state.get(conn), await recoveries.current(conn)
     recovery = None if under_way is None else under_way.recovery
     return replace(known, generation=now.generation, state_version=now.version, recovery=recovery)
+
+
+async def _was_forgotten(conn: AsyncConnection, sync: Sync, known: Known) -> bool:
+    """Whether grants of an earlier generation are told that no recovery has waited for.
+
+    Not by a stranger, where leases are: it holds what another control plane granted.
+    """
+    if known.recovery is not None or not tells_more(sync, known):
+        return False
+    is_stranger = known.standing is None and (await state.get(conn)).lease_version > 0
+    return not is_stranger and not await recoveries.began_in(conn, known.generation)
 
 
 async def _store(  # noqa: PLR0917 -- what was, what is, and when

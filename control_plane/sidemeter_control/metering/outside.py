@@ -1,7 +1,7 @@
 """Usage that no holder of leases speaks for: it takes from what is shared of a limit, in the transaction that counts it."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,22 +25,27 @@ async def note_outside(
     """
     if not (await state.get(conn)).lease_version:
         return
-    leased = {
-        type_: those
-        for type_, readers in counting.items()
-        if (those := [reader for reader in readers if reader.meter.aggregation in LEASED])
-    }
-    counted = [(event, parsed) for event, parsed in zip(events, data, strict=True) if event.type in leased]
-    if not counted:
-        return
-    pools = await leases.pools_of(conn, {event.subject for event, _ in counted}, agent_id)
+    leased = _by_meter(counting)
+    types = {type_ for type_, _ in leased}
+    counted = [(event, parsed) for event, parsed in zip(events, data, strict=True) if event.type in types]
+    pools = await leases.pools_of(conn, {event.subject for event, _ in counted}, agent_id) if counted else {}
     more: Counter[PoolId] = Counter()
     for event, parsed in counted:
         for meter_key, pool in pools.get(event.subject, ()):
-            if _counts_in(pool, event.time_us):
-                readers = [reader for reader in leased[event.type] if reader.meter.key == meter_key]
+            readers = leased.get((event.type, meter_key))
+            if readers is not None and _counts_in(pool, event.time_us):
                 more[pool.id] += _units(readers, event, parsed, pool.scale)
     await leases.add_outside(conn, +more)
+
+
+def _by_meter(counting: Readers) -> Mapping[tuple[str, str], Sequence[Reader]]:
+    """The readers of meters that limits are leased of, by type of event and the meter's key."""
+    found: defaultdict[tuple[str, str], list[Reader]] = defaultdict(list)
+    for type_, readers in counting.items():
+        for reader in readers:
+            if reader.meter.aggregation in LEASED:
+                found[type_, reader.meter.key].append(reader)
+    return found
 
 
 def _counts_in(pool: StoredPool, time_us: int) -> bool:

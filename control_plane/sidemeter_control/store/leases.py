@@ -28,7 +28,6 @@ __all__ = [
     "holder",
     "holdings",
     "holds",
-    "named",
     "newest_period",
     "over",
     "pools",
@@ -152,14 +151,6 @@ async def holder(conn: AsyncConnection, id_: HolderId) -> Holder | None:
     wanted = select(lease_holders).where(columns.agent_id == id_[0], columns.hello_id == id_[1])
     row = (await conn.execute(wanted)).one_or_none()
     return None if row is None else Holder(id_, row.epoch, Standing(row.standing))
-
-
-async def named(conn: AsyncConnection, agent_id: str, epoch: int) -> list[Holder]:
-    """The holders that an agent was under that number: more than one only after a rollback."""
-    wanted = select(lease_holders).where(lease_holders.c.agent_id == agent_id, lease_holders.c.epoch == epoch)
-    return [
-        Holder((row.agent_id, row.hello_id), row.epoch, Standing(row.standing)) for row in await conn.execute(wanted)
-    ]
 
 
 async def add_holder(conn: AsyncConnection, made: Holder) -> None:

@@ -14,6 +14,7 @@ from shop import BASE, Shop, us
 from sidemeter_control import backups
 from sidemeter_control.errors import Conflict, InvalidInput
 from sidemeter_control.limits.recovery import AtStart, Attested, judge
+from sidemeter_control.limits.sync_messages import Seen
 from sidemeter_control.metering.holders import end_recovery, look_at_start
 from sidemeter_control.metering.identity import SyncStatus
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec
@@ -218,6 +219,14 @@ async def test_a_copy_from_before_there_was_any_lease_recovers_when_one_is_told(
     assert not await is_recovering(shop)
     assert (await agent.sync()).status is SyncStatus.UNKNOWN_EPOCH
     assert (await held(shop), await is_recovering(shop)) == (60, True)
+
+
+async def test_a_stranger_that_holds_what_another_control_plane_granted_stops_nobody(shop: Shop) -> None:
+    agent, stranger = await Lessee(shop).hello(), Lessee(shop, "stranger", "elsewhere", 3, seen=Seen("other", 5))
+    await agent.sync({CALLS_NOW: 60})
+    stranger.leases[CALLS_NOW].granted = 50
+    assert (await stranger.sync()).status is SyncStatus.UNKNOWN_EPOCH
+    assert not await is_recovering(shop)
 
 
 async def test_agents_that_know_of_no_leases_are_not_waited_for(shop: Shop) -> None:
