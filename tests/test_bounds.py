@@ -442,6 +442,14 @@ async def subjects(opened: Plane, count: int) -> bool:
     return answer.status_code == 200
 
 
+async def leases(opened: Plane, count: int) -> bool:
+    question = {"agent_id": "a", "epoch": 1, "subjects": [], "backlog": 0, "hello_id": "h", "sync_id": "s"}
+    told = [{"limit": "acme/calls", "period": n} for n in range(count)]
+    answer = await tell(opened, "sync", **question, leases=told)
+    assert answer.status_code == 200 or (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
+    return answer.status_code == 200
+
+
 async def batch_of(opened: Plane, count: int) -> bool:
     body = msgspec.msgpack.encode([[f"e{n}", "s", "call", "acme", 0, None] for n in range(count)])
     batch = {"agent_id": "a", "epoch": 1, "batch_no": 1, "prev_digest": bytes(32), "backlog": 0}
@@ -545,7 +553,8 @@ async def key_name(opened: Plane, count: int) -> bool:
 
 DOORS: dict[str, Callable[[Plane, int], Awaitable[bool]]] = {
     "sidemeter_control.api.agent_messages:MAX_LOSSES": losses,
-    "sidemeter_control.limits.sync:MAX_SUBJECTS": subjects,
+    "sidemeter_control.limits.sync_messages:MAX_SUBJECTS": subjects,
+    "sidemeter_control.limits.sync_messages:MAX_LEASES": leases,
     "sidemeter_control.metering.pacing:MAX_BATCH_EVENTS": batch_of,
     "sidemeter_control.api.bounds:MAX_TOKENS": tokens,
     "sidemeter_control.api.auth:MAX_NAME": key_name,

@@ -22,7 +22,9 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.limits.forgetting import forget_once
 from sidemeter_control.metering.filling import fill_once
+from sidemeter_control.metering.holders import look_at_start
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
@@ -43,6 +45,7 @@ async def build(
 
     The caller closes the database after the last request.
     """
+    await look_at_start(database, clock)
     ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
     pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
     agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)
@@ -87,6 +90,7 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("filling meters", lambda: fill_once(database, clock), every_s=1, until_done=True),
         Loop("closing billing periods", closing.once, every_s=30, until_done=True),
         Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
+        Loop("forgetting leases", lambda: forget_once(database, clock), every_s=600, until_done=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -233,6 +233,14 @@ GROWN = {
     "SubscriberMove.new(): Money!",
     "SubscriberMove.problem(): String",
     "SubscriberMove.subscription(): ID!",
+    "GraphQLObjectType Recovery",
+    "Mutation.endRecovery(reason: String!): Boolean!",
+    "Query.limit(id: ID!): Limit",
+    "Query.recovery(): Recovery",
+    "Recovery.awaited(): [ID!]!",
+    "Recovery.holders(): Int",
+    "Recovery.knownHolders(): Int!",
+    "Recovery.since(): DateTime!",
 }
 
 

@@ -110,6 +110,7 @@ async def test_a_backup_is_never_overwritten_unless_asked_for(tmp_path: Path) ->
             "control.db",
             "control.db-wal",
             "control.db-shm",
+            "control.db.holders",
             "control.db.lock",
             "control.log",
         }

@@ -25,7 +25,8 @@ from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
-from sidemeter_control.limits.sync import SyncAnswer, SyncQuestion, sync
+from sidemeter_control.limits.sync import sync
+from sidemeter_control.limits.sync_messages import SyncAnswer, SyncQuestion
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.identity import Counted, SyncStatus
 from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
@@ -48,7 +49,7 @@ T = TypeVar("T")
 class AgentDoor:
     """`POST /agent/v1/hello`, `batch` and `sync`, for keys with the scope AGENT.
 
-    `syncs` counts answers by status, `sent_away` batches that were to come later, since the start.
+    `syncs` counts answers by status, `lease_syncs` those to syncs that told of leases, `sent_away` batches that were to come later, since the start.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class AgentDoor:
         self._sync_interval_ms = sync_interval_ms
         self.pacer = pacer
         self.syncs: Counter[SyncStatus] = Counter(dict.fromkeys(SyncStatus, 0))
+        self.lease_syncs: Counter[SyncStatus] = Counter(dict.fromkeys(SyncStatus, 0))
         self.sent_away: Counter[str] = Counter(busy=0, paced=0)
 
     def routes(self) -> list[BaseRoute]:
@@ -125,6 +127,8 @@ class AgentDoor:
             self._database, self._ingest.rollbacks, question, self._clock.now_us(), self._sync_interval_ms
         )
         self.syncs[answer.status] += 1
+        if question.leases:
+            self.lease_syncs[answer.status] += 1
         return answer
 
     async def _batch(self, request: Request, decode: Callable[[bytes], BatchMessage]) -> Response:

@@ -22,6 +22,8 @@ from sidemeter_control.errors import NotFound
 from sidemeter_control.limits import quotas
 from sidemeter_control.limits.entitlements import Given, QuotaAnswer
 from sidemeter_control.limits.given import given
+from sidemeter_control.limits.handed_out import HandedOut
+from sidemeter_control.limits.leasing import period_of
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
 from sidemeter_control.pricing.balances import Credited, credited
@@ -157,6 +159,22 @@ class Quota:
     async def feature(self, info: Info) -> Feature:
         """What it is about."""
         return await feature_of(info, self.answer.feature)
+
+    @strawberry.field
+    async def leased(self, info: Info) -> Decimal | None:
+        """What agents hold of a HARD limit and have not said they used; null where nothing is leased."""
+        handed_out = await self._handed_out(info)
+        return None if handed_out is None else handed_out.leased
+
+    @strawberry.field
+    async def in_doubt(self, info: Info) -> Decimal | None:
+        """What agents held of it that are gone, and may have used; null where nothing is leased."""
+        handed_out = await self._handed_out(info)
+        return None if handed_out is None else handed_out.in_doubt
+
+    async def _handed_out(self, info: Info) -> HandedOut | None:
+        pool = self.customer.key, self.answer.feature, period_of(self.answer)
+        return await info.context.loaders.handed_out.load(pool)
 
     @strawberry.field
     async def grace_ends_at(self, info: Info) -> Instant | None:

@@ -15,12 +15,14 @@ from sidemeter_control.api.agents import AgentDoor
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.store import agents, dead_letters, losses, state
+from sidemeter_control.store import agents, dead_letters, leases, losses, recoveries
 from sidemeter_control.store.agents import Agent, AgentState
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
 __all__ = ["health_routes"]
+
+_RECOVERING = "recovering: nothing more is granted of hard limits until all that was granted is known, or endRecovery\n"
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -32,6 +34,8 @@ class _Stored:
     agents: Sequence[Agent]
     dead_letters: int
     losses: losses.Known
+    leases: leases.Figures
+    is_recovering: bool
     now_us: int
 
 
@@ -43,8 +47,8 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoo
 
     async def readyz(_: Request) -> Response:
         async with database.write() as conn:  # a database nobody can write to refuses here, with 503
-            await state.get(conn)
-        return PlainTextResponse("ready\n")
+            recovering = await recoveries.current(conn) is not None
+        return PlainTextResponse("ready\n" + (_RECOVERING if recovering else ""))
 
     async def metrics(request: Request) -> Response:
         await gate.admit(request.headers.get("authorization"), Scope.READ)
@@ -53,6 +57,8 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoo
                 agents=await agents.list_all(conn),
                 dead_letters=await dead_letters.waiting(conn),
                 losses=await losses.known(conn),
+                leases=await leases.figures(conn),
+                is_recovering=await recoveries.current(conn) is not None,
                 now_us=clock.now_us(),
             )
         registry = CollectorRegistry(auto_describe=False)
@@ -72,7 +78,7 @@ class _Figures(Collector):
 
     def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         """What was counted since the start, then what is stored now."""
-        return [*self._counted(), *self._pace(), *self._now()]
+        return [*self._counted(), *self._pace(), *self._now(), *self._leases()]
 
     def _counted(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         ingest, syncs = self._ingest, {status.value: count for status, count in self._door.syncs.items()}
@@ -114,6 +120,29 @@ class _Figures(Collector):
             ),
             GaugeMetricFamily(
                 "sidemeter_lost_events", "Events lost, of losses whose number is known.", stored.losses.events
+            ),
+        ]
+
+    def _leases(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        stored, syncs = self._stored, {status.value: count for status, count in self._door.lease_syncs.items()}
+        holders = GaugeMetricFamily(
+            "sidemeter_lease_holders", "Epochs of agents, by what became of them.", labels=["state"]
+        )
+        for standing, count in stored.leases.holders.items():
+            holders.add_metric([standing.value], count)
+        return [
+            _labelled("sidemeter_lease_syncs", "Syncs that told of leases, by the answer given.", "status", syncs),
+            holders,
+            GaugeMetricFamily("sidemeter_lease_pools", "Limits and periods that leases are of.", stored.leases.pools),
+            GaugeMetricFamily(
+                "sidemeter_leases_in_doubt",
+                "Parts of limits that are not used up, of holders that are gone.",
+                stored.leases.in_doubt,
+            ),
+            GaugeMetricFamily(
+                "sidemeter_recovering",
+                "1 while nothing is granted of hard limits, because this database is an older copy of itself.",
+                int(stored.is_recovering),
             ),
         ]
 

@@ -7,6 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from sidemeter_control.limits.features import Feature
+from sidemeter_control.limits.handed_out import HandedOut, handed_out
+from sidemeter_control.limits.units import PoolId
 from sidemeter_control.metering.corrections import Correction
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
@@ -35,6 +37,7 @@ class Loaders:
         self.change: DataLoader[str, Meter | None] = _by_key(ask, meters.changes)
         self.corrections: DataLoader[tuple[str, int], Sequence[Correction] | None] = _by_key(ask, corrections.of)
         self.losses: DataLoader[str, Sequence[StoredLossDeclaration] | None] = _by_key(ask, losses.of_agents)
+        self.handed_out: DataLoader[PoolId, HandedOut | None] = _by_key(ask, handed_out)
         self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(ask, _subscribed)
         self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
             ask, lambda conn, versions: plans.subscribers(conn, versions, at_us)

@@ -18,6 +18,7 @@ from sidemeter_control.api.event_types import (
     letter_number,
     read_events,
 )
+from sidemeter_control.api.lease_types import Limit
 from sidemeter_control.api.meter_types import Meter, MeterInput
 from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, PlanInput, SubscribeInput
 from sidemeter_control.api.pricing_types import Feature, Plan
@@ -27,8 +28,10 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
+from sidemeter_control.limits.handed_out import write_off
 from sidemeter_control.metering.catalogue import archive_meter, create_meter, update_meter
 from sidemeter_control.metering.correcting import correct_event, void_event
+from sidemeter_control.metering.holders import end_recovery
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.customers import new_customer
@@ -328,6 +331,31 @@ class Mutation:
                 Rejection(index=place, code=why.code, message=why.reason) for place, why in sorted(refused.items())
             ],
         )
+
+    @strawberry.mutation
+    async def write_off_lease(
+        self, info: Info, limit: strawberry.ID, agent: strawberry.ID, epoch: int, reason: str
+    ) -> Limit:
+        """Free what an agent that is gone had of a hard limit and did not use: it will never spend that.
+
+        Refused for an agent's current epoch while it was heard of within the last ten minutes: it may still spend.
+        """
+        context = info.context
+        now_us = context.clock.now_us()
+        freed = write_off(context.database, limit, (agent, epoch), reason, by=context.key.id, now_us=now_us)
+        return Limit.of(await context.changed(freed))
+
+    @strawberry.mutation
+    async def end_recovery(self, info: Info, reason: str) -> bool:
+        """End the recovery under way: whoever has not told what it holds of hard limits will never spend it.
+
+        Needs the scope ADMIN: where that is not so, limits are exceeded.
+        """
+        context = info.context
+        Gate.require(context.key, Scope.ADMIN)
+        now_us = context.clock.now_us()
+        await context.changed(end_recovery(context.database, reason, by=context.key.id, now_us=now_us))
+        return True
 
     @strawberry.mutation
     async def create_api_key(self, info: Info, input: ApiKeyInput) -> ApiKeySecret:

@@ -1,5 +1,6 @@
 """Every query of the contract: one verb or one store read each, under a key with the scope READ."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import strawberry
@@ -10,6 +11,7 @@ from sidemeter_control.api.bounds import DEFAULT_PAGE, page_size
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, customer_of
 from sidemeter_control.api.event_types import Event, event_place, event_position
+from sidemeter_control.api.lease_types import Limit, Recovery
 from sidemeter_control.api.meter_types import DimensionFilter, Meter, UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection, connection, numbers, position
 from sidemeter_control.api.pricing_inputs import ChargeInput, PlanInput, UsageInput
@@ -17,6 +19,8 @@ from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
 from sidemeter_control.api.simulation_types import Simulation
 from sidemeter_control.api.subscription_types import PlanDiff
+from sidemeter_control.errors import NotFound
+from sidemeter_control.limits.handed_out import limit_as_held
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing.catalogue import find_plan
 from sidemeter_control.pricing.differences import differences
@@ -24,7 +28,19 @@ from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.preview import preview
 from sidemeter_control.pricing.simulation import simulate
 from sidemeter_control.pricing.words import Language
-from sidemeter_control.store import agents, audit, customers, dead_letters, events, features, losses, meters, plans
+from sidemeter_control.store import (
+    agents,
+    audit,
+    customers,
+    dead_letters,
+    events,
+    features,
+    losses,
+    meters,
+    plans,
+    recoveries,
+    state,
+)
 
 __all__ = ["Query"]
 
@@ -177,6 +193,22 @@ class Query:
     async def agents(self, info: Info) -> list[AgentStatus]:
         """Every agent there ever was, the one heard of last first."""
         return [AgentStatus.of(agent, info.context.now_us) for agent in await info.context.ask(agents.list_all)]
+
+    @strawberry.field
+    async def limit(self, info: Info, id: strawberry.ID) -> Limit | None:
+        """A hard limit by its id, "customer/feature", and who has which part of it; null when none is shared by leases."""
+        now_us = info.context.now_us
+        with suppress(NotFound):
+            return Limit.of(await info.context.ask(lambda conn: limit_as_held(conn, id, now_us)))
+        return None
+
+    @strawberry.field
+    async def recovery(self, info: Info) -> Recovery | None:
+        """The recovery that is under way; null when none is, as nearly always."""
+        under_way = await info.context.ask(recoveries.current)
+        if under_way is None:
+            return None
+        return Recovery.of(under_way, (await info.context.ask(state.get)).holders)
 
     @strawberry.field
     async def price_preview(

@@ -31,6 +31,7 @@ __all__ = [
     "shows_rollback",
     "smallest_grant",
     "take",
+    "tells_more",
     "turn_of",
 ]
 
@@ -317,8 +318,13 @@ def shows_rollback(sync: Sync, known: Known) -> bool:
     return (
         known.standing is None
         or turn_of(known.nonces, sync.nonce, sync.sync_id) is Turn.AHEAD
-        or any(each.granted > known.holdings.get(each.key, NOTHING).granted for each in sync.reports)
+        or tells_more(sync, known)
     )
+
+
+def tells_more(sync: Sync, known: Known) -> bool:
+    """Whether a holder was granted more than this database knows of."""
+    return any(each.granted > known.holdings.get(each.key, NOTHING).granted for each in sync.reports)
 
 
 def take(sync: Sync, known: Known) -> Taken:

@@ -7,7 +7,7 @@ give twice what they hold; so it waits, and they go on with what they have.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-__all__ = ["HolderId", "Recovery", "begin_recovery"]
+__all__ = ["AtStart", "Attested", "HolderId", "Recovery", "begin_recovery", "judge"]
 
 HolderId = tuple[str, str]
 """An agent's id and the id of its hello: an epoch's number may be given out again by an older copy of a database."""
@@ -50,3 +50,57 @@ def begin_recovery(
     if before is None:
         return Recovery(through, frozenset(current), holders)
     return Recovery(max(through, before.through), frozenset(current) | before.awaited, holders)
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """What is said outside of a database of it: in which `generation` it was, how far its leases had come, and how many
+    holders there had been in all (None: nobody knows)."""
+
+    generation: str
+    lease_version: int
+    holders: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AtStart:
+    """What a database finds of itself when it is opened. `recovers`: it is an older copy, and grants were made since.
+
+    `anew`: nobody gave it a generation of its own yet. `holders` as in `Recovery`.
+    """
+
+    recovers: bool
+    anew: bool
+    holders: int | None
+
+
+def judge(own: Attested, leased_in: str | None, said: Attested | None, *, recovered_in: bool = False) -> AtStart:
+    """Whether a database is the one that granted last. `own` is what it would testify, `leased_in` the generation that it
+    granted in (None: never), `said` what its witness says (None: there is none). `recovered_in`: its generation began with a
+    recovery, of which the witness may not have heard when the power went.
+
+    >>> judge(Attested("g2", 7, 3), "g1", Attested("g1", 9, 4))  # a backup was put in its place by `restore`
+    AtStart(recovers=True, anew=False, holders=4)
+    >>> judge(Attested("g1", 7, 3), "g1", Attested("g1", 9, 4))  # by hand
+    AtStart(recovers=True, anew=True, holders=4)
+    >>> judge(Attested("g1", 7, 3), "g1", Attested("g1", 7, 3))
+    AtStart(recovers=False, anew=False, holders=3)
+    """
+    leased = own.lease_version > 0 or (said is not None and said.lease_version > 0)
+    if leased_in is None and not leased:
+        return AtStart(recovers=False, anew=False, holders=own.holders)
+    at_least = own.holders or 0
+    holders = None
+    if said is not None and said.generation == leased_in and said.holders is not None and said.holders >= at_least:
+        holders = said.holders
+    if leased_in != own.generation:
+        return AtStart(leased, anew=said is not None and said.generation == own.generation, holders=holders)
+    if said is None:
+        return AtStart(recovers=False, anew=False, holders=None)
+    if said.generation != own.generation:
+        older = said.lease_version > 0 and not recovered_in
+        return AtStart(recovers=older, anew=older, holders=None)
+    behind = said.lease_version > own.lease_version or (said.holders or 0) > at_least
+    if behind and leased:
+        return AtStart(recovers=True, anew=True, holders=holders)
+    return AtStart(recovers=False, anew=False, holders=None if said.holders is None else own.holders)

@@ -1,117 +1,56 @@
-"""What an agent learns when it asks: the limits of its subjects, and which of its batches their totals contain."""
+"""What an agent learns when it asks: the limits of its subjects, which of its batches their totals contain, and its leases."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated
+from operator import attrgetter
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.leases import Report, Sync
+from sidemeter_control.limits.leasing import (
+    Shared,
+    ceiling_of,
+    heard_without,
+    is_taken,
+    period_of,
+    shared_limits,
+    take_leases,
+)
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
-from sidemeter_control.metering.identity import NONCE_BYTES, Claim, SyncStatus, decide_sync
+from sidemeter_control.limits.recovery import HolderId
+from sidemeter_control.limits.sync_messages import (
+    MAX_LEASES,
+    MAX_SUBJECTS,
+    Grant,
+    LimitMeter,
+    LimitState,
+    PropertyRule,
+    Seen,
+    SyncAnswer,
+    SyncQuestion,
+)
+from sidemeter_control.limits.units import limit_id, pool_id, scale_of
+from sidemeter_control.metering import holders
+from sidemeter_control.metering.identity import Claim, SyncStatus, decide_sync
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.register import registered
-from sidemeter_control.store import agents, customers, state
+from sidemeter_control.store import agents, customers, leases, state
 from sidemeter_control.store.database import Database
+from sidemeter_control.store.state import State
+from sidemeter_control.store.witness import Statement
 
-__all__ = [
-    "MAX_SUBJECTS",
-    "LimitMeter",
-    "LimitState",
-    "PropertyRule",
-    "SyncAnswer",
-    "SyncQuestion",
-    "SyncStatus",
-    "sync",
-]
+__all__ = ["Seen", "SyncAnswer", "SyncQuestion", "SyncStatus", "sync"]
 
-MAX_SUBJECTS = 1_000
-"""That one question may ask for; an agent with more asks in turns."""
+LONGEST_MS = 60_000
+"""Between two syncs, where nothing asks for more."""
 
-
-_Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """The state that an agent saw last."""
-
-    generation: _Short
-    state_version: int
-
-
-class SyncQuestion(msgspec.Struct, frozen=True):
-    """What an agent asks, how many events wait with it, and what shows that it is the one that was answered before."""
-
-    agent_id: str
-    epoch: int
-    subjects: tuple[str, ...]
-    backlog: int
-    nonce: Annotated[bytes, msgspec.Meta(max_length=NONCE_BYTES)] | None = None
-    oldest_pending_us: int | None = None
-    seen: Seen | None = None
-    sync_id: _Short | None = None
-    settled_batch_no: int = 0
-
-
-class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
-    """A meter's filter, as agents apply it."""
-
-    property: str
-    is_in: Sequence[str] | None
-    not_in: Sequence[str] | None
-
-
-class LimitMeter(msgspec.Struct, frozen=True):
-    """Which events count toward a limit, and what of them."""
-
-    event_type: str
-    aggregation: str
-    value_property: str | None
-    filters: Sequence[PropertyRule]
-
-
-class LimitState(msgspec.Struct, frozen=True):
-    """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited.
-
-    Of a HARD limit it is the quantity at which usage stops: overage that is allowed is in it, and while a grace lets
-    usage run on without end it is None. An agent that is cut off goes on with what it heard last.
-    """
-
-    id: str
-    customer: str
-    feature: str
-    kind: str
-    enforcement: str
-    value: str | None
-    limit: str | None
-    used: str | None
-    meter: LimitMeter | None
-    period_start_us: int | None
-    resets_at_us: int | None
-    policy_version: int
-
-
-class SyncAnswer(msgspec.Struct, frozen=True):
-    """All of one snapshot: `used` contains the agent's batches up to `counted_batch_no`, and no later one.
-
-    `subjects` names the limits of every subject asked for; none: nothing is granted to it.
-    """
-
-    status: SyncStatus
-    nonce: bytes | None
-    generation: str
-    state_version: int
-    as_of_us: int
-    counted_batch_no: int
-    next_sync_ms: int
-    subjects: Mapping[str, Sequence[str]] = {}
-    limits: Sequence[LimitState] = ()
-    grants: tuple[()] = ()
-    recalls: tuple[()] = ()
+_grant = attrgetter(*Grant.__struct_fields__)
+_report = attrgetter(*Report.__dataclass_fields__)
 
 
 async def sync(
@@ -119,38 +58,67 @@ async def sync(
 ) -> SyncAnswer:
     """What is known of those subjects' limits, and a note of what the agent says waits with it.
 
-    The nonce of the answer is stored before it is given. InvalidInput for more than 1,000 subjects.
+    The nonce of the answer, and what it grants, are stored before it is given. InvalidInput for more than 1,000 subjects or
+    leases, a lease twice, or leases without a `sync_id`.
     """
-    if len(question.subjects) > MAX_SUBJECTS:
-        raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
+    _check(question)
+    known, shared = await _shared_before(database, question, now_us)
     async with database.write() as conn:
-        answer = await _admit(conn, rollbacks, question, now_us, next_sync_ms)
-    if answer.status is not SyncStatus.OK:
+        if shared and (await state.get(conn)) != known:  # a limit was changed meanwhile
+            shared = await shared_limits(conn, set(shared), now_us)
+        answer, said = await _admit(conn, rollbacks, question, shared, now_us)
+    if said is not None:
+        await database.witness.keep(said)
+    answer = msgspec.structs.replace(answer, next_sync_ms=min(answer.next_sync_ms, next_sync_ms))
+    if answer.status not in {SyncStatus.OK, SyncStatus.RECOVERING}:
         return answer
     async with database.snapshot() as snapshot:
         return await snapshot.ask(lambda conn: _informed(conn, question, answer))
 
 
+def _check(question: SyncQuestion) -> None:
+    if len(question.subjects) > MAX_SUBJECTS:
+        raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
+    if len(question.leases) > MAX_LEASES:
+        raise InvalidInput("leases", f"must be at most {MAX_LEASES}")
+    if len({(each.limit, each.period) for each in question.leases}) < len(question.leases):
+        raise InvalidInput("leases", "must not name a lease twice")
+    if question.hello_id is not None and question.sync_id is None:
+        raise InvalidInput("sync_id", "must be given with hello_id")
+
+
+async def _shared_before(
+    database: Database, question: SyncQuestion, now_us: int
+) -> tuple[State | None, Mapping[str, Shared]]:
+    """The limits of its leases, read beside the one writer, which has better things to do; and of which state they are."""
+    if question.hello_id is None or not question.leases:
+        return None, {}
+    limits = {each.limit for each in question.leases}
+    async with database.snapshot() as snapshot:
+        known = await snapshot.ask(state.get)
+        return known, await snapshot.ask(lambda conn: shared_limits(conn, limits, now_us))
+
+
 async def _admit(
-    conn: AsyncConnection, rollbacks: Rollbacks, question: SyncQuestion, now_us: int, next_sync_ms: int
-) -> SyncAnswer:
-    """The answer without limits; one that is OK has been noted."""
-    known = await state.get(conn)
-    generation = known.generation
-    agent = await agents.get(conn, question.agent_id)
-    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
-    decided = decide_sync(
-        None if agent is None else agent.epoch,
-        await agents.nonces(conn, question.agent_id, question.epoch),
-        _claim(question),
-        generation=generation,
-        state_version=known.config_version,
-        counted_batch_no=0 if cursor is None else cursor.next_batch_no - 1,
-    )
-    if decided.rolled_back:
-        generation = await rollbacks.notice(conn, question.agent_id)
-    if decided.status is SyncStatus.OK:
-        await agents.keep_nonces(conn, question.agent_id, question.epoch, decided.nonces)
+    conn: AsyncConnection,
+    rollbacks: Rollbacks,
+    question: SyncQuestion,
+    shared: Mapping[str, Shared],
+    now_us: int,
+) -> tuple[SyncAnswer, Statement | None]:
+    """The answer without limits, and what is to be witnessed before it is given."""
+    told = question.leases if question.hello_id is not None else ()
+    holder = None if question.hello_id is None else (question.agent_id, question.hello_id)
+    if holder is not None and await is_taken(conn, holder, has_leases=bool(told)):
+        sync_ = _as_sync(question, holder)
+        lacks = question.settled_batch_no > await _counted_batch_no(conn, question)
+        taken = await take_leases(conn, rollbacks, sync_, shared, now_us, lacks_batches=lacks)
+        answer = await _answered(conn, question, SyncStatus(taken.status), taken.nonces.current, now_us)
+        next_sync_ms, grants = taken.next_sync_ms, [Grant(*_grant(each)) for each in taken.grants]
+        answer = msgspec.structs.replace(answer, next_sync_ms=next_sync_ms, grants=grants)
+    else:
+        answer = await _without_leases(conn, rollbacks, question, now_us)
+    if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
         await agents.report(
             conn,
             question.agent_id,
@@ -158,14 +126,65 @@ async def _admit(
             oldest_pending_us=question.oldest_pending_us,
             now_us=now_us,
         )
+    leased = (await state.get(conn)).lease_version > 0
+    return answer, await holders.witnessed(conn, rollbacks.witness) if leased else None
+
+
+async def _without_leases(
+    conn: AsyncConnection, rollbacks: Rollbacks, question: SyncQuestion, now_us: int
+) -> SyncAnswer:
+    known = await state.get(conn)
+    agent = await agents.get(conn, question.agent_id)
+    decided = decide_sync(
+        None if agent is None else agent.epoch,
+        await agents.nonces(conn, question.agent_id, question.epoch),
+        _claim(question),
+        generation=known.generation,
+        state_version=known.version,
+        counted_batch_no=await _counted_batch_no(conn, question),
+    )
+    if decided.rolled_back:
+        await rollbacks.notice(conn, question.agent_id)
+    if decided.status is SyncStatus.OK:
+        await agents.keep_nonces(conn, question.agent_id, question.epoch, decided.nonces)
+        if question.hello_id is None:
+            await heard_without(conn, question.agent_id, question.epoch, now_us)
+    nonce = question.nonce if question.sync_id is None else decided.nonces.current
+    return await _answered(conn, question, decided.status, nonce, now_us)
+
+
+async def _answered(
+    conn: AsyncConnection, question: SyncQuestion, status: SyncStatus, nonce: bytes | None, now_us: int
+) -> SyncAnswer:
+    known = await state.get(conn)
     return SyncAnswer(
-        status=decided.status,
-        nonce=question.nonce if question.sync_id is None else decided.nonces.current,
-        generation=generation,
-        state_version=known.config_version,
+        status=status,
+        nonce=nonce,
+        generation=known.generation,
+        state_version=known.version,
         as_of_us=now_us,
         counted_batch_no=0,
-        next_sync_ms=next_sync_ms,
+        next_sync_ms=LONGEST_MS,
+        sync_id=question.sync_id,
+    )
+
+
+async def _counted_batch_no(conn: AsyncConnection, question: SyncQuestion) -> int:
+    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
+    return cursor.next_batch_no - 1 if cursor else 0
+
+
+def _as_sync(question: SyncQuestion, holder: HolderId) -> Sync:
+    seen = question.seen
+    return Sync(
+        holder,
+        question.epoch,
+        question.sync_id or "",
+        question.nonce,
+        "" if seen is None else seen.generation,
+        0 if seen is None else seen.state_version,
+        tuple(Report(*_report(each)) for each in question.leases),
+        question.complete,
     )
 
 
@@ -184,15 +203,14 @@ def _claim(question: SyncQuestion) -> Claim:
 async def _informed(conn: AsyncConnection, question: SyncQuestion, answer: SyncAnswer) -> SyncAnswer:
     """The answer with limits, their totals, and the last batch that these contain: all of one snapshot."""
     known = await state.get(conn)
-    cursor = await agents.cursor(conn, question.agent_id, question.epoch)
     owners = await customers.owners(conn, question.subjects)
     limits = await _limits(conn, set(owners.values()), known.config_version, answer.as_of_us)
     ids = {key: [limit.id for limit in own] for key, own in limits.items()}
     return msgspec.structs.replace(
         answer,
         generation=known.generation,
-        state_version=known.config_version,
-        counted_batch_no=cursor.next_batch_no - 1 if cursor else 0,
+        state_version=known.version,
+        counted_batch_no=await _counted_batch_no(conn, question),
         subjects={subject: ids[owners[subject]] if subject in owners else [] for subject in question.subjects},
         limits=[limit for own in limits.values() for limit in own],
     )
@@ -204,17 +222,35 @@ async def _limits(
     found = await registered(conn, sorted(keys))
     answers = await quotas_of(conn, found.values(), now_us)
     taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
-    return {
+    told = {
         key: [_limit(key, quota, taken.get(quota.feature), policy_version) for quota in own]
         for key, own in answers.items()
     }
+    return await _as_pooled(conn, told)
+
+
+async def _as_pooled(
+    conn: AsyncConnection, told: Mapping[str, Sequence[LimitState]]
+) -> Mapping[str, Sequence[LimitState]]:
+    """The same, with the scales that their pools have, where there are any: a limit that is raised keeps its own."""
+    ids = [pool_id((each.id, each.period)) for own in told.values() for each in own if each.scale is not None]
+    if not ids or not (await state.get(conn)).lease_version:
+        return told
+    made = await leases.pools(conn, ids)
+
+    def pooled(limit: LimitState) -> LimitState:
+        pool = None if limit.scale is None else made.get(pool_id((limit.id, limit.period)))
+        return limit if pool is None else msgspec.structs.replace(limit, scale=pool.scale)
+
+    return {key: list(map(pooled, own)) for key, own in told.items()}
 
 
 def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_version: int) -> LimitState:
     counted = quota.kind is EntitlementKind.METERED
     limit = quota.ceiling if quota.enforcement is Enforcement.HARD else quota.limit
+    ceiling = ceiling_of(quota, meter)
     return LimitState(
-        id=f"{customer}/{quota.feature}",
+        id=limit_id(customer, quota.feature),
         customer=customer,
         feature=quota.feature,
         kind=quota.kind.value,
@@ -226,6 +262,8 @@ def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_versio
         period_start_us=quota.period_start_us,
         resets_at_us=quota.resets_at_us,
         policy_version=policy_version,
+        period=period_of(quota),
+        scale=None if ceiling is None or meter is None else scale_of(meter.aggregation, ceiling),
     )
 
 

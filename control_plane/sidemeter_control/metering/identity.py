@@ -33,9 +33,11 @@ NONCE_BYTES = _COUNT_BYTES + 16
 
 
 class SyncStatus(Enum):
-    """FENCED: another process speaks for this agent. UNKNOWN_EPOCH: this database never gave the epoch out."""
+    """FENCED: another process speaks for this agent. UNKNOWN_EPOCH: this database never gave the epoch out. RECOVERING: as
+    OK, but nothing more is granted of hard limits until all that was granted is known again."""
 
     OK = "OK"
+    RECOVERING = "RECOVERING"
     FENCED = "FENCED"
     UNKNOWN_EPOCH = "UNKNOWN_EPOCH"
 

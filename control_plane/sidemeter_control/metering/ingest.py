@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
+from sidemeter_control.metering import holders
 from sidemeter_control.metering.batches import Batch, BatchStatus, Cursor, decide
 from sidemeter_control.metering.counting import Readers, readers
 from sidemeter_control.metering.events import Arrived, BadEvent, Event, array_length, json_of, parse_data, read_array
@@ -113,7 +114,7 @@ class Ingest:
         self._max_future_us = max_future_s * 1_000_000
         self._reader = reader
         self._readers: tuple[int, tuple[Readers, OutcomeReaders]] = (0, ({}, {}))
-        self.rollbacks = Rollbacks(clock)
+        self.rollbacks = Rollbacks(clock, database.witness)
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0, replayed=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
 
@@ -138,7 +139,10 @@ class Ingest:
             if decided.begins:
                 await agents.put(conn, _agent(hello, cursor.epoch, now_us))
                 await agents.add_epoch(conn, cursor, hello.hello_id, hello.boot_id, now_us)
+                await holders.joined(conn, (hello.agent_id, hello.hello_id), cursor.epoch)
             await losses.add(conn, [_declaration(hello.agent_id, cursor.epoch, each, now_us) for each in hello.losses])
+            said = await holders.witnessed(conn, self._database.witness)
+        await self._database.witness.keep(said)
         return Begun(cursor, generation, [each.id for each in hello.losses])
 
     async def batch(
@@ -207,7 +211,8 @@ class Ingest:
 
     async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
         rules = await self._rules(conn, now_us)
-        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch)
+        agent_id = None if batch is None else batch.agent_id
+        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch, agent_id=agent_id)
         letters = [
             DeadLetter.of(each.error.code, str(each.error), each.raw, now_us, batch) for each in arrived.unreadable
         ]

@@ -10,6 +10,7 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.counting import count
 from sidemeter_control.metering.events import BadEvent, Data, Event, parse_data, read_event
 from sidemeter_control.metering.formats import Form, read_events
+from sidemeter_control.metering.outside import note_outside
 from sidemeter_control.metering.storing import Refusal, Rules, all_that_can, store
 from sidemeter_control.metering.totals import fold_in
 from sidemeter_control.store import dead_letters
@@ -52,8 +53,8 @@ async def replay(conn: AsyncConnection, rules: Rules, ids: Sequence[int], by: st
             else:
                 readable[place] = read
     still = {ids[place]: refusal for place, refusal in refused.items() if ids[place] in letters}
-    for meter_id, places in _by_meter(readable).items():
-        failed = await _count(conn, rules, meter_id, [readable[place] for place in places])
+    for (meter_id, agent_id), places in _alike(readable).items():
+        failed = await _count(conn, rules, meter_id, agent_id, [readable[place] for place in places])
         refused |= {places[index]: refusal for index, refusal in failed.items()}
         still |= {ids[places[index]]: refusal for index, refusal in failed.items()}
     await dead_letters.say_why(conn, {id_: (each.code, each.reason) for id_, each in still.items()})
@@ -85,28 +86,31 @@ def _read(letter: StoredDeadLetter, rules: Rules) -> _Read | Refusal:
     return _Read(letter, found.events[0], parse_data(found.events[0].data))
 
 
-def _by_meter(readable: dict[int, _Read]) -> dict[int | None, list[int]]:
-    places: defaultdict[int | None, list[int]] = defaultdict(list)
+def _alike(readable: dict[int, _Read]) -> dict[tuple[int | None, str | None], list[int]]:
+    """The places of letters by the meter they are of, and the agent that brought them."""
+    places: defaultdict[tuple[int | None, str | None], list[int]] = defaultdict(list)
     for place, read in readable.items():
-        places[read.letter.meter_id].append(place)
+        places[read.letter.meter_id, read.letter.agent_id].append(place)
     return dict(places)
 
 
 async def _count(
-    conn: AsyncConnection, rules: Rules, meter_id: int | None, some: Sequence[_Read]
+    conn: AsyncConnection, rules: Rules, meter_id: int | None, agent_id: str | None, some: Sequence[_Read]
 ) -> dict[int, Refusal]:
     """Count events of whole letters, or of one meter's; why some of them, by place, still cannot be."""
     events, data = [each.event for each in some], [each.data for each in some]
     if meter_id is None:
-        return (await store(conn, rules, events, data)).refused
+        return (await store(conn, rules, events, data, agent_id=agent_id)).refused
     readers = [each for each in rules.readers.get(events[0].type, ()) if each.meter.id == meter_id]
     counting = {events[0].type: readers}
     missed: dict[int, Refusal] = {}
 
     async def fold(part: Sequence[int]) -> None:
         places = {id(events[place]): place for place in part}
-        for each in await fold_in(conn, counting, [events[place] for place in part], [data[place] for place in part]):
+        those, theirs = [events[place] for place in part], [data[place] for place in part]
+        for each in await fold_in(conn, counting, those, theirs):
             missed[places[id(each.event)]] = Refusal(each.code, each.reason)
+        await note_outside(conn, counting, those, theirs, agent_id)
 
     def alone(place: int) -> None:
         count(counting, [events[place]], [data[place]])

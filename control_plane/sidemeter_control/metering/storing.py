@@ -12,6 +12,7 @@ from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.counting import Readers, count
 from sidemeter_control.metering.events import Data, Event
 from sidemeter_control.metering.outcomes import Readers as OutcomeReaders
+from sidemeter_control.metering.outside import note_outside
 from sidemeter_control.metering.settling import settle
 from sidemeter_control.metering.totals import add_to_totals
 from sidemeter_control.store import events as stored_events
@@ -66,9 +67,15 @@ class Stored:
 
 
 async def store(
-    conn: AsyncConnection, rules: Rules, events: Sequence[Event], data: Sequence[Data], *, batch: Batch | None = None
+    conn: AsyncConnection,
+    rules: Rules,
+    events: Sequence[Event],
+    data: Sequence[Data],
+    *,
+    batch: Batch | None = None,
+    agent_id: str | None = None,
 ) -> Stored:
-    """Insert and count the events that are not stored yet. `data` is theirs, parsed; `batch` brought them.
+    """Insert and count the events that are not stored yet. `data` is theirs, parsed; `batch` brought them, of `agent_id`.
 
     An event that makes this fail for a reason nobody foresaw is refused as INTERNAL, and the others are stored.
     """
@@ -84,6 +91,7 @@ async def store(
         placed = await stored_events.add(conn, _at(events, part), rules.now_us)
         added = part if len(placed) == len(part) else [part[place] for place in placed]
         await add_to_totals(conn, rules.readers, _at(events, added), rules.now_us, data=_at(data, added), batch=batch)
+        await note_outside(conn, rules.readers, _at(events, added), _at(data, added), agent_id)
         await late_days.note(conn, _at(events, added), rules.closed_until_us)
         if rules.outcomes:
             both = zip(_at(events, added), _at(data, added), strict=True)

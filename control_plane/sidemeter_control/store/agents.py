@@ -22,9 +22,11 @@ __all__ = [
     "cursor_of_hello",
     "digest_of",
     "get",
+    "hello_of",
     "keep_nonces",
     "list_all",
     "nonces",
+    "nonces_of_hello",
     "put",
     "report",
 ]
@@ -142,6 +144,23 @@ async def nonces(conn: AsyncConnection, agent_id: str, epoch: int) -> Nonces | N
     wanted = select(columns.nonce, columns.previous_nonce).where(columns.agent_id == agent_id, columns.epoch == epoch)
     row = (await conn.execute(wanted)).one_or_none()
     return None if row is None else Nonces(row.nonce, row.previous_nonce)
+
+
+async def nonces_of_hello(conn: AsyncConnection, agent_id: str, hello_id: str) -> Nonces | None:
+    """The nonces of the epoch that was given for that hello; None when this database gave none."""
+    columns = agent_epochs.c
+    wanted = select(columns.nonce, columns.previous_nonce)
+    row = (await conn.execute(wanted.where(columns.agent_id == agent_id, columns.hello_id == hello_id))).one_or_none()
+    return None if row is None else Nonces(row.nonce, row.previous_nonce)
+
+
+async def hello_of(conn: AsyncConnection, agent_id: str, epoch: int) -> str | None:
+    """The id of the hello that the epoch was given for."""
+    columns = agent_epochs.c
+    found: str | None = await conn.scalar(
+        select(columns.hello_id).where(columns.agent_id == agent_id, columns.epoch == epoch)
+    )
+    return found
 
 
 async def keep_nonces(conn: AsyncConnection, agent_id: str, epoch: int, kept: Nonces) -> None:

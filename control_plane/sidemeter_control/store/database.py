@@ -22,6 +22,7 @@ from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.store import files
 from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
+from sidemeter_control.store.witness import Witness
 
 __all__ = ["MAX_WAIT_S", "READERS", "Database", "savepoint", "sqlite_path"]
 
@@ -50,7 +51,8 @@ _READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
 
 
 class Database:
-    """An open database. `write` and `read` give a connection inside a transaction; store functions take it.
+    """An open database. `write` and `read` give a connection inside a transaction; store functions take it. `witness` is
+    the file beside it that is no part of it.
 
     Both raise StoreUnavailable when the database gives no answer (disk full, read-only, failing, or no turn in time):
     nothing is then known of the transaction's effect, and it may be repeated.
@@ -67,6 +69,7 @@ class Database:
         self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
         self._turns = asyncio.Semaphore(READERS)
         self._lock = lock
+        self.witness = Witness(Path(f"{path}.holders"))
 
     @classmethod
     async def open(cls, url: str, max_wait_s: float = MAX_WAIT_S) -> Self:

@@ -3,25 +3,46 @@
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Transaction, update
+from sqlalchemy import Transaction, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import state
 
-__all__ = ["State", "closed_until", "config_changed", "get", "set_generation"]
+__all__ = [
+    "State",
+    "closed_until",
+    "config_changed",
+    "generation_of_leases",
+    "get",
+    "holder_joined",
+    "keep_leases_under",
+    "leases_changed",
+    "set_generation",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """`generation` names this copy of the database; `config_version` rises with every change of a definition.
 
-    What happens before `closed_until_us` is late, somewhere; it is no part of the configuration.
+    What happens before `closed_until_us` is late, somewhere; `lease_version` rises with every transaction that stores
+    something of leases, and is 0 until the first; `holders` is how many `lease_holders` there are. None of them is a part of
+    the configuration.
     """
 
     generation: str
     config_version: int
     closed_until_us: int = field(default=0, compare=False)
+    lease_version: int = field(default=0, compare=False)
+    holders: int = field(default=0, compare=False)
 
+    @property
+    def version(self) -> int:
+        """What agents are told: it rises whenever anything changes that they are to know."""
+        return self.config_version + self.lease_version
+
+
+_GET = "SELECT generation, config_version, closed_until_us, lease_version, holders FROM state"
 
 _seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
 
@@ -31,9 +52,8 @@ async def get(conn: AsyncConnection) -> State:
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
     seen = None if transaction is None else _seen.get(transaction)
     if seen is None:
-        found = await conn.exec_driver_sql("SELECT generation, config_version, closed_until_us FROM state")
-        generation, config_version, closed_until_us = tuple(found.one())
-        seen = State(generation, config_version, closed_until_us)
+        found = await conn.exec_driver_sql(_GET)
+        seen = State(*tuple(found.one()))
         if transaction is not None:
             _seen[transaction] = seen
     return seen
@@ -55,3 +75,27 @@ async def set_generation(conn: AsyncConnection, generation: str) -> None:
     """Give this copy of the database a name of its own: it does not go on from where the last one of its name was."""
     await conn.execute(update(state).values(generation=generation))
     _seen.clear()
+
+
+async def leases_changed(conn: AsyncConnection) -> State:
+    """Say that something of leases is stored in this transaction; answers the state as it is then."""
+    await conn.execute(update(state).values(lease_version=state.c.lease_version + 1))
+    _seen.clear()
+    return await get(conn)
+
+
+async def holder_joined(conn: AsyncConnection) -> None:
+    """Say that one more holder of leases is known from this transaction on."""
+    await conn.execute(update(state).values(holders=state.c.holders + 1))
+    _seen.clear()
+
+
+async def generation_of_leases(conn: AsyncConnection) -> str | None:
+    """The generation in which leases were granted last; None: in none, as far as this database knows."""
+    found: str | None = await conn.scalar(select(state.c.leases_generation))
+    return found
+
+
+async def keep_leases_under(conn: AsyncConnection, generation: str) -> None:
+    """Say that leases are granted in that generation from here on: what another may have granted is seen to."""
+    await conn.execute(update(state).values(leases_generation=generation))

@@ -40,6 +40,8 @@ CALLS = {
     "lossDeclarations": ("{ lossDeclarations { edges { cursor } } }", Scope.READ),
     "auditLog": ("{ auditLog { edges { cursor } } }", Scope.READ),
     "agents": ("{ agents { id } }", Scope.READ),
+    "limit": ('{ limit(id: "k/k") { id } }', Scope.READ),
+    "recovery": ("{ recovery { since } }", Scope.READ),
     "pricePreview": (
         f'{{ pricePreview(currency: "EUR", charge: {CHARGE}, usage: {{}}) {{ total {{ amount }} }} }}',
         Scope.READ,
@@ -69,6 +71,11 @@ CALLS = {
     "voidCredits": ('mutation { voidCredits(grant: "k", reason: "r") { id } }', Scope.WRITE),
     "resetCredits": ('mutation { resetCredits(input: {customer: "k"}) { balance } }', Scope.WRITE),
     "setTopUp": ('mutation { setTopUp(input: {customer: "k", below: "1", amount: "1"}) { below } }', Scope.WRITE),
+    "writeOffLease": (
+        'mutation { writeOffLease(limit: "k/k", agent: "a", epoch: 1, reason: "r") { id } }',
+        Scope.WRITE,
+    ),
+    "endRecovery": ('mutation { endRecovery(reason: "r") }', Scope.ADMIN),
     "removeTopUp": ('mutation { removeTopUp(customer: "k") }', Scope.WRITE),
     "changePlan": ('mutation { changePlan(subscription: "s", plan: "k") { id } }', Scope.WRITE),
     "cancelSubscription": ('mutation { cancelSubscription(subscription: "s") { id } }', Scope.WRITE),

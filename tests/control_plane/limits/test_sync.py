@@ -47,7 +47,7 @@ async def ask(shop: Shop, *subjects: str, epoch: int = 1, backlog: int = 0, nonc
 
 
 async def put(shop: Shop, question: SyncQuestion) -> SyncAnswer:
-    return await sync(shop.database, Rollbacks(shop.clock), question, shop.clock.now_us(), 1000)
+    return await sync(shop.database, Rollbacks(shop.clock, shop.database.witness), question, shop.clock.now_us(), 1000)
 
 
 async def test_an_agent_learns_the_limits_of_each_subject_it_asks_for(shop: Shop) -> None:
@@ -77,6 +77,8 @@ async def test_an_agent_learns_the_limits_of_each_subject_it_asks_for(shop: Shop
             "period_start_us": us("2026-11-01"),
             "resets_at_us": us("2026-12-01"),
             "policy_version": version,
+            "period": us("2026-11-01"),
+            "scale": 0,
         },
         {
             "id": "acme/sso",
@@ -91,6 +93,8 @@ async def test_an_agent_learns_the_limits_of_each_subject_it_asks_for(shop: Shop
             "period_start_us": None,
             "resets_at_us": None,
             "policy_version": version,
+            "period": 0,
+            "scale": None,
         },
     ]
 

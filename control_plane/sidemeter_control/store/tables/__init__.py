@@ -1,10 +1,17 @@
 """Every table, once. Instants are integer microseconds since 1970 (UTC); quantities and money are exact decimals.
 
 Hot tables (`events`, `corrections`, `rollups`, `rollup_values`, `outcome_mentions`, `late_days`) carry the subject in their keys, so that
-they can be spread by it.
+they can be spread by it; those of leases the customer, and those of agents the agent.
 """
 
 from sidemeter_control.store.tables.columns import ExactDecimal, metadata
+from sidemeter_control.store.tables.leases import (
+    lease_holders,
+    lease_holdings,
+    lease_pools,
+    recoveries,
+    recovery_awaited,
+)
 from sidemeter_control.store.tables.metering import (
     corrections,
     dead_letters,
@@ -62,6 +69,9 @@ __all__ = [
     "events",
     "features",
     "late_days",
+    "lease_holders",
+    "lease_holdings",
+    "lease_pools",
     "loss_declarations",
     "metadata",
     "meter_changes",
@@ -70,6 +80,8 @@ __all__ = [
     "outcome_rules",
     "overrides",
     "plans",
+    "recoveries",
+    "recovery_awaited",
     "retired_rollups",
     "rollup_values",
     "rollups",

@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 # One row. `generation` names this copy of the database; `config_version` rises with every change of a definition. What
-# happens before `closed_until_us` is late.
+# happens before `closed_until_us` is late. `lease_version` rises with what is stored of leases, `holders`
+# is the number of `lease_holders`; `leases_generation` is the
+# generation that they were granted in: another than the present one shows that a backup was put in the place of the database.
 state = Table(
     "state",
     metadata,
@@ -33,6 +35,9 @@ state = Table(
     Column("config_version", BigInteger, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("closed_until_us", BigInteger, nullable=False, server_default="0"),
+    Column("lease_version", BigInteger, nullable=False, server_default="0"),
+    Column("holders", BigInteger, nullable=False, server_default="0"),
+    Column("leases_generation", Text),
 )
 
 # Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.

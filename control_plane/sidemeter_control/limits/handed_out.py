@@ -1,0 +1,131 @@
+"""What of a limit is handed out, to whom, and an operator's word that some of it will never be spent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import NamedTuple
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.errors import Conflict, NotFound
+from sidemeter_control.limits.add_ons import check_reason
+from sidemeter_control.limits.leases import Holding, Standing
+from sidemeter_control.limits.leasing import Shared, shared_limits
+from sidemeter_control.limits.units import PoolId, from_units
+from sidemeter_control.metering import holders
+from sidemeter_control.store import agents, audit, leases, state
+from sidemeter_control.store.agents import PENDING_WITHIN_US
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.leases import Held
+
+__all__ = ["HandedOut", "HandedOutLimit", "handed_out", "limit_as_held", "write_off"]
+
+
+class HandedOut(NamedTuple):
+    """Of one limit, in the meter's unit: what agents hold and have not said they used, and what of that is in doubt."""
+
+    leased: Decimal
+    in_doubt: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOutLimit:
+    """A limit and all that have a part of it, in the period that counts now. `outside`: units that no holder speaks for."""
+
+    id: str
+    limit: Decimal
+    scale: int
+    outside: int
+    held: Sequence[Held]
+
+    @property
+    def committed(self) -> Decimal:
+        """What cannot be granted to anybody any more, in the meter's unit."""
+        return self.quantity(self.outside + sum(each.holding.held for each in self.held))
+
+    def quantity(self, units: int) -> Decimal:
+        """So many units in the meter's unit."""
+        return from_units(units, self.scale)
+
+
+async def handed_out(conn: AsyncConnection, ids: Sequence[PoolId]) -> dict[PoolId, HandedOut]:
+    """The same of several pools; one that nothing was leased of is absent."""
+    if not (await state.get(conn)).lease_version:
+        return {}
+    pools, held = await leases.pools(conn, ids), await leases.holdings(conn, ids)
+    found = {}
+    for id_, pool in pools.items():
+        rest = dict.fromkeys(Standing, 0)
+        for each in held.get(id_, ()):
+            rest[each.holder.standing] += _rest(each.holding)
+        current = rest.pop(Standing.CURRENT)
+        found[id_] = HandedOut(from_units(current, pool.scale), from_units(sum(rest.values()), pool.scale))
+    return found
+
+
+def _rest(holding: Holding) -> int:
+    """What may still be spent of it, as far as it was told."""
+    return holding.held - max(holding.used - holding.refunded, 0)
+
+
+async def limit_as_held(conn: AsyncConnection, limit: str, now_us: int) -> HandedOutLimit:
+    """A limit by its id, as it is shared now; NotFound when there is none of that id that is shared by leases."""
+    shared = (await shared_limits(conn, {limit}, now_us)).get(limit)
+    if shared is None:
+        raise NotFound("limit that is shared by leases", limit)
+    return await _as_held(conn, limit, shared)
+
+
+async def _as_held(conn: AsyncConnection, limit: str, shared: Shared) -> HandedOutLimit:
+    pool = (await leases.pools(conn, [shared.id])).get(shared.id)
+    held = (await leases.holdings(conn, [shared.id])).get(shared.id, [])
+    if pool is None:
+        return HandedOutLimit(limit, shared.ceiling, shared.scale, 0, held)
+    return HandedOutLimit(limit, shared.ceiling, pool.scale, pool.outside, held)
+
+
+async def write_off(
+    database: Database, limit: str, holder: tuple[str, int], reason: str, *, by: str, now_us: int
+) -> HandedOutLimit:
+    """Free what a holder, an agent and its epoch, has of a limit and did not use: it is gone, and will never spend that.
+
+    A current holder that was not heard of for ten minutes is fenced first. NotFound when there is no such limit, or no such
+    holder of it; Conflict when it may still spend.
+    """
+    check_reason(reason)
+    agent_id, epoch = holder
+    async with database.write() as conn:
+        shared = (await shared_limits(conn, {limit}, now_us)).get(limit)
+        if shared is None:
+            raise NotFound("limit that is shared by leases", limit)
+        before = await _as_held(conn, limit, shared)
+        theirs = [each for each in before.held if (each.holder.id[0], each.holder.epoch) == holder]
+        if not theirs:
+            raise NotFound(f"holder of {limit}", f"{agent_id} in epoch {epoch}")
+        for each in theirs:
+            if each.holder.standing is Standing.CURRENT:
+                await _fence(conn, each, now_us)
+            await leases.put_holdings(conn, each.holder.id, {shared.id: each.holding.write_off()})
+        await state.leases_changed(conn)
+        after = await _as_held(conn, limit, shared)
+        freed = format(before.committed - after.committed, "f")
+        target = f"limit {limit}"
+        await audit.add(
+            conn, now_us, by, "writeOffLease", target, agent=agent_id, epoch=epoch, freed=freed, reason=reason
+        )
+        said = await holders.witnessed(conn, database.witness)
+    await database.witness.keep(said)
+    return after
+
+
+async def _fence(conn: AsyncConnection, held: Held, now_us: int) -> None:
+    """A current holder may spend as long as it lives: only one that is silent is taken for gone."""
+    agent_id = held.holder.id[0]
+    agent = await agents.get(conn, agent_id)
+    if agent is not None and now_us - agent.last_seen_us <= PENDING_WITHIN_US:
+        silent_s, wait_s = (now_us - agent.last_seen_us) // 1_000_000, PENDING_WITHIN_US // 1_000_000
+        raise Conflict(
+            f"agent {agent_id!r} is in epoch {held.holder.epoch} now, was heard of {silent_s} s ago and may still spend what"
+            f" it has: stop it, and write off once it was silent for {wait_s} s, or said hello anew"
+        )
+    await leases.set_standing(conn, held.holder.id, Standing.SUPERSEDED)

@@ -1,0 +1,296 @@
+"""Leasing: what a holder reports is taken in and what can be granted is, in one transaction, durable before the answer."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.leases import (
+    Holding,
+    Key,
+    Known,
+    Others,
+    Pool,
+    Report,
+    Standing,
+    Sync,
+    Taken,
+    others,
+    shows_rollback,
+    take,
+    tells_more,
+)
+from sidemeter_control.limits.quotas import feature_meters, quotas_of
+from sidemeter_control.limits.recovery import HolderId
+from sidemeter_control.limits.units import LEASED, PoolId, limit_id, limit_units, pool_id, scale_of, units_of
+from sidemeter_control.metering import holders, usage
+from sidemeter_control.metering.identity import NO_NONCES
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.rollbacks import Rollbacks
+from sidemeter_control.pricing.periods import Period
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
+from sidemeter_control.pricing.register import registered
+from sidemeter_control.store import agents, leases, recoveries, state
+from sidemeter_control.store.leases import Held, Holder, StoredPool
+
+__all__ = ["Shared", "ceiling_of", "heard_without", "is_taken", "period_of", "shared_limits", "take_leases"]
+
+_log = logging.getLogger(__name__)
+
+NOTHING = Holding()
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A limit that is shared by leases, as it stands: `ceiling` is where usage stops, `used` all that was counted in the
+    period of the pool `id`, both in the unit of the meter."""
+
+    id: PoolId
+    ceiling: Decimal
+    used: Decimal
+    end_us: int | None
+    window: Period
+    meter: Meter
+    subjects: tuple[str, ...]
+
+    @property
+    def scale(self) -> int:
+        """What a pool that is made now has."""
+        return scale_of(self.meter.aggregation, self.ceiling)
+
+
+def ceiling_of(quota: QuotaAnswer, meter: Meter | None) -> Decimal | None:
+    """The limit that is shared by leases; None where there is none, or what an event adds is not known when it happens."""
+    if quota.kind is not EntitlementKind.METERED or quota.enforcement is not Enforcement.HARD:
+        return None
+    if meter is None or meter.aggregation not in LEASED or not meter.progress.done:
+        return None
+    return quota.ceiling
+
+
+def period_of(quota: QuotaAnswer) -> int:
+    """The name of the period that counts now."""
+    return quota.period_start_us or 0
+
+
+async def shared_limits(conn: AsyncConnection, limits: Collection[str], now_us: int) -> Mapping[str, Shared]:
+    """Those of these limits, by id, that are shared by leases now."""
+    customers = {pool_id((limit, 0))[0] for limit in limits}
+    found = await registered(conn, sorted(customers)) if customers else {}
+    answers = await quotas_of(conn, found.values(), now_us)
+    taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
+    shared: dict[str, Shared] = {}
+    for key, own in answers.items():
+        for quota in own:
+            meter, limit = taken.get(quota.feature), limit_id(key, quota.feature)
+            ceiling = ceiling_of(quota, meter)
+            if limit in limits and ceiling is not None and meter is not None:
+                id_ = key, quota.feature, period_of(quota)
+                used, window = quota.used or Decimal(0), quota.period
+                shared[limit] = Shared(id_, ceiling, used, quota.resets_at_us, window, meter, found[key].subjects)
+    return shared
+
+
+async def is_taken(conn: AsyncConnection, holder: HolderId, *, has_leases: bool) -> bool:
+    """Whether a sync is one of leases: it tells of some, or what its holder has, or is, is to be considered."""
+    if has_leases:
+        return True
+    if not (await state.get(conn)).lease_version:
+        return False
+    known = await leases.holder(conn, holder)
+    if known is not None and known.standing is not Standing.CURRENT:
+        return True
+    return await leases.holds(conn, holder) or await recoveries.current(conn) is not None
+
+
+async def take_leases(
+    conn: AsyncConnection,
+    rollbacks: Rollbacks,
+    sync: Sync,
+    shared: Mapping[str, Shared],
+    now_us: int,
+    *,
+    lacks_batches: bool,
+) -> Taken:
+    """Take a sync as `leases.take` does, with what is stored, and store what it changes.
+
+    `shared` are the limits of its leases. `lacks_batches`: it was told of counted batches that are not counted here.
+    """
+    holder = await leases.holder(conn, sync.holder)
+    pools = await _pools(conn, sync, shared, now_us)
+    known = await _known(conn, sync, holder, pools, shared)
+    known = await _noticed(conn, rollbacks, sync, known, now_us, lacks_batches=lacks_batches)
+    taken = take(sync, known)
+    if taken.alert:
+        _log.error("two processes speak for agent %s in epoch %d: both are fenced", sync.holder[0], sync.epoch)
+    await _store(conn, sync, holder, known, taken, pools, now_us)
+    return taken
+
+
+async def _pools(
+    conn: AsyncConnection, sync: Sync, shared: Mapping[str, Shared], now_us: int
+) -> dict[PoolId, StoredPool]:
+    """The pools of its leases; those of periods that count now are made where they are missing."""
+    ids = [pool_id(each.key) for each in sync.reports]
+    pools = await leases.pools(conn, ids)
+    now = {each.id: each for each in shared.values()}
+    for id_ in ids:
+        pool, limit = pools.get(id_), now.get(id_)
+        if limit is None:
+            ends = shared.get(limit_id(*id_[:2])) is not None  # another period counts now
+            if pool is not None and ends and (pool.end_us is None or pool.end_us > now_us):
+                pools[id_] = replace(pool, end_us=now_us)
+                await leases.put_pool(conn, pools[id_])
+        elif pool is None:
+            pools[id_] = await _made(conn, limit)
+        elif pool.end_us != limit.end_us:
+            pools[id_] = replace(pool, end_us=limit.end_us)
+            await leases.put_pool(conn, pools[id_])
+    return pools
+
+
+async def _made(conn: AsyncConnection, limit: Shared) -> StoredPool:
+    """A new pool: nobody speaks for what was counted so far, as this transaction sees it."""
+    counted = await usage.quantity(conn, limit.meter, limit.subjects, limit.window.start_us, limit.window.end_us)
+    pool = StoredPool(limit.id, limit.end_us, limit.scale, units_of(counted.value or Decimal(0), limit.scale))
+    await leases.put_pool(conn, pool)
+    return pool
+
+
+async def _known(
+    conn: AsyncConnection,
+    sync: Sync,
+    holder: Holder | None,
+    pools: Mapping[PoolId, StoredPool],
+    shared: Mapping[str, Shared],
+) -> Known:
+    now = await state.get(conn)
+    stored = await leases.holdings(conn, pools)
+    under_way = await recoveries.current(conn) if now.lease_version else None
+    holdings: dict[Key, Holding] = {}
+    found: dict[Key, tuple[Pool, Others]] = {}
+    for report in sync.reports:
+        id_ = pool_id(report.key)
+        held = stored.get(id_, ())
+        holdings[report.key] = _own(sync.holder, held, report, is_kept=id_ in pools)
+        if report.limit in shared:
+            pool = _pool(shared[report.limit], report.period, pools.get(id_), held, now.config_version)
+            rest = [(each.holder.standing, each.holding) for each in held if each.holder.id != sync.holder]
+            found[report.key] = pool, others(pool, rest)
+    return Known(
+        now.generation,
+        now.version,
+        None if holder is None else holder.standing,
+        await agents.nonces_of_hello(conn, *sync.holder) or NO_NONCES,
+        None if under_way is None else under_way.recovery,
+        now.holders,
+        found,
+        holdings,
+    )
+
+
+def _own(holder: HolderId, held: Iterable[Held], report: Report, *, is_kept: bool) -> Holding:
+    """What it has by what is stored. Of a period that is over and forgotten, it has what it says."""
+    if not is_kept:
+        return Holding(granted=report.granted)
+    return next((each.holding for each in held if each.holder.id == holder), NOTHING)
+
+
+def _pool(limit: Shared, period: int, stored: StoredPool | None, held: Iterable[Held], policy_version: int) -> Pool:
+    """The pool as the rules see it: what is shared is the limit without the usage that no holder speaks for.
+
+    That is at least what was counted beyond all that holders have: a meter that is defined anew may count more.
+    """
+    scale = limit.scale if stored is None else stored.scale
+    units, period_now = limit_units(limit.ceiling, scale), limit.id[2]
+    if stored is None:
+        return Pool(units, period, period_now, policy_version)
+    outside = stored.outside
+    if period == period_now:
+        outside = max(outside, units_of(limit.used, scale) - sum(each.holding.held for each in held))
+    return Pool(max(units - outside, 0), period, period_now, policy_version, stored.turn)
+
+
+async def _noticed(
+    conn: AsyncConnection, rollbacks: Rollbacks, sync: Sync, known: Known, now_us: int, *, lacks_batches: bool
+) -> Known:
+    """Whether the sync tells of what this database never stored: then a recovery begins, before it is taken."""
+    same = sync.generation == known.generation
+    if shows_rollback(sync, known) or (same and lacks_batches):
+        await rollbacks.notice(conn, sync.holder[0], holds_leases=bool(sync.reports))
+    elif not same and await _was_forgotten(conn, sync, known):
+        await holders.begin(conn, known.generation, None, now_us)
+    else:
+        return known
+    now, under_way = await state.get(conn), await recoveries.current(conn)
+    recovery = None if under_way is None else under_way.recovery
+    return replace(known, generation=now.generation, state_version=now.version, recovery=recovery)
+
+
+async def _was_forgotten(conn: AsyncConnection, sync: Sync, known: Known) -> bool:
+    """Whether grants of an earlier generation are told that no recovery has waited for.
+
+    Not by a stranger, where leases are: it holds what another control plane granted.
+    """
+    if known.recovery is not None or not tells_more(sync, known):
+        return False
+    is_stranger = known.standing is None and (await state.get(conn)).lease_version > 0
+    return not is_stranger and not await recoveries.began_in(conn, known.generation)
+
+
+async def _store(  # noqa: PLR0917 -- what was, what is, and when
+    conn: AsyncConnection,
+    sync: Sync,
+    holder: Holder | None,
+    known: Known,
+    taken: Taken,
+    pools: Mapping[PoolId, StoredPool],
+    now_us: int,
+) -> None:
+    """Keep what has changed; the version of leases rises if anything but a nonce has."""
+    changed = {
+        pool_id(key): holding
+        for key, holding in taken.holdings.items()
+        if pool_id(key) in pools and holding != known.holdings[key]
+    }
+    await leases.put_holdings(conn, sync.holder, changed)
+    if holder is None:
+        await leases.add_holder(conn, Holder(sync.holder, sync.epoch, taken.standing))
+    elif taken.standing is not holder.standing:
+        await leases.set_standing(conn, sync.holder, taken.standing)
+    if holder is not None and taken.nonces != known.nonces:
+        await agents.keep_nonces(conn, sync.holder[0], holder.epoch, taken.nonces)
+        await leases.turned(conn, [id_ for key in taken.holdings if (id_ := pool_id(key)) in pools])
+    if taken.recovery != known.recovery:
+        await _recover(conn, taken, now_us)
+    joined = holder is None or taken.standing is not holder.standing
+    if changed or joined or taken.recovery != known.recovery:
+        await state.leases_changed(conn)
+
+
+async def _recover(conn: AsyncConnection, taken: Taken, now_us: int) -> None:
+    under_way = await recoveries.current(conn)
+    if taken.recovery is None:
+        await holders.recovered(conn, now_us)
+    elif under_way is not None:
+        await recoveries.change(conn, under_way, taken.recovery)
+
+
+async def heard_without(conn: AsyncConnection, agent_id: str, epoch: int, now_us: int) -> None:
+    """A current agent that knows nothing of leases holds none: a recovery need not wait for it."""
+    now = await state.get(conn)
+    under_way = await recoveries.current(conn) if now.lease_version else None
+    hello_id = await agents.hello_of(conn, agent_id, epoch)
+    if under_way is None or hello_id is None:
+        return
+    recovery = under_way.recovery.heard((agent_id, hello_id))
+    if recovery.is_over(now.holders):
+        await holders.recovered(conn, now_us)
+    elif recovery != under_way.recovery:
+        await recoveries.change(conn, under_way, recovery)
+    else:
+        return
+    await state.leases_changed(conn)

@@ -1,0 +1,286 @@
+"""Leases: the holders there have been, the pools they share, and what each has of them."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.limits.leases import Holding, Standing
+from sidemeter_control.limits.recovery import HolderId
+from sidemeter_control.limits.units import PoolId
+from sidemeter_control.store import state
+from sidemeter_control.store.tables import lease_holders, lease_pools
+
+__all__ = [
+    "Figures",
+    "Held",
+    "Holder",
+    "StoredPool",
+    "add_holder",
+    "add_outside",
+    "current_holders",
+    "drop",
+    "figures",
+    "holder",
+    "holdings",
+    "holds",
+    "newest_period",
+    "over",
+    "pools",
+    "pools_of",
+    "put_holdings",
+    "put_pool",
+    "set_standing",
+    "supersede",
+    "turned",
+]
+
+_COUNTS = (
+    "granted",
+    "returned",
+    "used",
+    "refunded",
+    "overrun",
+    "written_off",
+    "reserved",
+    "want_free",
+    "need",
+    "turn",
+)
+_counts = attrgetter(*_COUNTS)
+
+# One probe of the key for each; SQLite answers a list of row values by a scan.
+_ASKED = """
+json_each(?) AS asked CROSS JOIN {} ON {}.customer_key = json_extract(asked.value, '$[0]')
+ AND {}.feature_key = json_extract(asked.value, '$[1]') AND {}.period = json_extract(asked.value, '$[2]')
+"""
+_POOLS = f"""
+SELECT p.customer_key, p.feature_key, p.period, p.end_us, p.scale, p.outside, p.turn
+FROM {_ASKED.replace("{}", "lease_pools AS p", 1).replace("{}", "p")}
+"""  # noqa: S608 -- names of tables
+_HOLDINGS = f"""
+SELECT h.customer_key, h.feature_key, h.period, h.agent_id, h.hello_id, l.epoch, l.standing, {", ".join(f"h.{name}" for name in _COUNTS)}
+FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
+JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
+"""  # noqa: S608 -- names of tables and columns
+_PUT = f"""
+INSERT INTO lease_holdings (customer_key, feature_key, period, agent_id, hello_id, {", ".join(_COUNTS)})
+VALUES ({", ".join("?" * (5 + len(_COUNTS)))})
+ON CONFLICT (customer_key, feature_key, period, agent_id, hello_id)
+DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COUNTS)}
+"""  # noqa: S608 -- names of columns
+_PUT_POOL = """
+INSERT INTO lease_pools (customer_key, feature_key, period, end_us, scale, outside, turn) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (customer_key, feature_key, period) DO UPDATE SET
+    end_us = excluded.end_us, scale = excluded.scale, outside = excluded.outside, turn = excluded.turn
+"""
+_ONE = "WHERE customer_key = ? AND feature_key = ? AND period = ?"
+_OUTSIDE = f"UPDATE lease_pools SET outside = outside + ? {_ONE}"  # noqa: S608 -- a part of the statement
+_TURNED = f"UPDATE lease_pools SET turn = turn + 1 {_ONE}"  # noqa: S608 -- the same
+_DROP = f"DELETE FROM lease_pools {_ONE}"  # noqa: S608 -- the same
+_DROP_HOLDINGS = f"DELETE FROM lease_holdings {_ONE}"  # noqa: S608 -- the same
+_OF_SUBJECTS = """
+SELECT s.subject, f.meter_key, p.customer_key, p.feature_key, p.period, p.end_us, p.scale, p.outside, p.turn
+FROM json_each(?) AS asked CROSS JOIN customer_subjects AS s ON s.subject = asked.value
+CROSS JOIN lease_pools AS p ON p.customer_key = s.customer_key
+JOIN features AS f ON f.key = p.feature_key
+WHERE NOT EXISTS (
+    SELECT 1 FROM lease_holdings AS h
+    WHERE h.customer_key = p.customer_key AND h.feature_key = p.feature_key AND h.period = p.period AND h.agent_id = ?
+)
+"""
+# A holder that was not followed by another may still tell what it did with what it has.
+_OVER = """
+SELECT p.customer_key, p.feature_key, p.period FROM lease_pools AS p
+WHERE p.end_us < ? AND NOT EXISTS (
+    SELECT 1 FROM lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
+    WHERE h.customer_key = p.customer_key AND h.feature_key = p.feature_key AND h.period = p.period
+      AND l.standing = 'CURRENT'
+      AND (h.reserved > 0 OR h.granted - max(h.returned, h.written_off) > h.used - h.refunded)
+) LIMIT ?
+"""
+_IN_DOUBT = """
+SELECT count(*) FROM lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
+WHERE l.standing <> 'CURRENT' AND h.granted - max(h.returned, h.written_off) > h.used - h.refunded
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One epoch of one agent, named by its hello. Its number may be that of another, after a rollback."""
+
+    id: HolderId
+    epoch: int
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPool:
+    """A limit in one period: see `leases.Pool`. `end_us` None: the period never ends. `outside` in units."""
+
+    id: PoolId
+    end_us: int | None
+    scale: int
+    outside: int
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one holder has of one pool."""
+
+    holder: Holder
+    holding: Holding
+
+
+class Figures(NamedTuple):
+    """How much there is of leases: holders by their standing, pools, and holdings with rights in doubt."""
+
+    holders: Mapping[Standing, int]
+    pools: int
+    in_doubt: int
+
+
+async def holder(conn: AsyncConnection, id_: HolderId) -> Holder | None:
+    """One holder, if this database has heard of it."""
+    columns = lease_holders.c
+    wanted = select(lease_holders).where(columns.agent_id == id_[0], columns.hello_id == id_[1])
+    row = (await conn.execute(wanted)).one_or_none()
+    return None if row is None else Holder(id_, row.epoch, Standing(row.standing))
+
+
+async def add_holder(conn: AsyncConnection, made: Holder) -> None:
+    """Write a holder that is new here, and count it."""
+    agent_id, hello_id = made.id
+    values = {"agent_id": agent_id, "hello_id": hello_id, "epoch": made.epoch, "standing": made.standing.value}
+    await conn.execute(insert(lease_holders).values(values))
+    await state.holder_joined(conn)
+
+
+async def set_standing(conn: AsyncConnection, id_: HolderId, standing: Standing) -> None:
+    """Write what became of a holder."""
+    await conn.execute(
+        update(lease_holders)
+        .where(lease_holders.c.agent_id == id_[0], lease_holders.c.hello_id == id_[1])
+        .values(standing=standing.value)
+    )
+
+
+async def supersede(conn: AsyncConnection, agent_id: str) -> None:
+    """Say that another hello follows: whoever spoke for the agent so far may only return."""
+    await conn.execute(
+        update(lease_holders)
+        .where(lease_holders.c.agent_id == agent_id, lease_holders.c.standing == Standing.CURRENT.value)
+        .values(standing=Standing.SUPERSEDED.value)
+    )
+
+
+async def current_holders(conn: AsyncConnection) -> list[HolderId]:
+    """Every holder that was not followed by another."""
+    found = await conn.execute(
+        select(lease_holders.c.agent_id, lease_holders.c.hello_id).where(
+            lease_holders.c.standing == Standing.CURRENT.value
+        )
+    )
+    return [(row.agent_id, row.hello_id) for row in found]
+
+
+async def holds(conn: AsyncConnection, id_: HolderId) -> bool:
+    """Whether that holder has a part of any pool."""
+    return bool(await _rows(conn, "SELECT 1 FROM lease_holdings WHERE agent_id = ? AND hello_id = ? LIMIT 1", *id_))
+
+
+async def newest_period(conn: AsyncConnection) -> int | None:
+    """The latest period that there is a pool of."""
+    found: int | None = await conn.scalar(select(func.max(lease_pools.c.period)))
+    return found
+
+
+async def pools(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId, StoredPool]:
+    """Those of these pools that there are."""
+    found = (_pool(*row) for row in await _rows(conn, _POOLS, _json(ids)))
+    return {pool.id: pool for pool in found}
+
+
+async def pools_of(
+    conn: AsyncConnection, subjects: Collection[str], agent_id: str | None
+) -> dict[str, list[tuple[str, StoredPool]]]:
+    """The pools that usage of these subjects may count toward, each with the key of its meter, by subject.
+
+    `agent_id`: not those that this agent has a part of.
+    """
+    found: dict[str, list[tuple[str, StoredPool]]] = {}
+    for subject, meter_key, *pool in await _rows(conn, _OF_SUBJECTS, _json(subjects), agent_id):
+        found.setdefault(subject, []).append((meter_key, _pool(*pool)))
+    return found
+
+
+async def put_pool(conn: AsyncConnection, pool: StoredPool) -> None:
+    """Write a pool, new or in place of what was there."""
+    await conn.exec_driver_sql(_PUT_POOL, (*pool.id, pool.end_us, pool.scale, pool.outside, pool.turn))
+
+
+async def add_outside(conn: AsyncConnection, units: Mapping[PoolId, int]) -> None:
+    """Add usage that no holder speaks for."""
+    if units:
+        await conn.exec_driver_sql(_OUTSIDE, [(more, *id_) for id_, more in units.items()])
+
+
+async def turned(conn: AsyncConnection, ids: Collection[PoolId]) -> None:
+    """Count a sync that asked for each of these pools."""
+    if ids:
+        await conn.exec_driver_sql(_TURNED, list(ids))
+
+
+async def holdings(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId, list[Held]]:
+    """What every holder has of these pools; one that nobody has anything of is absent."""
+    found: dict[PoolId, list[Held]] = {}
+    for customer, feature, period, agent_id, hello_id, epoch, standing, *counts in await _rows(
+        conn, _HOLDINGS, _json(ids)
+    ):
+        whose = Holder((agent_id, hello_id), epoch, Standing(standing))
+        found.setdefault((customer, feature, period), []).append(Held(whose, Holding(*counts)))
+    return found
+
+
+async def put_holdings(conn: AsyncConnection, id_: HolderId, changed: Mapping[PoolId, Holding]) -> None:
+    """Write what a holder has of these pools."""
+    if changed:
+        await conn.exec_driver_sql(_PUT, [(*pool, *id_, *_counts(holding)) for pool, holding in changed.items()])
+
+
+async def over(conn: AsyncConnection, before_us: int, limit: int) -> list[PoolId]:
+    """At most `limit` pools of periods that ended before then, and that no holder has anything left of."""
+    return [(row[0], row[1], row[2]) for row in await _rows(conn, _OVER, before_us, limit)]
+
+
+async def drop(conn: AsyncConnection, ids: Sequence[PoolId]) -> None:
+    """Forget pools, and what anybody had of them."""
+    if ids:
+        await conn.exec_driver_sql(_DROP_HOLDINGS, list(ids))
+        await conn.exec_driver_sql(_DROP, list(ids))
+
+
+async def figures(conn: AsyncConnection) -> Figures:
+    """How much there is, counted now."""
+    found = await conn.execute(select(lease_holders.c.standing, func.count()).group_by(lease_holders.c.standing))
+    holders = dict.fromkeys(Standing, 0) | {Standing(standing): count for standing, count in found}
+    pools_ = int(await conn.scalar(select(func.count()).select_from(lease_pools)) or 0)
+    ((in_doubt,),) = await _rows(conn, _IN_DOUBT)
+    return Figures(holders, pools_, in_doubt)
+
+
+async def _rows(conn: AsyncConnection, statement: str, *parameters: object) -> Sequence[Sequence[Any]]:
+    return list(await conn.exec_driver_sql(statement, parameters))
+
+
+def _pool(customer: str, feature: str, period: int, *rest: Any) -> StoredPool:
+    return StoredPool((customer, feature, period), *rest)
+
+
+def _json(values: Iterable[Any]) -> str:
+    return msgspec.json.encode(list(values)).decode()

@@ -1,0 +1,76 @@
+"""Leases: who holds what of which limit, and what a database that was rolled back waits for."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
+
+from sidemeter_control.store.tables.columns import metadata
+
+__all__ = ["lease_holders", "lease_holdings", "lease_pools", "recoveries", "recovery_awaited"]
+
+# Every epoch of every agent, named by its hello: also those that only their agents remember after a rollback.
+lease_holders = Table(
+    "lease_holders",
+    metadata,
+    Column("agent_id", Text, primary_key=True),
+    Column("hello_id", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("standing", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A limit in one period. One unit is 10^-scale of the meter's; `outside` are units that no holder speaks for, `turn` counts
+# the syncs that asked for it. `end_us` null: the period never ends.
+lease_pools = Table(
+    "lease_pools",
+    metadata,
+    Column("customer_key", Text, primary_key=True),
+    Column("feature_key", Text, primary_key=True),
+    Column("period", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_us", BigInteger),
+    Column("scale", Integer, nullable=False),
+    Column("outside", BigInteger, nullable=False),
+    Column("turn", BigInteger, nullable=False),
+    Index(None, "end_us"),
+    sqlite_with_rowid=False,
+)
+
+# What one holder has of a pool, in its units.
+lease_holdings = Table(
+    "lease_holdings",
+    metadata,
+    Column("customer_key", Text, primary_key=True),
+    Column("feature_key", Text, primary_key=True),
+    Column("period", BigInteger, primary_key=True, autoincrement=False),
+    Column("agent_id", Text, primary_key=True),
+    Column("hello_id", Text, primary_key=True),
+    Column("granted", BigInteger, nullable=False),
+    Column("returned", BigInteger, nullable=False),
+    Column("used", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("overrun", BigInteger, nullable=False),
+    Column("written_off", BigInteger, nullable=False),
+    Column("reserved", BigInteger, nullable=False),
+    Column("want_free", BigInteger, nullable=False),
+    Column("need", BigInteger, nullable=False),
+    Column("turn", BigInteger, nullable=False),
+    Index(None, "agent_id", "hello_id"),
+    sqlite_with_rowid=False,
+)
+
+# One row for each generation that began because the database found itself an older copy; at most one has not ended.
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("generation", Text, primary_key=True),
+    Column("through", BigInteger, nullable=False),
+    Column("holders", BigInteger),
+    Column("began_at_us", BigInteger, nullable=False),
+    Column("ended_at_us", BigInteger),
+)
+
+recovery_awaited = Table(
+    "recovery_awaited",
+    metadata,
+    Column("generation", Text, ForeignKey("recoveries.generation"), primary_key=True),
+    Column("agent_id", Text, primary_key=True),
+    Column("hello_id", Text, primary_key=True),
+)

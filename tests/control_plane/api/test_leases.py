@@ -1,0 +1,186 @@
+"""Leases through the doors: agents ask over HTTP, operators look, write off and end a recovery."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from planes import Plane, plane
+
+from sidemeter_control.store.keys import Scope
+
+PLAN = {
+    "key": "pro",
+    "currency": "EUR",
+    "charges": [{"key": "base", "model": "FLAT", "amount": "1"}],
+    "entitlements": [{"feature": "calls", "kind": "METERED", "limit": "100", "enforcement": "HARD", "reset": "NEVER"}],
+}
+LEASE = {"limit": "acme/calls", "period": 0}
+
+
+class Shopped:
+    """A control plane whose customer `acme` may use 100 calls, and a key for agents."""
+
+    def __init__(self, opened: Plane, key: str) -> None:
+        self.plane = opened
+        self.headers = {
+            "Authorization": f"Bearer {key}",
+            "Content-Type": "application/msgpack",
+            "Sidemeter-Protocol": "1",
+        }
+
+    async def send(self, verb: str, **message: Any) -> Any:
+        body = msgspec.msgpack.encode(message)
+        response = await self.plane.http.post(f"/agent/v1/{verb}", content=body, headers=self.headers)
+        assert response.status_code == 200, response.text
+        return msgspec.msgpack.decode(response.content)
+
+    async def hello(self, agent: str, hello_id: str = "h1") -> int:
+        answer = await self.send(
+            "hello", agent_id=agent, hello_id=hello_id, boot_id="b", service="chat", version="1", previous_epoch=None
+        )
+        return int(answer["epoch"])
+
+    async def lease(self, agent: str, want_free: int, epoch: int = 1, hello_id: str = "h1", **counts: int) -> Any:
+        """The first sync of an epoch."""
+        lease = LEASE | {"want_free": want_free} | counts
+        asked = {"agent_id": agent, "epoch": epoch, "subjects": [], "backlog": 0, "leases": [lease]}
+        return await self.send("sync", **asked, hello_id=hello_id, sync_id=f"{agent}-{hello_id}")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shopped]:
+    async with plane(tmp_path) as opened:
+        await opened.make("createMeter", key="calls", eventType="call", aggregation="COUNT")
+        await opened.make("createFeature", key="calls", meter="calls")
+        await opened.make("publishPlan", **PLAN)
+        await opened.make("upsertCustomer", key="acme")
+        await opened.make("subscribe", customer="acme", plan="pro")
+        yield Shopped(opened, await opened.key(Scope.AGENT))
+
+
+async def test_concurrent_first_requests_on_a_new_budget_are_never_granted_more_than_it(shop: Shopped) -> None:
+    agents = [f"agent-{number}" for number in range(20)]
+    await asyncio.gather(*map(shop.hello, agents))
+    answers = await asyncio.gather(*(shop.lease(each, want_free=40) for each in agents))
+    grants = [grant for each in answers for grant in each["grants"]]
+    assert [each["status"] for each in answers] == ["OK"] * 20
+    assert len(grants) == 20
+    assert sum(each["granted"] for each in grants) == 100
+
+
+async def test_a_lease_on_the_wire_is_told_in_full(shop: Shopped) -> None:
+    epoch = await shop.hello("a")
+    answer = await shop.lease("a", 10, epoch)
+    assert {"sync_id", "grants", "state_version", "next_sync_ms"} <= answer.keys()
+    assert "recalls" not in answer
+    (grant,) = answer["grants"]
+    assert (answer["sync_id"], grant["granted"], grant["mode"], grant["keep_free"]) == ("a-h1", 10, "lease", None)
+
+
+LIMIT = "id committed limit holders { agent epoch granted returned used state }"
+WRITE_OFF = f"""mutation($limit: ID!, $agent: ID!, $epoch: Int!, $reason: String!) {{
+    writeOffLease(limit: $limit, agent: $agent, epoch: $epoch, reason: $reason) {{ {LIMIT} }}
+}}"""
+QUOTA = '{ customer(key: "acme") { quota(feature: "calls") { limit used leased inDoubt } } }'
+
+
+def named(agent: str, epoch: int, limit: str = "acme/calls") -> dict[str, Any]:
+    return {"limit": limit, "agent": agent, "epoch": epoch, "reason": "its machine is gone"}
+
+
+async def test_an_operator_sees_who_has_which_part_of_a_limit(shop: Shopped) -> None:
+    await shop.plane.http.post("/v1/events", json=[{"id": "e", "type": "call", "subject": "acme"}])
+    await shop.hello("a")
+    await shop.lease("a", 50)
+    await shop.hello("a", "h2")
+    await shop.lease("a", 20, 2, "h2", used=3, overrun=3)
+    found = await shop.plane.ask(f'{{ limit(id: "acme/calls") {{ {LIMIT} }} none: limit(id: "acme/sso") {{ id }} }}')
+    old, new = sorted(found["limit"].pop("holders"), key=lambda each: each["epoch"])
+    assert found == {"limit": {"id": "acme/calls", "committed": "74", "limit": "100"}, "none": None}
+    assert old == {"agent": "a", "epoch": 1, "granted": "50", "returned": "0", "used": "0", "state": "SUPERSEDED"}
+    assert new == {"agent": "a", "epoch": 2, "granted": "23", "returned": "0", "used": "3", "state": "CURRENT"}
+    quota = (await shop.plane.ask(QUOTA))["customer"]["quota"]
+    assert quota == {"limit": "100", "used": "1", "leased": "20", "inDoubt": "50"}
+
+
+async def test_what_is_in_doubt_is_freed_by_an_operators_word_which_is_audited(shop: Shopped) -> None:
+    await shop.hello("a")
+    await shop.lease("a", 60, used=9, overrun=9)
+    await shop.hello("a", "h2")
+    before = (await shop.plane.ask(f'{{ limit(id: "acme/calls") {{ {LIMIT} }} }}'))["limit"]
+    freed = (await shop.plane.ask(WRITE_OFF, **named("a", 1)))["writeOffLease"]
+    assert (before["committed"], freed["committed"]) == ("69", "9")
+    assert (await shop.plane.ask(WRITE_OFF, **named("a", 1)))["writeOffLease"] == freed
+    log = (await shop.plane.ask("{ auditLog { edges { node { action target detail } } } }"))["auditLog"]["edges"]
+    detail = {"agent": "a", "epoch": 1, "reason": "its machine is gone"}
+    assert log[1]["node"] == {
+        "action": "writeOffLease",
+        "target": "limit acme/calls",
+        "detail": detail | {"freed": "60"},
+    }
+    assert log[0]["node"]["detail"] == detail | {"freed": "0"}
+
+
+@pytest.mark.parametrize(
+    ("who", "message"),
+    [
+        (named("a", 1, "acme/nothing"), "there is no limit that is shared by leases 'acme/nothing'"),
+        (named("a", 7), "there is no holder of acme/calls 'a in epoch 7'"),
+        (named("a", 1) | {"reason": ""}, "reason: must be 1 to 1024 characters"),
+        (named("a", 1), "agent 'a' is in epoch 1 now, was heard of 0 s ago and may still spend what it has"),
+    ],
+    ids=["no such limit", "no such holder", "no reason", "it lives"],
+)
+async def test_what_cannot_be_written_off_is_refused_with_what_is_wrong(
+    shop: Shopped, who: dict[str, Any], message: str
+) -> None:
+    await shop.hello("a")
+    await shop.lease("a", 60)
+    assert message in (await shop.plane.refusal(WRITE_OFF, **who))["message"]
+
+
+async def test_an_agent_that_is_silent_for_long_may_be_written_off_and_is_fenced_then(shop: Shopped) -> None:
+    await shop.hello("a")
+    await shop.lease("a", 60)
+    shop.plane.clock.advance(601)
+    freed = (await shop.plane.ask(WRITE_OFF, **named("a", 1)))["writeOffLease"]
+    assert (freed["committed"], freed["holders"][0]["state"]) == ("0", "SUPERSEDED")
+    assert (await shop.lease("a", 60))["status"] == "FENCED"
+
+
+async def test_a_recovery_is_shown_until_it_is_ended(shop: Shopped) -> None:
+    await shop.hello("a")
+    nobody_knows = {"granted": 40, "generation": "of before"}
+    lease = LEASE | {"granted": nobody_knows["granted"]}
+    asked = {"agent_id": "a", "epoch": 1, "subjects": [], "backlog": 0, "leases": [lease], "hello_id": "h1"}
+    seen = {"generation": "of before", "state_version": 1}
+    assert (await shop.send("sync", **asked, sync_id="s1", seen=seen))["status"] == "RECOVERING"
+    found = (await shop.plane.ask("{ recovery { awaited holders knownHolders } }"))["recovery"]
+    assert found == {"awaited": ["a"], "holders": None, "knownHolders": 1}
+    assert "recovering" in (await shop.plane.http.get("/readyz")).text
+    assert "sidemeter_recovering 1.0" in (await shop.plane.http.get("/metrics")).text
+    assert await shop.plane.ask('mutation { endRecovery(reason: "it is alone") }') == {"endRecovery": True}
+    assert await shop.plane.ask("{ recovery { since } }") == {"recovery": None}
+    assert (await shop.plane.http.get("/readyz")).text == "ready\n"
+    assert (await shop.plane.refusal('mutation { endRecovery(reason: "again") }'))["message"] == (
+        "no recovery is under way"
+    )
+
+
+async def test_leases_are_metrics(shop: Shopped) -> None:
+    await shop.hello("a")
+    await shop.lease("a", 60)
+    await shop.hello("a", "h2")
+    figures = (await shop.plane.http.get("/metrics")).text
+    for line in (
+        'sidemeter_lease_syncs_total{status="OK"} 1.0',
+        'sidemeter_lease_holders{state="CURRENT"} 1.0',
+        'sidemeter_lease_holders{state="SUPERSEDED"} 1.0',
+        "sidemeter_lease_pools 1.0",
+        "sidemeter_leases_in_doubt 1.0",
+        "sidemeter_recovering 0.0",
+    ):
+        assert line in figures

@@ -1,0 +1,290 @@
+"""Leases over the real store: what is granted is durable, is never more than the limit, and is never forgotten."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from lessees import Lessee
+from shop import BASE, Shop, open_shop, us
+
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.given import remove_entitlement, set_entitlement
+from sidemeter_control.limits.leases import Holding, Standing
+from sidemeter_control.limits.overrides import OverrideSpec
+from sidemeter_control.limits.sync_messages import LeaseReport
+from sidemeter_control.limits.units import PoolId
+from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
+from sidemeter_control.metering.identity import SyncStatus
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
+from sidemeter_control.store import leases, recoveries, state
+
+NOVEMBER, DECEMBER = us("2026-11-01"), us("2026-12-01")
+CALLS = EntitlementSpec(feature="calls", kind=EntitlementKind.METERED, limit=Decimal(100), enforcement=Enforcement.HARD)
+TOKENS = msgspec.structs.replace(CALLS, feature="tokens", limit=Decimal("10.5"))
+CALLS_NOW = ("acme/calls", NOVEMBER)
+TOKENS_NOW = ("acme/tokens", NOVEMBER)
+POOL: PoolId = ("acme", "calls", NOVEMBER)
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(tmp_path) as opened:
+        acme = await opened.customer("acme", subjects=("a", "b"))
+        await opened.sell(acme, BASE, entitlements=(CALLS, TOKENS))
+        yield opened
+
+
+async def held(shop: Shop, pool: PoolId = POOL) -> dict[tuple[str, str], Holding]:
+    async with shop.database.read() as conn:
+        found = (await leases.holdings(conn, [pool])).get(pool, [])
+    return {each.holder.id: each.holding for each in found}
+
+
+async def outside(shop: Shop, pool: PoolId = POOL) -> int:
+    async with shop.database.read() as conn:
+        return (await leases.pools(conn, [pool]))[pool].outside
+
+
+async def allow(shop: Shop, limit: Decimal | None, **more: Any) -> None:
+    """Agree on another limit of calls."""
+    spec = msgspec.structs.replace(CALLS, limit=limit, **more)
+    await set_entitlement(shop.database, shop.clock, OverrideSpec(customer="acme", entitlement=spec))
+
+
+async def arrives(shop: Shop, lessee: Lessee, *ids: str, subject: str = "a") -> None:
+    """The first batch of an agent's epoch."""
+    at = shop.clock.now_us()
+    body = msgspec.msgpack.encode([[id_, "chat", "llm", subject, at, '{"tokens":0.25}'] for id_ in ids])
+    batch = Batch(lessee.agent_id, lessee.epoch, 1, NO_DIGEST, digest(NO_DIGEST, body), body)
+    assert (await Ingest(shop.database, shop.clock).batch(batch)).recorded.accepted == len(ids)
+
+
+async def test_a_limit_is_shared_in_units_and_what_is_granted_is_stored_before_the_answer(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    answer = await agent.sync({CALLS_NOW: 30})
+    (grant,) = answer.grants
+    assert msgspec.to_builtins(grant) == {
+        "limit": "acme/calls",
+        "period": NOVEMBER,
+        "granted": 30,
+        "mode": "lease",
+        "limit_units": 100,
+        "unit": 1,
+        "policy_version": (await state_of(shop)).config_version,
+        "period_now": NOVEMBER,
+        "keep_free": None,
+    }
+    assert (answer.status, answer.next_sync_ms) == (SyncStatus.OK, 1000)
+    assert [each.granted for each in (await held(shop)).values()] == [30]
+
+
+async def state_of(shop: Shop) -> state.State:
+    async with shop.database.read() as conn:
+        return await state.get(conn)
+
+
+@pytest.mark.parametrize(
+    ("spec", "period", "scale"),
+    [
+        (CALLS, NOVEMBER, 0),
+        (TOKENS, NOVEMBER, 9),
+        (msgspec.structs.replace(TOKENS, limit=Decimal(10) ** 15), NOVEMBER, 0),
+        (msgspec.structs.replace(CALLS, reset=ResetPeriod.NEVER), 0, 0),
+        (msgspec.structs.replace(CALLS, enforcement=Enforcement.SOFT), NOVEMBER, None),
+        (msgspec.structs.replace(CALLS, limit=None), NOVEMBER, None),
+        (msgspec.structs.replace(CALLS, grace_days=3), NOVEMBER, None),
+    ],
+    ids=["a count", "a sum", "a large sum", "for ever", "soft", "unlimited", "in grace"],
+)
+async def test_agents_are_told_which_limits_are_leased_and_of_which_period(
+    shop: Shop, spec: EntitlementSpec, period: int, scale: int | None
+) -> None:
+    await shop.sell(await shop.customer("buyer"), BASE, entitlements=(spec,), plan="other")
+    agent = await Lessee(shop).hello()
+    (limit,) = (await agent.sync(subjects=("buyer",))).limits
+    assert (limit.period, limit.scale) == (period, scale)
+
+
+async def test_a_sync_that_is_repeated_changes_nothing_and_gets_the_same_answer(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    question = agent.question({CALLS_NOW: 30})
+    first = await agent.put(question)
+    before = await held(shop)
+    assert await agent.put(question) == first
+    assert await held(shop) == before
+    assert (await state_of(shop)).version == first.state_version
+
+
+async def test_the_version_rises_only_with_what_is_stored(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    version = (await agent.sync()).state_version
+    leased = (await agent.sync({CALLS_NOW: 30})).state_version
+    assert version == (await state_of(shop)).config_version
+    assert leased == version + 1
+    assert (await Lessee(shop, "agent-2").hello()).seen is not None
+
+
+async def test_what_was_counted_before_the_first_lease_is_not_shared_any_more(shop: Shop) -> None:
+    await shop.use("b", "2026-11-20T00:00:00", "1")
+    await shop.use("b", "2026-10-20T00:00:00", "1")
+    agent = await Lessee(shop).hello()
+    (grant,) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert (grant.granted, grant.limit_units) == (99, 99)
+
+
+async def test_what_comes_without_an_agent_takes_from_what_is_shared(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 10, TOKENS_NOW: 10})
+    await shop.use("b", "2026-11-20T00:00:00", "0.25")
+    await shop.use("b", "2026-11-20T00:00:00", "-1", mode="test")
+    await shop.use("b", "2026-10-20T00:00:00", "1")
+    await shop.use("stranger", "2026-11-20T00:00:00", "1")
+    assert (await outside(shop), await outside(shop, ("acme", "tokens", NOVEMBER))) == (1, 250_000_000)
+    (calls, _) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert (calls.granted, calls.limit_units) == (99, 99)
+
+
+async def test_what_an_agent_sends_counts_once_as_what_it_used_if_it_has_a_part(shop: Shop) -> None:
+    agent, other = await Lessee(shop).hello(), await Lessee(shop, "agent-2").hello()
+    await agent.sync({CALLS_NOW: 10})
+    agent.leases[CALLS_NOW].used = 2
+    await arrives(shop, agent, "e1", "e2")
+    assert await outside(shop) == 0
+    await arrives(shop, other, "f1", "f2", "f3")
+    assert await outside(shop) == 3
+
+
+async def test_usage_that_nobody_speaks_for_is_never_granted_again(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 1})
+    await arrives(shop, agent, *map(str, range(60)))  # and it tells of none of them
+    (grant,) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert grant.granted <= 41
+
+
+async def test_agents_together_never_hold_more_than_the_limit(shop: Shop) -> None:
+    agents = [await Lessee(shop, f"agent-{number}").hello() for number in range(5)]
+    for _ in range(8):
+        for agent in agents:
+            await agent.sync({CALLS_NOW: 60})
+    assert sum(each.held for each in (await held(shop)).values()) == 100
+
+
+async def test_a_limit_that_is_cut_closes_and_what_is_returned_is_not_granted_again(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 50})
+    await allow(shop, Decimal(20))
+    (grant,) = (await agent.sync({CALLS_NOW: 80})).grants
+    assert (grant.mode, grant.granted, grant.limit_units) == ("closed", 50, 20)
+    agent.leases[CALLS_NOW].returned = 40
+    (grant,) = (await agent.sync({CALLS_NOW: 15})).grants
+    assert grant.granted == 55
+    assert sum(each.held for each in (await held(shop)).values()) == 15
+
+
+async def test_a_limit_that_is_lifted_is_leased_no_more_and_its_facts_are_kept(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 50})
+    await allow(shop, None)
+    agent.leases[CALLS_NOW].used, agent.leases[CALLS_NOW].returned = 5, 45
+    answer = await agent.sync(subjects=("a",))
+    assert (answer.grants, answer.status) == ([], SyncStatus.OK)
+    assert [limit.scale for limit in answer.limits if limit.feature == "calls"] == [None]
+    assert [(each.used, each.held) for each in (await held(shop)).values()] == [(5, 5)]
+    await remove_entitlement(shop.database, shop.clock, "acme", "calls")
+    (grant,) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert grant.granted == 50 + 95
+
+
+async def test_a_raised_limit_keeps_the_scale_of_its_pool(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({TOKENS_NOW: 10})
+    spec = msgspec.structs.replace(TOKENS, limit=Decimal(10) ** 12)
+    await set_entitlement(shop.database, shop.clock, OverrideSpec(customer="acme", entitlement=spec))
+    answer = await agent.sync({TOKENS_NOW: 10}, subjects=("a",))
+    assert [limit.scale for limit in answer.limits if limit.feature == "tokens"] == [9]
+    assert answer.grants[0].limit_units == 2**56
+
+
+async def test_a_period_that_resets_is_closed_and_the_new_one_is_granted_from_in_full(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 1000})
+    shop.clock.advance((us("2026-12-02") - shop.clock.now_us()) // 1_000_000)
+    then = ("acme/calls", DECEMBER)
+    old, new = (await agent.sync({CALLS_NOW: 1000, then: 1000})).grants
+    assert (old.mode, old.granted, old.period_now) == ("closed", 100, DECEMBER)
+    assert (new.mode, new.granted, new.period_now) == ("closed", 100, DECEMBER)
+
+
+async def test_a_new_epoch_holds_nothing_and_the_rest_of_the_old_one_stays_counted(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 70})
+    old = agent.question()
+    await agent.hello()
+    (grant,) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert grant.granted == 30
+    late = msgspec.structs.replace(old, leases=(LeaseReport(*CALLS_NOW, granted=70, used=9, returned=61),))
+    assert (await agent.put(late)).status is SyncStatus.FENCED
+    (grant,) = (await agent.sync({CALLS_NOW: 1000})).grants
+    assert grant.granted == 91
+
+
+async def test_two_processes_with_one_identity_are_both_fenced(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 10})
+    first, twin = agent.question({CALLS_NOW: 20}), agent.question({CALLS_NOW: 20})
+    assert (await agent.put(first)).status is SyncStatus.OK
+    assert (await agent.put(twin)).status is SyncStatus.FENCED
+    again = msgspec.structs.replace(first, sync_id="next", leases=())
+    assert (await agent.put(again)).status is SyncStatus.FENCED
+    async with shop.database.read() as conn:
+        known = await leases.holder(conn, (agent.agent_id, agent.hello_id))
+    assert known is not None
+    assert known.standing is Standing.TWINS
+
+
+async def test_an_agent_without_leases_is_answered_as_ever(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    answer = await agent.sync(subjects=("a",), hello_id=None)
+    assert (answer.status, answer.grants, len(answer.limits)) == (SyncStatus.OK, (), 2)
+    async with shop.database.read() as conn:
+        assert (await state.get(conn)).lease_version == 0
+
+
+async def test_both_ways_to_answer_keep_to_the_same_nonces(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    for want in ({CALLS_NOW: 10}, None, {CALLS_NOW: 20}):
+        assert (await agent.sync(want)).status is SyncStatus.OK
+        assert (await agent.sync(hello_id=None, leases=())).status is SyncStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        ({"leases": (LeaseReport(*CALLS_NOW),) * 2}, "leases: must not name a lease twice"),
+        ({"leases": tuple(LeaseReport("x", each) for each in range(1001))}, "leases: must be at most 1000"),
+        ({"sync_id": None}, "sync_id: must be given with hello_id"),
+    ],
+    ids=["twice", "too many", "without a sync id"],
+)
+async def test_what_cannot_be_taken_is_refused_and_nothing_is_stored(
+    shop: Shop, more: dict[str, Any], rule: str
+) -> None:
+    agent = await Lessee(shop).hello()
+    with pytest.raises(InvalidInput, match=rule):
+        await agent.sync(**more)
+    assert await held(shop) == {}
+
+
+async def test_leases_of_limits_that_are_none_leave_nothing_behind(shop: Shop) -> None:
+    agent = await Lessee(shop).hello()
+    strange = [("acme/sso", 0), ("nobody/calls", NOVEMBER), ("no-slash", 1), ("acme/calls", us("2026-10-01"))]
+    answer = await agent.sync(dict.fromkeys(strange, 10))
+    assert [(each.limit, each.mode, each.granted) for each in answer.grants] == [("acme/calls", "closed", 0)]
+    async with shop.database.read() as conn:
+        assert (await leases.figures(conn)).pools == 0
+        assert await recoveries.current(conn) is None

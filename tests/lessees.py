@@ -1,0 +1,93 @@
+"""Agents as far as leases go: each counts what it holds as agents do, and speaks to the verbs of a control plane."""
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from shop import Shop
+
+from sidemeter_control.limits.sync import sync
+from sidemeter_control.limits.sync_messages import LeaseReport, Seen, SyncAnswer, SyncQuestion
+from sidemeter_control.metering.identity import SyncStatus
+from sidemeter_control.metering.ingest import Hello, Ingest
+
+__all__ = ["Counts", "Lessee"]
+
+_ids = itertools.count(1)
+
+
+@dataclass
+class Counts:
+    """One lease."""
+
+    granted: int = 0
+    returned: int = 0
+    used: int = 0
+    overrun: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.granted - self.returned - self.used + self.overrun
+
+
+@dataclass
+class Lessee:
+    """One agent. `leases` are those of its present epoch, by limit and period."""
+
+    shop: Shop
+    agent_id: str = "agent-1"
+    hello_id: str = ""
+    epoch: int = 0
+    nonce: bytes | None = None
+    seen: Seen | None = None
+    leases: defaultdict[tuple[str, int], Counts] = field(default_factory=lambda: defaultdict(Counts))
+
+    async def hello(self) -> "Lessee":
+        """A new epoch, with nothing."""
+        self.hello_id = f"hello-{next(_ids)}"
+        generation = None if self.seen is None else self.seen.generation
+        said = Hello(self.agent_id, self.hello_id, "boot", "chat", "1", self.epoch or None, generation)
+        begun = await Ingest(self.shop.database, self.shop.clock).hello(said)
+        self.epoch, self.nonce = begun.cursor.epoch, None
+        self.seen = Seen(begun.generation, 0)
+        self.leases.clear()
+        return self
+
+    def question(self, want: dict[tuple[str, int], int] | None = None, **more: Any) -> SyncQuestion:
+        """Its next sync, telling of all it holds and wanting so many free units of these."""
+        want = want or {}
+        reports = tuple(
+            LeaseReport(
+                *key,
+                granted=(counts := self.leases[key]).granted,
+                returned=counts.returned,
+                used=counts.used,
+                overrun=counts.overrun,
+                want_free=want.get(key, 0),
+            )
+            for key in sorted(self.leases.keys() | want.keys())
+        )
+        told = {"complete": True, "sync_id": f"sync-{next(_ids)}", "hello_id": self.hello_id, "leases": reports}
+        asked = {"agent_id": self.agent_id, "epoch": self.epoch, "subjects": (), "backlog": 0} | told
+        return SyncQuestion(**asked | {"nonce": self.nonce, "seen": self.seen} | more)
+
+    async def put(self, question: SyncQuestion) -> SyncAnswer:
+        """What the control plane answers, which the agent does not hear."""
+        shop = self.shop
+        return await sync(
+            shop.database, Ingest(shop.database, shop.clock).rollbacks, question, shop.clock.now_us(), 1000
+        )
+
+    async def sync(self, want: dict[tuple[str, int], int] | None = None, **more: Any) -> SyncAnswer:
+        """Ask, and take the answer."""
+        return self.hear(await self.put(self.question(want, **more)))
+
+    def hear(self, answer: SyncAnswer) -> SyncAnswer:
+        """Take an answer as agents do."""
+        if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
+            for grant in answer.grants:
+                counts = self.leases[grant.limit, grant.period]
+                counts.granted = max(counts.granted, grant.granted)
+        self.nonce, self.seen = answer.nonce, Seen(answer.generation, answer.state_version)
+        return answer
