@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from sidemeter.buffer import Buffer
+from sidemeter.cell import Cell, candidates
 from sidemeter.clock import Clock, SystemClock
 from sidemeter.enforce import Enforcer
 from sidemeter.errors import AgentStopped, ControlPlaneError, InDoubt, StorageRefused
@@ -24,6 +26,7 @@ from sidemeter.recover import Salvager
 from sidemeter.refresh import Refresher
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
+from sidemeter.tenure import Tenure
 from sidemeter.uplink import Link, Uplink
 
 __all__ = ["Agent"]
@@ -144,6 +147,13 @@ class Agent:
         """
         return self._running.enforcer.check(subject, feature, quantity)
 
+    async def ask(
+        self, subject: str, feature: str, quantity: int | Decimal = 1, *, wait_s: float | None = None
+    ) -> Decision:
+        """`check`, which waits at most `wait_s` (by default the setting `first_check_wait_s`) where that may help: for the
+        limits of a subject that is not known yet, or for a grant when this agent's lease is short."""
+        return await self._running.enforcer.ask(subject, feature, quantity, wait_s)
+
     async def consume(
         self,
         type: str,  # noqa: A002 -- the name the field has everywhere else
@@ -153,13 +163,17 @@ class Agent:
         id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
         time: datetime | str | None = None,
         source: str | None = None,
+        wait_s: float | None = None,
     ) -> Decision:
-        """Check and record as one step: the event is recorded, and `receipt` set, only if every limit allows it."""
-        return await self.consume_event(Event.of(type, subject, data, id=id, time=time, source=source))
+        """Check and record as one step: the event is recorded, and `receipt` set, only if every limit allows it.
 
-    async def consume_event(self, event: Event) -> Decision:
+        It waits as `ask` does.
+        """
+        return await self.consume_event(Event.of(type, subject, data, id=id, time=time, source=source), wait_s)
+
+    async def consume_event(self, event: Event, wait_s: float | None = None) -> Decision:
         """`consume` for an event that was made already."""
-        return await self._running.enforcer.consume(event)
+        return await self._running.enforcer.consume(event, wait_s)
 
     async def learn(self, subject: str, timeout_s: float | None = None) -> bool:
         """Ask the control plane for the limits of `subject` now; whether they are known then.
@@ -214,7 +228,11 @@ class _Parts:
         self.buffer = buffer
         reason = "no_control_plane" if link is None else "unknown_subject"
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
-        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge)
+        directory, cells = buffer.directory.resolve(), _cell_directories(settings)
+        self.tenure = Tenure(
+            self.limits, clock, lambda name: Cell.open(cells, name), lambda: (directory, buffer.file_id)
+        )
+        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed)
         self.salvager = Salvager(buffer, clock, self.recorder.requeue)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.presence = Presence(
@@ -223,6 +241,7 @@ class _Parts:
             settings,
             clock,
             version=_version(),
+            tenure=self.tenure,
             changed=self._send_anew,
             forget=self.limits.forget_all,
         )
@@ -233,16 +252,20 @@ class _Parts:
             clock,
             presence=self.presence,
             limits=self.limits,
+            tenure=self.tenure,
             pending_rows=self.recorder.pending_rows,
         )
         self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence) if uplink else None
         self.enforcer = Enforcer(
             self.limits,
             settings,
+            clock,
             admit=self.recorder.admit,
             record=self.recorder.record_admitted,
             holds=self.recorder.holds,
             learn=self.refresher.learn,
+            turn=self.refresher.turn,
+            keep=self.tenure.keep,
             hurry=self.refresher.hurry,
         )
 
@@ -255,6 +278,7 @@ class _Parts:
             if link is not None:
                 opened.push_async_callback(link.close)
             parts = cls(buffer, link, settings, clock)
+            opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
@@ -322,6 +346,7 @@ class _Parts:
     async def _close(self) -> None:
         await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
         await self._end_loops()
+        self.tenure.close()
         await self.buffer.close()
 
     async def _abandon(self, closing: asyncio.Task[None]) -> None:
@@ -351,6 +376,7 @@ class _Parts:
             log.error("the disk did not take %d accepted events before the stop", self.recorder.pending)  # noqa: TRY400 -- there is nothing to trace
         if self.forwarder is None:
             return
+        await self.refresher.give_back(self._settings.drain_s)
         try:
             async with asyncio.timeout(self._settings.drain_s):
                 await self.forwarder.forward_rest()
@@ -396,6 +422,10 @@ class _Parts:
             checks=enforcer.checks,
             denials=enforcer.denials,
         )
+
+
+def _cell_directories(settings: Settings) -> list[Path]:
+    return [settings.cell_dir] if settings.cell_dir is not None else candidates(os.environ.items())
 
 
 def _tell(closing: asyncio.Task[None]) -> None:
