@@ -111,7 +111,9 @@ class Debits:
             amounts.append((debt.tracked.lease, debt.units))
         if leases is None:
             return [], ()
-        decisions = [_allowed(tracked, subject, lease) for (tracked, *_), (lease, _) in zip(debts, amounts, strict=True)]
+        decisions = [
+            _allowed(tracked, subject, lease) for (tracked, *_), (lease, _) in zip(debts, amounts, strict=True)
+        ]
         verdict = leases.spend(amounts) if debit else leases.weigh(amounts)
         if verdict is not ALLOWED:
             due = next((debt for debt in debts if debt.tracked.lease is verdict.lease), debts[0])

@@ -71,9 +71,7 @@ class Limits:
         self._active: dict[str, None] = {}
         self.debits = Debits()
 
-    def check(
-        self, subject: str, feature: str, quantity: int | Decimal = 1, now_us: int | None = None
-    ) -> Decision:
+    def check(self, subject: str, feature: str, quantity: int | Decimal = 1, now_us: int | None = None) -> Decision:
         """Decide for one feature, from memory. A lease of a period that is over by `now_us` allows nothing."""
         self.see(subject)
         features = self._known.get(subject)

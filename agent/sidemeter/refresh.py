@@ -102,12 +102,13 @@ class Refresher:
         return self.answered and await wait_for(self._turned, timeout_s, self._clock) and self.answered
 
     async def give_back(self, timeout_s: float) -> None:
-        """Return what is free of every lease: the last sync of a stop. What it cannot return stays in doubt no longer
-        than its epoch does not go on."""
+        """Return what is free of every lease: the last sync of a stop. What is not returned is there after a restart."""
         holder = self._tenure.holder
         if holder is None or not self._tenure.holds:
             return
         holder.stop()
+        if timeout_s <= 0:
+            return
         try:
             async with asyncio.timeout(timeout_s):
                 await self._sync()
@@ -115,6 +116,7 @@ class Refresher:
                     await self._sync()
         except (TimeoutError, ControlPlaneError, StorageRefused) as exc:
             log.warning("what is left of leases is not returned before the next start: %s %s", type(exc).__name__, exc)
+        await self.stop()
 
     async def stop(self) -> None:
         """End the sync under way, if there is one."""
@@ -126,6 +128,7 @@ class Refresher:
         """Join the sync under way, or start one. It goes on when a caller stops waiting: half of one counts wrong."""
         if self._syncing is None or self._syncing.done():
             self._syncing = asyncio.create_task(self._sync_now(first))
+            self._syncing.add_done_callback(_heed)
         await asyncio.shield(self._syncing)
 
     async def _sync_now(self, first: str | None) -> None:
@@ -182,7 +185,8 @@ class Refresher:
             self._tenure.keep(holder.leases.expire(self._now_ms()))
             self._tenure.keep_changed()
         self._limits.debits.hurry = False
-        out = holder.report(self._now_ms())
+        returns = self.answered or holder.leases.shut is not None  # cut off, it is better to keep what there is
+        out = holder.report(self._now_ms(), returns=returns)
         self._tenure.keep(out.store)
         message = out.message
         self._sync_seq += 1
@@ -251,6 +255,12 @@ class Refresher:
         except BaseException:
             self._limits.unlearn(missed)
             raise
+
+
+def _heed(sync: asyncio.Task[None]) -> None:
+    """Whoever waited for it may have left: then its error is nobody's."""
+    if not sync.cancelled() and (exc := sync.exception()) is not None:
+        log.debug("a sync failed: %s", exc)
 
 
 def _events(rows: list[Row]) -> list[tuple[int, Event]]:

@@ -38,7 +38,9 @@ class Tenure:
     names are not in the database yet.
     """
 
-    def __init__(self, limits: Limits, clock: Clock, open_cell: OpenCell, where: Callable[[], tuple[Path, str]]) -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock, open_cell: OpenCell, where: Callable[[], tuple[Path, str]]
+    ) -> None:
         self._limits = limits
         self._clock = clock
         self._open_cell = open_cell

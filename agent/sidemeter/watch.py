@@ -64,7 +64,9 @@ class Watch:
         form = await schema.form_of(conn)
         if form > schema.FORM and self.facts is None:
             raise StorageRefused(f"the buffer has form {form}; this agent reads form {schema.FORM}")
-        if self.facts is not None and not self.facts.form <= form <= schema.FORM:  # more, where an upgrade was cut short
+        if (
+            self.facts is not None and not self.facts.form <= form <= schema.FORM
+        ):  # more, where an upgrade was cut short
             raise Damaged(f"it says that it has form {form}, and had {self.facts.form}")
         if form < schema.FORM:
             await self._make(conn, form)
