@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 OpenBuffer = Callable[[Path, Clock], Awaitable[Buffer]]
 OpenLink = Callable[[Settings], Link | None]
+OpenCell = Callable[[Sequence[Path], str], Cell]
 
 _AFTER_A_FAULT_S: Final = 1.0
 _TEND_EVERY_S: Final = 1.0
@@ -60,7 +61,7 @@ class Agent:
 
     Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
     agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains. What opens the
-    buffer and the way to the control plane can be put in, so that a simulation owns disk and network.
+    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network.
 
     >>> import tempfile
     >>> async def example(directory):
@@ -79,15 +80,18 @@ class Agent:
         *,
         open_buffer: OpenBuffer = Buffer.open,
         open_link: OpenLink = _open_link,
+        open_cell: OpenCell = Cell.open,
     ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._open_buffer = open_buffer
         self._open_link = open_link
+        self._open_cell = open_cell
         self._parts: _Parts | None = None
 
     async def __aenter__(self) -> Self:
-        self._parts = await _Parts.start(self._settings, self._clock, self._open_buffer, self._open_link)
+        opens = self._open_buffer, self._open_link, self._open_cell
+        self._parts = await _Parts.start(self._settings, self._clock, *opens)
         return self
 
     async def __aexit__(
@@ -220,7 +224,9 @@ class Agent:
 class _Parts:
     """Everything that a started agent consists of."""
 
-    def __init__(self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock, open_cell: OpenCell
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._link = link
@@ -230,7 +236,7 @@ class _Parts:
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
         directory, cells = buffer.directory.resolve(), _cell_directories(settings)
         self.tenure = Tenure(
-            self.limits, clock, lambda name: Cell.open(cells, name), lambda: (directory, buffer.file_id)
+            self.limits, clock, lambda name: open_cell(cells, name), lambda: (directory, buffer.file_id)
         )
         self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed)
         self.salvager = Salvager(buffer, clock, self.recorder.requeue)
@@ -270,14 +276,16 @@ class _Parts:
         )
 
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink) -> Self:
+    async def start(
+        cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink, open_cell: OpenCell
+    ) -> Self:
         async with AsyncExitStack() as opened:
             buffer = await open_buffer(settings.data_dir, clock)
             opened.push_async_callback(buffer.close)
             link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
-            parts = cls(buffer, link, settings, clock)
+            parts = cls(buffer, link, settings, clock, open_cell)
             opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()

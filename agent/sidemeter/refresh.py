@@ -35,7 +35,7 @@ PendingRows = Callable[[], tuple[int, list[Row]]]
 
 
 class Refresher:
-    """Keeps the agent's limits and leases up to date. `answered`: the last sync was; else nobody waits for the next."""
+    """Keeps the agent's limits and leases up to date. `answered`: the last sync was; None before the first one's end."""
 
     def __init__(
         self,
@@ -63,7 +63,8 @@ class Refresher:
         self._synced_s = clock.monotonic_s() - HURRIES_AFTER_S
         self._interval_s = 0.0
         self._sync_seq = 0
-        self.answered = False
+        self._heard = False
+        self.answered: bool | None = None
 
     async def restore(self) -> None:
         """Go on from the last known limits, with own usage counted anew from the buffer's rows."""
@@ -99,7 +100,8 @@ class Refresher:
 
     async def turn(self, timeout_s: float) -> bool:
         """Wait for the next answer, which may bring a grant. False at once while the control plane is away."""
-        return self.answered and await wait_for(self._turned, timeout_s, self._clock) and self.answered
+        is_away = self.answered is False or self._uplink is None
+        return not is_away and await wait_for(self._turned, timeout_s, self._clock) and self.answered is True
 
     async def give_back(self, timeout_s: float) -> None:
         """Return what is free of every lease: the last sync of a stop. What is not returned is there after a restart."""
@@ -133,15 +135,13 @@ class Refresher:
 
     async def _sync_now(self, first: str | None) -> None:
         self._synced_s = self._clock.monotonic_s()
-        answered = False
+        self._heard = False
         try:
-            joined = await self._presence.join()
-            await self._ask(joined, first)
-            answered = True
+            await self._ask(await self._presence.join(), first)
             for holder in tuple(self._tenure.lost):
                 await self._tell(holder)
         finally:
-            self.answered = answered
+            self.answered = self._heard
             self._turned.set()
             self._turned = asyncio.Event()
 
@@ -152,6 +152,7 @@ class Refresher:
         subjects = tuple(self._limits.to_ask(MAX_SUBJECTS_PER_SYNC, first))
         sync_id = holder.head.sync_id
         answer = await self._exchange(holder, subjects, settled)
+        self._heard = True
         step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
         if answer.status in {"OK", "RECOVERING"} and answer.generation != joined.generation:
             await self._presence.introduce(joined)
@@ -185,7 +186,7 @@ class Refresher:
             self._tenure.keep(holder.leases.expire(self._now_ms()))
             self._tenure.keep_changed()
         self._limits.debits.hurry = False
-        returns = self.answered or holder.leases.shut is not None  # cut off, it is better to keep what there is
+        returns = self.answered is True or holder.leases.shut is not None  # cut off, it is better to keep what there is
         out = holder.report(self._now_ms(), returns=returns)
         self._tenure.keep(out.store)
         message = out.message
