@@ -66,6 +66,8 @@ class Debits:
         """
         leases, limit = self.leases, tracked.limit
         if leases is None or limit.scale is None:
+            if tracked.lease is not None:
+                tracked.lease.disuse()
             tracked.lease = None
             return
         if tracked.lease is not None and leases.is_current(tracked.lease):

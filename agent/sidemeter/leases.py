@@ -125,6 +125,10 @@ class Lease:
     def __repr__(self) -> str:
         return f"Lease({self.key}, {self.counts})"
 
+    def disuse(self) -> None:
+        """Nothing is spent of it any more: all that is free is returned with the next sync."""
+        self.need, self.demand = 0, Demand()
+
     @property
     def free(self) -> int:
         """See `Counts.free`."""

@@ -211,8 +211,8 @@ class Tracked:
         if begins:  # what was used before it does not count in it
             self._marks, self._ahead, self.owed = self._ahead, deque(), 0
             self.own = self.own_in_period
-        if limit.period != self.limit.period or limit.scale != self.limit.scale:
-            self.lease, self.asked_anew, self.factor = None, False, 10 ** (limit.scale or 0)
+        if limit.scale is not None and (limit.period, limit.scale) != (self.limit.period, self.limit.scale):
+            self.lease, self.asked_anew, self.factor = None, False, 10**limit.scale
         self.limit = limit
         self.as_of_us = as_of_us
         self.counted_seq = max(self.counted_seq, counted_seq)

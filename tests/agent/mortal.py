@@ -2,6 +2,7 @@
 answer. What it did until then is there, and nothing of what it would have done."""
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,8 +73,6 @@ def mortal(settings: Settings, life: Life, clock: Clock | None = None) -> Agent:
     """An agent with that life."""
 
     def connect(path: Path) -> aiosqlite.Connection:
-        import sqlite3
-
         conn = MortalConnection(lambda: sqlite3.connect(path), 64)
         conn.life = life
         return conn
