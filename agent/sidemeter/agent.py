@@ -24,6 +24,7 @@ from sidemeter.presence import Presence
 from sidemeter.record import Recorder
 from sidemeter.recover import Salvager
 from sidemeter.refresh import Refresher
+from sidemeter.reserve import Reserver, Reserving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 from sidemeter.tenure import Tenure
@@ -179,6 +180,45 @@ class Agent:
         """`consume` for an event that was made already."""
         return await self._running.enforcer.consume(event, wait_s)
 
+    def reserve(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        ttl_s: float = 60.0,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        source: str | None = None,
+        wait_s: float | None = None,
+    ) -> Reserving:
+        """Set aside what an operation may take at most of each leased limit, as the event that it will be: `data` with
+        the highest quantities. Await it, or use it as an async context manager; either gives a `Reservation`.
+
+            async with agent.reserve("llm.completion", "acme", {"tokens": 4000}) as hold:
+                if hold.allowed:
+                    hold.used = {"tokens": 0}
+                    async for part in stream:
+                        hold.used = {"tokens": part.tokens_so_far}
+
+        At its end what was used is recorded, also when the block is cancelled. After `ttl_s` without an end all of it is
+        charged to the limits, and not billed. It waits as `ask` does; raises InvalidInput, and StorageRefused when the
+        disk does not keep it.
+        """
+        event, reserver = Event.of(type, subject, data, id=id, source=source), self._running.reserver
+        return Reserving(lambda: reserver.reserve(event, ttl_s, wait_s))
+
+    async def commit(self, hold_id: str, data: Mapping[str, object] | None) -> Receipt | None:
+        """`Reservation.commit`, by its id: also after a restart. None if there is no such reservation."""
+        return await self._running.reserver.commit(hold_id, data)
+
+    async def release(self, hold_id: str) -> bool:
+        """`Reservation.release`, by its id."""
+        return await self._running.reserver.release(hold_id)
+
+    async def extend(self, hold_id: str, ttl_s: float) -> bool:
+        """`Reservation.extend`, by its id."""
+        return await self._running.reserver.extend(hold_id, ttl_s)
+
     async def learn(self, subject: str, timeout_s: float | None = None) -> bool:
         """Ask the control plane for the limits of `subject` now; whether they are known then.
 
@@ -275,6 +315,16 @@ class _Parts:
             hurry=self.refresher.hurry,
         )
 
+        self.reserver = Reserver(
+            buffer,
+            settings,
+            clock,
+            recorder=self.recorder,
+            enforcer=self.enforcer,
+            limits=self.limits,
+            tenure=self.tenure,
+        )
+
     @classmethod
     async def start(
         cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink, open_cell: OpenCell
@@ -305,6 +355,7 @@ class _Parts:
             try:
                 await self.presence.restore()
                 await self.refresher.restore()
+                await self.reserver.restore()
             except StorageRefused:
                 if self.buffer.rebuilds == rebuilds:
                     raise
@@ -338,6 +389,9 @@ class _Parts:
             await self._clock.sleep(_AFTER_A_FAULT_S)
 
     async def stop(self) -> None:
+        if self.tenure.holder is not None:
+            self.tenure.holder.stop()
+        await self.reserver.finish(self._settings.drain_s)
         self.recorder.stop()
         _, _, *others = self._loops  # who commits and who looks after the disk are needed until the last commit
         ends_s = self._clock.monotonic_s() + max(self._settings.drain_s, _LAST_COMMIT_S)
@@ -401,6 +455,7 @@ class _Parts:
 
     def state(self) -> AgentState:
         buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
+        leases = self.tenure.leases
         return AgentState(
             ready=not recorder.stopped,
             connected=forwarder is not None and forwarder.connected,
@@ -416,6 +471,11 @@ class _Parts:
             lost_events=buffer.lost_events,
             salvaged_events=self.salvager.salvaged_events,
             rebuilds=buffer.rebuilds,
+            leases=len(leases),
+            leases_with_rest=sum(lease.free > 0 for lease in leases),
+            lost_holders=len(self.tenure.lost),
+            open_reservations=self.reserver.open_holds,
+            reservations_in_doubt=self.reserver.in_doubt,
             recorded_events=recorder.recorded,
             duplicate_events=recorder.duplicates,
             refused_events=recorder.refused,

@@ -16,9 +16,9 @@ from sidemeter.database import PAGE_BYTES, Work
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.figures import Figures, add_batch, batch_where, oldest_us
-from sidemeter.held import Named
+from sidemeter.held import KeptHold, Named
 from sidemeter.kept import Identity, Standing, StoredLimit
-from sidemeter.leases import Kept, Key
+from sidemeter.leases import Key
 from sidemeter.ledger import Ledger
 from sidemeter.limits import Subjects
 from sidemeter.losses import Loss
@@ -37,8 +37,10 @@ class Buffer(Ledger):
 
     # Recording
 
-    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
+    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId], ended: Sequence[str] = ()) -> set[int]:
         """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
+
+        With them the reservations `ended` have their end.
 
         Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened anew,
         and what is found in it is the answer.
@@ -49,6 +51,7 @@ class Buffer(Ledger):
             await self._admit(conn, size)
             known = await rows_of.claim(conn, caller_ids) if caller_ids else set()
             await rows_of.add(conn, [row for row in rows if row[0] not in known] if known else rows)
+            await held.end_holds(conn, ended)
             return known
 
         async def found(conn: aiosqlite.Connection) -> set[int] | None:
@@ -433,6 +436,14 @@ class Buffer(Ledger):
         """Every lease that this buffer's holders have, and had; None when that is not known any more."""
         return await self._database.transact(held.names)
 
-    async def kept_holds(self) -> Sequence[Kept]:
+    async def kept_holds(self) -> list[KeptHold]:
         """The reservations of the present epoch that have no end yet."""
         return await self._database.transact(held.holds)
+
+    async def keep_hold(self, hold: KeptHold) -> None:
+        """Keep a reservation for a restart, or its new deadline."""
+        await self._database.transact(lambda conn: held.add_hold(conn, hold))
+
+    async def end_hold(self, hold_id: str) -> None:
+        """A reservation has its end, and no event."""
+        await self._database.transact(lambda conn: held.end_holds(conn, (hold_id,)))

@@ -4,18 +4,22 @@ What was let through is debited before it is recorded. What is recorded without 
 used beyond the lease: it happened. Of every event, one holder's lease is debited, and no other ever is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final, NamedTuple
 
 from sidemeter.leases import ALLOWED, MAX_UNITS, WAIT_MS, Amounts, Key, Lease, Leases, Verdict
 from sidemeter.tracked import Decision, Tracked, decision_of
 
-__all__ = ["Debits", "Debt"]
+__all__ = ["Debits", "Debt", "Take"]
 
 _ZERO: Final = Decimal(0)
 _NO_LEASE: Final = Verdict("ask", "no_lease", None, WAIT_MS)
 _TOO_MUCH: Final = Verdict("denied", "limit_reached")
+
+
+Take = Callable[[Leases, Amounts], Verdict]
+"""Spends or reserves amounts, or only weighs them."""
 
 
 class Debt(NamedTuple):
@@ -98,8 +102,8 @@ class Debits:
             return _allowed(tracked, subject, lease)
         return self._refusal(Debt(tracked, units), subject, verdict)
 
-    def settle(self, debts: Sequence[Debt], subject: str, *, debit: bool) -> tuple[list[Decision], Amounts]:
-        """Decide about several limits as one, and with `debit` take it of all of them, or of none.
+    def settle(self, debts: Sequence[Debt], subject: str, take: Take) -> tuple[list[Decision], Amounts]:
+        """Decide about several limits as one, and `take` it of all of them, or of none.
 
         A refusal is one decision, of the limit that it is due to.
         """
@@ -116,7 +120,7 @@ class Debits:
         decisions = [
             _allowed(tracked, subject, lease) for (tracked, *_), (lease, _) in zip(debts, amounts, strict=True)
         ]
-        verdict = leases.spend(amounts) if debit else leases.weigh(amounts)
+        verdict = take(leases, amounts)
         if verdict is not ALLOWED:
             due = next((debt for debt in debts if debt.tracked.lease is verdict.lease), debts[0])
             return [self._refusal(due, subject, verdict)], ()
@@ -144,6 +148,12 @@ class Debits:
             tracked.owed += units
         else:
             self._charge(tracked.lease, units)
+
+    def charge(self, debts: Iterable[Debt]) -> None:
+        """What an operation used of limits that it did not ask for."""
+        for debt in debts:
+            if debt.tracked.lease is not None and not debt.is_ahead:
+                self._charge(debt.tracked.lease, debt.units)
 
     def undone(self, tracked: Tracked, seq: int, amount: Decimal) -> None:
         """Row `seq` is certainly not in the buffer: what it took is given back to the lease that it was taken of."""

@@ -2,18 +2,21 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from sidemeter.clock import Clock
+from sidemeter.debits import Take
 from sidemeter.events import Event, Receipt
-from sidemeter.leases import Lease
+from sidemeter.leases import Amounts, Lease, Leases, Verdict
 from sidemeter.limits import Decision, Limits
 from sidemeter.meters import check_quantity
 from sidemeter.settings import Settings
 
 __all__ = ["Enforcer"]
+
+_NOTHING: Final[Amounts] = ()
 
 Admit = Callable[[Sequence[Event]], Awaitable[bool]]
 Holds = Callable[[str, str], Awaitable[bool]]
@@ -91,19 +94,8 @@ class Enforcer:
         Between the debit and the record nothing else runs, so concurrent calls never spend the same rest twice; the debit
         is taken back if the event is not stored, or was there before. What is debited of leases is kept before that.
         """
-        ends_s = self._ends_s(wait_s)
-        if not self._limits.knows(event.subject):
-            await self._learn(event.subject, self._left_s(ends_s))
-        event = self._timed(event)
-        decision = self._weigh(event)
-        while decision.allowed or (decision.wait_s and await self._turn(self._left_s(ends_s))):
-            if decision.allowed:
-                await self._admit((event,))
-                decision = self._spend(event)  # who waited was overtaken by those who came before
-                if decision.allowed:
-                    break
-            else:
-                decision = self._weigh(event)
+        event = await self._prepared(event, wait_s)
+        decision, _ = await self._take(event, Leases.spend, wait_s, lambda: self._admit((event,)))
         self.checks += 1
         if decision.allowed:
             (receipt,) = await self._record((event,), paid=True)
@@ -114,6 +106,47 @@ class Enforcer:
             return msgspec.structs.replace(decision, allowed=True, reason="within_limit", receipt=receipt)
         self._deny(decision)
         return decision
+
+    async def reserve(
+        self, event: Event, hold_id: str, deadline_ms: int, wait_s: float | None = None
+    ) -> tuple[Decision, Amounts]:
+        """Set aside what the event takes of each leased limit, and tell it; nothing is recorded. It waits as `consume`."""
+
+        def take(leases: Leases, amounts: Amounts) -> Verdict:
+            return leases.reserve(hold_id, amounts, deadline_ms)
+
+        decision, amounts = await self._take(await self._prepared(event, wait_s), take, wait_s)
+        self.checks += 1
+        if not decision.allowed:
+            self._deny(decision)
+        return decision, amounts
+
+    async def _prepared(self, event: Event, wait_s: float | None) -> Event:
+        """The event, once its subject is known, at the present of the limits that it is debited from: a slow clock does
+        not put it before that."""
+        if not self._limits.knows(event.subject):
+            await self._learn(event.subject, self._settings.first_check_wait_s if wait_s is None else wait_s)
+        begins_us = self._limits.begins_us(event.subject)
+        if event.time_us is not None or not begins_us:
+            return event
+        return msgspec.structs.replace(event, time_us=max(self._clock.now_us(), begins_us))
+
+    async def _take(
+        self, event: Event, take: Take, wait_s: float | None, admit: Callable[[], Awaitable[object]] | None = None
+    ) -> tuple[Decision, Amounts]:
+        """Take what an event takes of its limits, once a grant had its time to come and there is room for it."""
+        ends_s = self._ends_s(wait_s)
+        decision, amounts = self._weigh(event), _NOTHING
+        while decision.allowed or (decision.wait_s and await self._turn(self._left_s(ends_s))):
+            if not decision.allowed:
+                decision = self._weigh(event)
+                continue
+            if admit is not None:
+                await admit()
+            decision, amounts = self._spend(event, take)  # who waited was overtaken by those who came before
+            if decision.allowed:
+                break
+        return decision, amounts
 
     def _look(self, subject: str, feature: str, quantity: int | Decimal) -> Decision:
         decision = self._limits.check(subject, feature, quantity, self._clock.now_us())
@@ -127,19 +160,12 @@ class Enforcer:
             self._hurry()
         return decision
 
-    def _spend(self, event: Event) -> Decision:
-        decision, amounts = self._limits.spend(event)
+    def _spend(self, event: Event, take: Take) -> tuple[Decision, Amounts]:
+        decision, amounts = self._limits.spend(event, take)
         self._keep(lease for lease, _ in amounts)
         if self._debits.hurries:
             self._hurry()
-        return decision
-
-    def _timed(self, event: Event) -> Event:
-        """The event at the present of the limits that it is debited from: a slow clock does not put it before that."""
-        begins_us = self._limits.begins_us(event.subject)
-        if event.time_us is not None or not begins_us:
-            return event
-        return msgspec.structs.replace(event, time_us=max(self._clock.now_us(), begins_us))
+        return decision, amounts
 
     def _deny(self, decision: Decision) -> None:
         self.denials += 1

@@ -1,18 +1,28 @@
 """What the buffer keeps of leases: their names, for the cell knows only digests, and reservations. Each function is part
 of a transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import aiosqlite
 import msgspec
 
-from sidemeter.leases import Kept, Key
+from sidemeter.leases import Key
 from sidemeter.schema import sum_of
 
-__all__ = ["Named", "add_hold", "end_hold", "holds", "name", "names", "unname"]
+__all__ = ["KeptHold", "Named", "add_hold", "end_holds", "holds", "name", "names", "unname"]
 
 Named = tuple[Key, str]
 """A lease, and the hello of the holder that had it last: this agent's present one, or one of before."""
+
+
+class KeptHold(NamedTuple):
+    """A reservation: what it holds of which lease, its deadline in milliseconds, and its event as it was reserved for."""
+
+    id: str
+    parts: tuple[tuple[Key, int], ...]
+    deadline_ms: int
+    event: bytes
 
 
 async def name(conn: aiosqlite.Connection, holder: str, keys: Iterable[Key]) -> None:
@@ -37,20 +47,19 @@ async def names(conn: aiosqlite.Connection) -> list[Named] | None:
     return found
 
 
-async def add_hold(conn: aiosqlite.Connection, hold: Kept) -> None:
-    """Keep a reservation until its end; one with the same id is the same, with a later deadline."""
-    hold_id, parts, deadline_ms = hold
-    body = msgspec.msgpack.encode((parts, deadline_ms))
-    await conn.execute("REPLACE INTO holds VALUES (?, ?, ?)", (hold_id, body, sum_of(hold_id, body)))
+async def add_hold(conn: aiosqlite.Connection, hold: KeptHold) -> None:
+    """Keep a reservation until its end; one with the same id is the same, with another deadline."""
+    body = msgspec.msgpack.encode((hold.parts, hold.deadline_ms, hold.event))
+    await conn.execute("REPLACE INTO holds VALUES (?, ?, ?)", (hold.id, body, sum_of(hold.id, body)))
 
 
-async def end_hold(conn: aiosqlite.Connection, hold_id: str) -> None:
-    """A reservation has its end."""
-    await conn.execute("DELETE FROM holds WHERE id = ?", (hold_id,))
+async def end_holds(conn: aiosqlite.Connection, hold_ids: Iterable[str]) -> None:
+    """These reservations have their end."""
+    await conn.executemany("DELETE FROM holds WHERE id = ?", [(each,) for each in hold_ids])
 
 
-async def holds(conn: aiosqlite.Connection) -> Sequence[Kept]:
+async def holds(conn: aiosqlite.Connection) -> list[KeptHold]:
     """The reservations that are kept and prove themselves; what another held is charged."""
-    decode = msgspec.msgpack.Decoder(tuple[tuple[tuple[Key, int], ...], int]).decode
+    decode = msgspec.msgpack.Decoder(tuple[tuple[tuple[Key, int], ...], int, bytes]).decode
     rows = await conn.execute_fetchall("SELECT id, body, crc FROM holds")
-    return [(hold_id, *decode(body)) for hold_id, body, crc in rows if sum_of(hold_id, body) == crc]
+    return [KeptHold(hold_id, *decode(body)) for hold_id, body, crc in rows if sum_of(hold_id, body) == crc]

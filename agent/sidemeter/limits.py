@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
-from sidemeter.debits import Debits, Debt
+from sidemeter.debits import Debits, Debt, Take
 from sidemeter.events import Event
 from sidemeter.leases import Amounts, Leases
 from sidemeter.tracked import (
@@ -86,17 +86,17 @@ class Limits:
 
     def weigh(self, event: Event) -> Decision:
         """Decide for an event: every metered limit that takes it must allow it. The tightest one is the answer."""
-        return self._settle(event, debit=False)[0]
+        return self._settle(event, Leases.weigh)[0]
 
-    def spend(self, event: Event) -> tuple[Decision, Amounts]:
+    def spend(self, event: Event, take: Take = Leases.spend) -> tuple[Decision, Amounts]:
         """`weigh`, and if it is allowed what is debited of which lease: to be kept before anybody is told.
 
         The event is then `recorded` as paid, before anything else happens. One of an earlier period is debited as if it
-        were of this one.
+        were of this one. `take` may also reserve.
         """
-        return self._settle(event, debit=True)
+        return self._settle(event, take)
 
-    def _settle(self, event: Event, *, debit: bool) -> tuple[Decision, Amounts]:
+    def _settle(self, event: Event, take: Take) -> tuple[Decision, Amounts]:
         self.see(event.subject)
         features = self._known.get(event.subject)
         if features is None:
@@ -111,9 +111,22 @@ class Limits:
                 debts.append(Debt(tracked, tracked.units(amount), is_ahead))
         amounts: Amounts = ()
         if debts and all(decision.allowed for decision in decisions):
-            leased, amounts = self.debits.settle(debts, event.subject, debit=debit)
+            leased, amounts = self.debits.settle(debts, event.subject, take)
             decisions += leased
         return min(decisions, key=tightness, default=Decision(True, "no_limit", event.subject)), amounts
+
+    def debts(self, event: Event) -> list[Debt]:
+        """What an event takes of leased limits, by lease units; nothing is decided."""
+        features = self._known.get(event.subject) or {}
+        metered = [tracked for tracked in features.values() if tracked.limit.scale is not None]
+        return [
+            Debt(tracked, tracked.units(amount), is_late or is_ahead)
+            for tracked, amount, is_late, is_ahead in parts_of(metered, event)
+        ]
+
+    def follows(self, limit_id: str) -> bool:
+        """Whether anything is known of that limit."""
+        return limit_id in self._tracked
 
     def begins_us(self, subject: str) -> int:
         """When the newest period of the subject's leased limits began: whatever a clock says, it is not before that."""

@@ -48,6 +48,7 @@ class _Group:
 
     rows: list[Row] = field(default_factory=list)
     caller_ids: list[CallerId] = field(default_factory=list)
+    ended: list[tuple[int, str]] = field(default_factory=list)
     waiters: list[_Waiter] = field(default_factory=list)
 
 
@@ -146,10 +147,17 @@ class Recorder:
             full = _stopped()
         raise self._refusal(full, count)
 
-    async def record_admitted(self, events: Sequence[Event], *, paid: bool = False) -> list[Receipt]:
-        """`record_many` for events that were just admitted; `paid`: what they take of leases is debited."""
+    async def record_admitted(
+        self, events: Sequence[Event], *, paid: bool = False, ends: str | None = None
+    ) -> list[Receipt]:
+        """`record_many` for events that were just admitted; `paid`: what they take of leases is debited.
+
+        The reservation that it `ends` has its end in the same commit.
+        """
         first_seq = self._next_seq
         filled = [self._take(event, whole=True, paid=paid) for event in events]
+        if ends is not None:
+            self._gathering[-1].ended.append((first_seq, ends))
         duplicates = await self._durable(first_seq)
         return [
             Receipt(event.id or "", event.source or "", seq in duplicates)
@@ -215,7 +223,9 @@ class Recorder:
             self._gathering.append(_Group())
         self._keep()
         try:
-            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+            duplicates = await self._buffer.append(
+                group.rows, group.caller_ids, [hold_id for _, hold_id in group.ended]
+            )
         except StorageRefused as exc:
             self._failing = True
             self._earliest_s = self._clock.monotonic_s() + _RETRY_S
@@ -267,6 +277,7 @@ class Recorder:
             self._let_go([row for row in group.rows if row[0] in refused])
             group.rows = [row for row in group.rows if row[0] not in refused]
             group.caller_ids = [each for each in group.caller_ids if each[0] not in refused]
+            group.ended = [each for each in group.ended if each[0] not in refused]
             group.waiters = []
             self.refused += len(refused)
         self._gathering = deque([group for group in self._gathering if group.rows] or [_Group()])

@@ -13,10 +13,10 @@ from typing import Final
 
 from sidemeter.cell import Cell, digest_of
 from sidemeter.clock import Clock
-from sidemeter.held import Named
+from sidemeter.held import KeptHold, Named
 from sidemeter.holder import Head, Heard, Holder, LeaseAnswer, Standing, may_resume
 from sidemeter.kept import Identity
-from sidemeter.leases import Counts, Kept, Key, Lease
+from sidemeter.leases import Counts, Key, Lease
 from sidemeter.limits import Limits
 
 __all__ = ["MAX_LOST", "Tenure"]
@@ -55,9 +55,14 @@ class Tenure:
         """Whether there is a lease, so that a new epoch would leave something behind."""
         return self.holder is not None and len(self.holder.leases) > 0
 
+    @property
+    def leases(self) -> list[Lease]:
+        """The leases of the present holder."""
+        return [] if self.holder is None else list(self.holder.leases)
+
     # Beginning and ending
 
-    def resume(self, identity: Identity, named: Sequence[Named] | None, kept: Iterable[Kept]) -> bool:
+    def resume(self, identity: Identity, named: Sequence[Named] | None, kept: Iterable[KeptHold]) -> bool:
         """Go on as who this agent was; False if its epoch has to be given up, since what it spent in it is not known.
 
         An epoch in which it never had a lease may go on: there is nothing to be known. One that had leases in this very
@@ -84,7 +89,7 @@ class Tenure:
         found = [(own[digest], index, counts) for digest, (index, counts) in cell.found.items() if digest in own]
         holder = Holder.resume(identity.agent_id, head, found)
         holder.generation = identity.generation or ""
-        changed = holder.leases.resume(kept)
+        changed = holder.leases.resume([(each.id, each.parts, each.deadline_ms) for each in kept])
         self._take_up(holder)
         self.keep(changed)
         return True
