@@ -24,7 +24,8 @@ from sidemeter.presence import Presence
 from sidemeter.record import Recorder
 from sidemeter.recover import Salvager
 from sidemeter.refresh import Refresher
-from sidemeter.reserve import Reserver, Reserving
+from sidemeter.reservation import Reserving
+from sidemeter.reserve import Reserver
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 from sidemeter.tenure import Tenure
@@ -204,10 +205,14 @@ class Agent:
         charged to the limits, and not billed. It waits as `ask` does; raises InvalidInput, and StorageRefused when the
         disk does not keep it.
         """
-        event, reserver = Event.of(type, subject, data, id=id, source=source), self._running.reserver
+        return self.reserve_event(Event.of(type, subject, data, id=id, source=source), ttl_s, wait_s)
+
+    def reserve_event(self, event: Event, ttl_s: float, wait_s: float | None = None) -> Reserving:
+        """`reserve` for an event that was made already."""
+        reserver = self._running.reserver
         return Reserving(lambda: reserver.reserve(event, ttl_s, wait_s))
 
-    async def commit(self, hold_id: str, data: Mapping[str, object] | None) -> Receipt | None:
+    async def commit(self, hold_id: str, data: Mapping[str, object] | str | None) -> Receipt | None:
         """`Reservation.commit`, by its id: also after a restart. None if there is no such reservation."""
         return await self._running.reserver.commit(hold_id, data)
 
@@ -489,6 +494,7 @@ class _Parts:
             new_names=self.presence.new_names,
             checks=enforcer.checks,
             denials=enforcer.denials,
+            denied=dict(enforcer.denied),
         )
 
 

@@ -6,30 +6,26 @@ knows better later gets the difference back.
 """
 
 import asyncio
-import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from sidemeter.buffer import Buffer
 from sidemeter.clock import Clock, wait_for
 from sidemeter.enforce import Enforcer
-from sidemeter.errors import InvalidInput, StorageRefused
+from sidemeter.errors import StorageRefused
 from sidemeter.events import Event, Receipt, decode, encode
 from sidemeter.held import KeptHold
 from sidemeter.leases import MAX_HOLDS, MAX_UNITS, Key, Leases
-from sidemeter.limits import Decision, Limits
+from sidemeter.limits import Limits
 from sidemeter.record import Recorder
+from sidemeter.reservation import Reservation, check_ttl
 from sidemeter.settings import Settings
 from sidemeter.tenure import Tenure
 
-__all__ = ["MAX_ENDED", "MAX_TTL_S", "Reservation", "Reserver", "Reserving", "check_ttl"]
-
-MAX_TTL_S: Final = 86_400.0
-"""The longest time that a reservation may ask for, or be extended by."""
+__all__ = ["MAX_ENDED", "Reserver"]
 
 MAX_ENDED: Final = 10_000
 """Ended reservations that are remembered, so that a final call said again is an answer and no error."""
@@ -41,67 +37,6 @@ class _Open(NamedTuple):
     leases: Leases
     event: Event
     parts: tuple[tuple[Key, int], ...]
-
-
-class Reservation:
-    """What `Agent.reserve` gives: the `decision`, and if it is allowed a part of each limit, until its one end.
-
-    As a context manager it ends with what `used` says, also when its block fails or is cancelled. Without that nobody
-    knows: what it holds is charged when its time is over, until somebody commits it after all.
-    """
-
-    def __init__(self, reserver: "Reserver", hold_id: str, decision: Decision) -> None:
-        self._reserver = reserver
-        self.id = hold_id
-        self.decision = decision
-        self.used: Mapping[str, object] | None = None
-
-    @property
-    def allowed(self) -> bool:
-        """Whether the operation may start."""
-        return self.decision.allowed
-
-    async def commit(self, data: Mapping[str, object] | None = None) -> Receipt | None:
-        """The operation used this: record it as its event. More than was reserved counts in full. See `Reserver.commit`."""
-        return await self._reserver.commit(self.id, data)
-
-    async def release(self) -> bool:
-        """The operation did not start: all is free again. False if it has another end already."""
-        return await self._reserver.release(self.id)
-
-    async def extend(self, ttl_s: float) -> bool:
-        """Let it last until `ttl_s` from now; False if it has an end, or its time was over before."""
-        return await self._reserver.extend(self.id, ttl_s)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.used is not None and self._reserver.is_open(self.id):
-            await self.commit(self.used)
-
-
-class Reserving:
-    """A reservation to be made: await it, or enter it."""
-
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, Reservation]]) -> None:
-        self._make = make
-        self._made: Reservation | None = None
-
-    def __await__(self) -> Generator[Any, None, Reservation]:
-        return self._make().__await__()
-
-    async def __aenter__(self) -> Reservation:
-        self._made = await self._make()
-        return self._made
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._made is not None:
-            await self._made.__aexit__(kind, error, trace)
 
 
 class Reserver:
@@ -185,8 +120,9 @@ class Reserver:
             raise
         return Reservation(self, hold_id, decision)
 
-    async def commit(self, hold_id: str, data: Mapping[str, object] | None) -> Receipt | None:
-        """Record what the operation used, and end its reservation. Said again it changes nothing.
+    async def commit(self, hold_id: str, data: Mapping[str, object] | str | None) -> Receipt | None:
+        """Record what the operation used (text is JSON that was checked), and end its reservation. Said again it changes
+        nothing.
 
         None: no such reservation is known, or it was released. Raises what recording raises; then it is still open.
         """
@@ -195,8 +131,8 @@ class Reserver:
             source = self._settings.service
             known = hold_id in self._ended and await self._recorder.holds(source, hold_id)
             return Receipt(hold_id, source, duplicate=True) if known else None
-        given = Event.of(found.event.type, found.event.subject, data)
-        event = msgspec.structs.replace(found.event, data=given.data)
+        text = data if isinstance(data, str) else Event.of(found.event.type, found.event.subject, data).data
+        event = msgspec.structs.replace(found.event, data=text)
         return await self._end(hold_id, lambda: self._commit(hold_id, found, event))
 
     async def release(self, hold_id: str) -> bool:
@@ -272,11 +208,3 @@ class Reserver:
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic_s() * 1000)
-
-
-def check_ttl(ttl_s: float) -> None:
-    """Raise InvalidInput unless that is how long a reservation may last."""
-    with contextlib.suppress(TypeError):
-        if not isinstance(ttl_s, bool) and 0 < ttl_s <= MAX_TTL_S:
-            return
-    raise InvalidInput("ttl_s", f"must be a number of seconds above 0, {MAX_TTL_S:g} at most")

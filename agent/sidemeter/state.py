@@ -1,5 +1,6 @@
 """The agent's figures: one snapshot of plain numbers, for `/metrics`, `/readyz` and whoever looks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,3 +57,7 @@ class AgentState:
     new_names: int = _counter("Times that another process lived under this agent's name, so that it took a new one.")
     checks: int = _counter("Decisions made.")
     denials: int = _counter("Decisions that said no.")
+    denied: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata={"kind": "counter", "help": "Decisions that said no, by reason.", "label": "reason"},
+    )

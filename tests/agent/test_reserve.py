@@ -12,7 +12,7 @@ from agent.test_leasing import at, spend
 from fakes import eventually
 
 from sidemeter import Agent, InvalidInput
-from sidemeter.reserve import Reservation
+from sidemeter.reservation import Reservation
 
 
 @pytest.fixture
@@ -167,7 +167,9 @@ async def test_a_stop_waits_for_reservations_and_then_returns_what_is_free(
     assert len(double.events) == 1
 
 
-async def test_a_reservation_of_what_is_not_leased_is_only_a_decision(tmp_path: Path, double: ControlPlaneDouble) -> None:
+async def test_a_reservation_of_what_is_not_leased_is_only_a_decision(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
     double.meter("acme", "tokens", "10", enforcement="SOFT")
     async with Agent(at(tmp_path, double)) as agent:
         held = await hold(agent, 50)
