@@ -16,6 +16,7 @@ from sidemeter.errors import (
 )
 from sidemeter.events import Event, Receipt
 from sidemeter.limits import Decision, QuotaView
+from sidemeter.reservation import Reservation
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 
@@ -33,6 +34,7 @@ __all__ = [
     "NotRecorded",
     "QuotaView",
     "Receipt",
+    "Reservation",
     "Settings",
     "SettingsError",
     "SidemeterError",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from sidemeter.buffer import Buffer
+from sidemeter.cell import Cell, candidates
 from sidemeter.clock import Clock, SystemClock
 from sidemeter.enforce import Enforcer
 from sidemeter.errors import AgentStopped, ControlPlaneError, InDoubt, StorageRefused
@@ -22,8 +24,11 @@ from sidemeter.presence import Presence
 from sidemeter.record import Recorder
 from sidemeter.recover import Salvager
 from sidemeter.refresh import Refresher
+from sidemeter.reservation import Reserving
+from sidemeter.reserve import Reserver
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
+from sidemeter.tenure import Tenure
 from sidemeter.uplink import Link, Uplink
 
 __all__ = ["Agent"]
@@ -32,6 +37,7 @@ log = logging.getLogger(__name__)
 
 OpenBuffer = Callable[[Path, Clock], Awaitable[Buffer]]
 OpenLink = Callable[[Settings], Link | None]
+OpenCell = Callable[[Sequence[Path], str], Cell]
 
 _AFTER_A_FAULT_S: Final = 1.0
 _TEND_EVERY_S: Final = 1.0
@@ -57,7 +63,7 @@ class Agent:
 
     Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
     agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains. What opens the
-    buffer and the way to the control plane can be put in, so that a simulation owns disk and network.
+    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network.
 
     >>> import tempfile
     >>> async def example(directory):
@@ -76,15 +82,18 @@ class Agent:
         *,
         open_buffer: OpenBuffer = Buffer.open,
         open_link: OpenLink = _open_link,
+        open_cell: OpenCell = Cell.open,
     ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._open_buffer = open_buffer
         self._open_link = open_link
+        self._open_cell = open_cell
         self._parts: _Parts | None = None
 
     async def __aenter__(self) -> Self:
-        self._parts = await _Parts.start(self._settings, self._clock, self._open_buffer, self._open_link)
+        opens = self._open_buffer, self._open_link, self._open_cell
+        self._parts = await _Parts.start(self._settings, self._clock, *opens)
         return self
 
     async def __aexit__(
@@ -144,6 +153,13 @@ class Agent:
         """
         return self._running.enforcer.check(subject, feature, quantity)
 
+    async def ask(
+        self, subject: str, feature: str, quantity: int | Decimal = 1, *, wait_s: float | None = None
+    ) -> Decision:
+        """`check`, which waits at most `wait_s` (by default the setting `first_check_wait_s`) where that may help: for the
+        limits of a subject that is not known yet, or for a grant when this agent's lease is short."""
+        return await self._running.enforcer.ask(subject, feature, quantity, wait_s)
+
     async def consume(
         self,
         type: str,  # noqa: A002 -- the name the field has everywhere else
@@ -153,13 +169,60 @@ class Agent:
         id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
         time: datetime | str | None = None,
         source: str | None = None,
+        wait_s: float | None = None,
     ) -> Decision:
-        """Check and record as one step: the event is recorded, and `receipt` set, only if every limit allows it."""
-        return await self.consume_event(Event.of(type, subject, data, id=id, time=time, source=source))
+        """Check and record as one step: the event is recorded, and `receipt` set, only if every limit allows it.
 
-    async def consume_event(self, event: Event) -> Decision:
+        It waits as `ask` does.
+        """
+        return await self.consume_event(Event.of(type, subject, data, id=id, time=time, source=source), wait_s)
+
+    async def consume_event(self, event: Event, wait_s: float | None = None) -> Decision:
         """`consume` for an event that was made already."""
-        return await self._running.enforcer.consume(event)
+        return await self._running.enforcer.consume(event, wait_s)
+
+    def reserve(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        ttl_s: float = 60.0,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        source: str | None = None,
+        wait_s: float | None = None,
+    ) -> Reserving:
+        """Set aside what an operation may take at most of each leased limit, as the event that it will be: `data` with
+        the highest quantities. Await it, or use it as an async context manager; either gives a `Reservation`.
+
+            async with agent.reserve("llm.completion", "acme", {"tokens": 4000}) as hold:
+                if hold.allowed:
+                    hold.used = {"tokens": 0}
+                    async for part in stream:
+                        hold.used = {"tokens": part.tokens_so_far}
+
+        At its end what was used is recorded, also when the block is cancelled. After `ttl_s` without an end all of it is
+        charged to the limits, and not billed. It waits as `ask` does; raises InvalidInput, and StorageRefused when the
+        disk does not keep it.
+        """
+        return self.reserve_event(Event.of(type, subject, data, id=id, source=source), ttl_s, wait_s)
+
+    def reserve_event(self, event: Event, ttl_s: float, wait_s: float | None = None) -> Reserving:
+        """`reserve` for an event that was made already."""
+        reserver = self._running.reserver
+        return Reserving(lambda: reserver.reserve(event, ttl_s, wait_s))
+
+    async def commit(self, hold_id: str, data: Mapping[str, object] | str | None) -> Receipt | None:
+        """`Reservation.commit`, by its id: also after a restart. None if there is no such reservation."""
+        return await self._running.reserver.commit(hold_id, data)
+
+    async def release(self, hold_id: str) -> bool:
+        """`Reservation.release`, by its id."""
+        return await self._running.reserver.release(hold_id)
+
+    async def extend(self, hold_id: str, ttl_s: float) -> bool:
+        """`Reservation.extend`, by its id."""
+        return await self._running.reserver.extend(hold_id, ttl_s)
 
     async def learn(self, subject: str, timeout_s: float | None = None) -> bool:
         """Ask the control plane for the limits of `subject` now; whether they are known then.
@@ -206,7 +269,9 @@ class Agent:
 class _Parts:
     """Everything that a started agent consists of."""
 
-    def __init__(self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock, open_cell: OpenCell
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._link = link
@@ -214,7 +279,11 @@ class _Parts:
         self.buffer = buffer
         reason = "no_control_plane" if link is None else "unknown_subject"
         self.limits = Limits(allow_unknown=settings.on_unknown == "allow", unknown_reason=reason)
-        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge)
+        directory, cells = buffer.directory.resolve(), _cell_directories(settings)
+        self.tenure = Tenure(
+            self.limits, clock, lambda name: open_cell(cells, name), lambda: (directory, buffer.file_id)
+        )
+        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed)
         self.salvager = Salvager(buffer, clock, self.recorder.requeue)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.presence = Presence(
@@ -223,6 +292,7 @@ class _Parts:
             settings,
             clock,
             version=_version(),
+            tenure=self.tenure,
             changed=self._send_anew,
             forget=self.limits.forget_all,
         )
@@ -233,28 +303,45 @@ class _Parts:
             clock,
             presence=self.presence,
             limits=self.limits,
+            tenure=self.tenure,
             pending_rows=self.recorder.pending_rows,
         )
         self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence) if uplink else None
         self.enforcer = Enforcer(
             self.limits,
             settings,
+            clock,
             admit=self.recorder.admit,
             record=self.recorder.record_admitted,
             holds=self.recorder.holds,
             learn=self.refresher.learn,
+            turn=self.refresher.turn,
+            keep=self.tenure.keep,
             hurry=self.refresher.hurry,
         )
 
+        self.reserver = Reserver(
+            buffer,
+            settings,
+            clock,
+            recorder=self.recorder,
+            enforcer=self.enforcer,
+            limits=self.limits,
+            tenure=self.tenure,
+        )
+
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink) -> Self:
+    async def start(
+        cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink, open_cell: OpenCell
+    ) -> Self:
         async with AsyncExitStack() as opened:
             buffer = await open_buffer(settings.data_dir, clock)
             opened.push_async_callback(buffer.close)
             link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
-            parts = cls(buffer, link, settings, clock)
+            parts = cls(buffer, link, settings, clock, open_cell)
+            opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()
         parts.run(parts.recorder.commit_once)
@@ -273,6 +360,7 @@ class _Parts:
             try:
                 await self.presence.restore()
                 await self.refresher.restore()
+                await self.reserver.restore()
             except StorageRefused:
                 if self.buffer.rebuilds == rebuilds:
                     raise
@@ -306,6 +394,9 @@ class _Parts:
             await self._clock.sleep(_AFTER_A_FAULT_S)
 
     async def stop(self) -> None:
+        if self.tenure.holder is not None:
+            self.tenure.holder.stop()
+        await self.reserver.finish(self._settings.drain_s)
         self.recorder.stop()
         _, _, *others = self._loops  # who commits and who looks after the disk are needed until the last commit
         ends_s = self._clock.monotonic_s() + max(self._settings.drain_s, _LAST_COMMIT_S)
@@ -322,6 +413,7 @@ class _Parts:
     async def _close(self) -> None:
         await self.recorder.give_up(AgentStopped("the agent stopped before the disk took this"))
         await self._end_loops()
+        self.tenure.close()
         await self.buffer.close()
 
     async def _abandon(self, closing: asyncio.Task[None]) -> None:
@@ -351,6 +443,7 @@ class _Parts:
             log.error("the disk did not take %d accepted events before the stop", self.recorder.pending)  # noqa: TRY400 -- there is nothing to trace
         if self.forwarder is None:
             return
+        await self.refresher.give_back(self._settings.drain_s)
         try:
             async with asyncio.timeout(self._settings.drain_s):
                 await self.forwarder.forward_rest()
@@ -367,6 +460,7 @@ class _Parts:
 
     def state(self) -> AgentState:
         buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
+        leases = self.tenure.leases
         return AgentState(
             ready=not recorder.stopped,
             connected=forwarder is not None and forwarder.connected,
@@ -382,6 +476,11 @@ class _Parts:
             lost_events=buffer.lost_events,
             salvaged_events=self.salvager.salvaged_events,
             rebuilds=buffer.rebuilds,
+            leases=len(leases),
+            leases_with_rest=sum(lease.free > 0 for lease in leases),
+            lost_holders=len(self.tenure.lost),
+            open_reservations=self.reserver.open_holds,
+            reservations_in_doubt=self.reserver.in_doubt,
             recorded_events=recorder.recorded,
             duplicate_events=recorder.duplicates,
             refused_events=recorder.refused,
@@ -395,7 +494,12 @@ class _Parts:
             new_names=self.presence.new_names,
             checks=enforcer.checks,
             denials=enforcer.denials,
+            denied=dict(enforcer.denied),
         )
+
+
+def _cell_directories(settings: Settings) -> list[Path]:
+    return [settings.cell_dir] if settings.cell_dir is not None else candidates(os.environ.items())
 
 
 def _tell(closing: asyncio.Task[None]) -> None:

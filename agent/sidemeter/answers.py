@@ -18,10 +18,12 @@ from sidemeter.limits import Decision, Enforcement, Kind, QuotaView
 __all__ = [
     "Accepted",
     "DecisionAnswer",
+    "Ended",
     "Problem",
     "Quota",
     "Quotas",
     "Rejection",
+    "ReservationAnswer",
     "encode",
     "rfc_3339",
     "unix_us",
@@ -133,6 +135,21 @@ class DecisionAnswer(msgspec.Struct, frozen=True):
             policy_version=self.policy_version,
             receipt=self.receipt,
         )
+
+
+class ReservationAnswer(msgspec.Struct, frozen=True):
+    """The JSON of a reservation: its `id` is for its final call, if it was allowed."""
+
+    id: str
+    decision: DecisionAnswer
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The answer to a final call: whether this reservation was open, and what was recorded at its end."""
+
+    id: str
+    done: bool
+    receipt: Receipt | None = None
 
 
 class Quota(msgspec.Struct, frozen=True):

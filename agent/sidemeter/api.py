@@ -1,6 +1,6 @@
 """The agent's HTTP API: what it asks of a request, and what it answers.
 
-The three hot routes are plain ASGI: through a router and its request objects they would take three times as long.
+The hot routes are plain ASGI: through a router and its request objects they would take three times as long.
 Starlette serves the rest.
 """
 
@@ -19,13 +19,34 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from sidemeter.answers import Accepted, DecisionAnswer, Problem, Quota, Quotas, Rejection, encode
+from sidemeter.answers import (
+    Accepted,
+    DecisionAnswer,
+    Ended,
+    Problem,
+    Quota,
+    Quotas,
+    Rejection,
+    ReservationAnswer,
+    encode,
+)
 from sidemeter.clock import Clock, SystemClock
 from sidemeter.errors import AgentStopped, BufferFull, InDoubt, InvalidInput, SidemeterError, StorageRefused
 from sidemeter.events import Event, Receipt, mint
-from sidemeter.formats import Form, Reading, form_of, read_binary_event, read_check, read_event, read_events
+from sidemeter.formats import (
+    Form,
+    Reading,
+    form_of,
+    read_binary_event,
+    read_check,
+    read_end,
+    read_event,
+    read_events,
+    read_reserved,
+)
 from sidemeter.limits import Decision, QuotaView
 from sidemeter.metrics import exposition
+from sidemeter.reservation import Reserving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 
@@ -41,6 +62,7 @@ MAX_BODIES: Final = 4
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
 JSON_TYPE: Final = "application/json"
+RESERVATIONS: Final = "/v1/reservations/"
 PROBLEM_TYPE: Final = "application/problem+json"
 
 _ONE_ACCEPTED: Final = encode(Accepted(1, 0, [], "disk"))
@@ -74,8 +96,23 @@ class AgentVerbs(Protocol):
     async def record_many(self, events: Sequence[Event]) -> list[Receipt]:
         """One receipt for each, once all are on disk."""
 
+    async def ask(self, subject: str, feature: str, quantity: Decimal | int = 1) -> Decision:
+        """`check`, which waits within a bound where that may help."""
+
     async def consume_event(self, event: Event) -> Decision:
         """Check and record as one step."""
+
+    def reserve_event(self, event: Event, ttl_s: float) -> Reserving:
+        """Set aside what an event may take at most."""
+
+    async def commit(self, hold_id: str, data: Mapping[str, object] | str | None) -> Receipt | None:
+        """End a reservation with what was used; None if it is not known."""
+
+    async def release(self, hold_id: str) -> bool:
+        """End one whose operation did not start; whether it was open."""
+
+    async def extend(self, hold_id: str, ttl_s: float) -> bool:
+        """Let one go on; whether it was open."""
 
 
 class _Refused(Exception):
@@ -116,6 +153,12 @@ class Api:
             "/v1/events": self._events,
             "/v1/check": self._check,
             "/v1/consume": self._consume,
+            "/v1/reservations": self._reserve,
+        }
+        self._ends: dict[str, Callable[[str, Headers, bytes], Awaitable[tuple[int, bytes]]]] = {
+            "commit": self._commit,
+            "release": self._release,
+            "extend": self._extend,
         }
         self._rest = Starlette(
             routes=[
@@ -132,6 +175,8 @@ class Api:
         """Serve one request."""
         route = scope["path"]
         verb = self._hot.get(route)
+        if verb is None and route.startswith(RESERVATIONS):
+            route, verb = self._final_call(route)
         if verb is None:
             with contextlib.suppress(Exception):  # answered and logged; Starlette raises it once more
                 await self._rest(scope, receive, send)
@@ -215,14 +260,42 @@ class Api:
     async def _check(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
         asked = read_check(_form(headers), body)
         decision = self._agent.check(asked.subject, asked.feature, asked.quantity)
-        if decision.reason == "unknown_subject" and await self._agent.learn(asked.subject):
-            decision = self._agent.check(asked.subject, asked.feature, asked.quantity)
+        if decision.reason == "unknown_subject" or decision.wait_s:
+            decision = await self._agent.ask(asked.subject, asked.feature, asked.quantity)
         return 200, encode(DecisionAnswer.of(decision))
 
     async def _consume(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
         binary = b"ce-specversion" in headers
         event = _binary_event(headers, body) if binary else read_event(_form(headers), body)
         return 200, encode(DecisionAnswer.of(await _kept(self._agent.consume_event(event))))
+
+    async def _reserve(self, headers: Headers, body: bytes) -> tuple[int, bytes]:
+        event, ttl_s = read_reserved(_form(headers), body)
+        made = await self._agent.reserve_event(event, ttl_s)
+        return 200, encode(ReservationAnswer(made.id, DecisionAnswer.of(made.decision)))
+
+    def _final_call(self, route: str) -> tuple[str, Verb | None]:
+        """The verb of a reservation's final call, and the route without its id."""
+        hold_id, _, what = route.removeprefix(RESERVATIONS).rpartition("/")
+        end = self._ends.get(what)
+        if end is None or not hold_id:
+            return route, None
+        return f"{RESERVATIONS}{{id}}/{what}", lambda headers, body: end(hold_id, headers, body)
+
+    async def _commit(self, hold_id: str, headers: Headers, body: bytes) -> tuple[int, bytes]:
+        data, _ = read_end(_form(headers) if body else Form.JSON, body)
+        receipt = await _kept(self._agent.commit(hold_id, data))
+        if receipt is None:
+            raise _Refused(404, "unknown_reservation", "no reservation of this id is open or was committed")
+        return 200, encode(Ended(hold_id, not receipt.duplicate, receipt))
+
+    async def _release(self, hold_id: str, headers: Headers, body: bytes) -> tuple[int, bytes]:
+        read_end(_form(headers) if body else Form.JSON, body)
+        return 200, encode(Ended(hold_id, await _kept(self._agent.release(hold_id))))
+
+    async def _extend(self, hold_id: str, headers: Headers, body: bytes) -> tuple[int, bytes]:
+        _, ttl_s = read_end(_form(headers) if body else Form.JSON, body)
+        return 200, encode(Ended(hold_id, await self._agent.extend(hold_id, ttl_s)))
 
     async def _quota(self, request: Request) -> Response:
         subject = request.path_params["subject"]

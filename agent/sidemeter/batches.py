@@ -75,7 +75,8 @@ class Counted(msgspec.Struct, frozen=True):
     generation: str
 
 
-SyncStatus = Literal["OK", "FENCED", "UNKNOWN_EPOCH"]
+SyncStatus = Literal["OK", "FENCED", "UNKNOWN_EPOCH", "RECOVERING"]
+"""RECOVERING is OK, but nothing more of a hard limit is handed out."""
 
 
 class Step(Enum):

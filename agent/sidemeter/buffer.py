@@ -8,7 +8,7 @@ from typing import Final
 
 import aiosqlite
 
-from sidemeter import counted, kept
+from sidemeter import counted, held, kept
 from sidemeter import rows as rows_of
 from sidemeter.batches import Batch, Counted, Row
 from sidemeter.damaged import Damaged
@@ -16,7 +16,9 @@ from sidemeter.database import PAGE_BYTES, Work
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.figures import Figures, add_batch, batch_where, oldest_us
+from sidemeter.held import KeptHold, Named
 from sidemeter.kept import Identity, Standing, StoredLimit
+from sidemeter.leases import Key
 from sidemeter.ledger import Ledger
 from sidemeter.limits import Subjects
 from sidemeter.losses import Loss
@@ -35,8 +37,10 @@ class Buffer(Ledger):
 
     # Recording
 
-    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
+    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId], ended: Sequence[str] = ()) -> set[int]:
         """Make rows durable, all or none; returns the numbers of those left out, whose caller's id is there already.
+
+        With them the reservations `ended` have their end.
 
         Raises StorageRefused when the disk takes none of them. A commit that fails is neither: the file is opened anew,
         and what is found in it is the answer.
@@ -47,6 +51,7 @@ class Buffer(Ledger):
             await self._admit(conn, size)
             known = await rows_of.claim(conn, caller_ids) if caller_ids else set()
             await rows_of.add(conn, [row for row in rows if row[0] not in known] if known else rows)
+            await held.end_holds(conn, ended)
             return known
 
         async def found(conn: aiosqlite.Connection) -> set[int] | None:
@@ -301,6 +306,7 @@ class Buffer(Ledger):
     async def _give_up_epoch(self, conn: aiosqlite.Connection, hello_id: str, *, everything: bool) -> None:
         await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))
         await conn.execute("DELETE FROM meta WHERE key IN ('epoch', 'nonce')")
+        await conn.execute("DELETE FROM holds")
         await kept.put(conn, hello_id=hello_id)
 
     async def _as(self, work: Work[Figures | None]) -> Identity:
@@ -332,9 +338,9 @@ class Buffer(Ledger):
                 "SELECT last_seq, size, settled_at_s, last_seq > (SELECT min(counted_seq) FROM limits) FROM batches"
                 " WHERE last_seq < (SELECT max(last_seq) FROM batches) ORDER BY last_seq LIMIT 1"
             )
-            for last_seq, size, settled_at_s, held in oldest:
-                too_many = self.settled_bytes > keep_bytes + (HELD_BYTES if held else 0)
-                oldest_s = self.lifetime_s - keep_s - (HELD_S if held else 0.0)
+            for last_seq, size, settled_at_s, is_held in oldest:
+                too_many = self.settled_bytes > keep_bytes + (HELD_BYTES if is_held else 0)
+                oldest_s = self.lifetime_s - keep_s - (HELD_S if is_held else 0.0)
                 if settled_at_s is not None and (too_many or settled_at_s < oldest_s):
                     for table, key in (("events", "seq"), ("caller_ids", "seq"), ("batches", "last_seq")):
                         await conn.execute(f"DELETE FROM {table} WHERE {key} <= ?", (last_seq,))  # noqa: S608 -- constants
@@ -397,18 +403,25 @@ class Buffer(Ledger):
         return await self._database.transact(work)
 
     async def keep_limits(
-        self, subjects: Subjects, limits: Iterable[StoredLimit], standing: Standing | None = None
+        self,
+        subjects: Subjects,
+        limits: Iterable[StoredLimit],
+        standing: Standing | None = None,
+        named: Sequence[Key] = (),
+        dropped: Sequence[Key] = (),
     ) -> Identity | None:
         """Keep what was learned, for a restart without the control plane; and `standing`, while its epoch lasts.
 
-        Returns who this agent is then; None while it is nobody yet.
+        `named` are leases that its holder has got, `dropped` those that it forgets. Returns who this agent is then; None
+        while it is nobody yet.
         """
         learned = list(limits)
 
         async def work(conn: aiosqlite.Connection) -> Identity | None:
             await kept.keep_limits(conn, subjects, learned)
-            if standing is not None:
-                await kept.keep_standing(conn, standing)
+            if standing is not None and await kept.keep_standing(conn, standing):
+                await held.name(conn, standing.hello_id, named)
+                await held.unname(conn, dropped)
             return await kept.identity(conn)
 
         return await self._database.transact(work)
@@ -416,3 +429,21 @@ class Buffer(Ledger):
     async def kept_limits(self) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
         """Everything that `keep_limits` kept."""
         return await self._database.transact(kept.kept_limits)
+
+    # Leases
+
+    async def lease_names(self) -> list[Named] | None:
+        """Every lease that this buffer's holders have, and had; None when that is not known any more."""
+        return await self._database.transact(held.names)
+
+    async def kept_holds(self) -> list[KeptHold]:
+        """The reservations of the present epoch that have no end yet."""
+        return await self._database.transact(held.holds)
+
+    async def keep_hold(self, hold: KeptHold) -> None:
+        """Keep a reservation for a restart, or its new deadline."""
+        await self._database.transact(lambda conn: held.add_hold(conn, hold))
+
+    async def end_hold(self, hold_id: str) -> None:
+        """A reservation has its end, and no event."""
+        await self._database.transact(lambda conn: held.end_holds(conn, (hold_id,)))

@@ -13,7 +13,17 @@ from urllib.parse import quote
 import msgspec
 from tenacity import retry_if_exception_type, stop_after_attempt
 
-from sidemeter.answers import Accepted, DecisionAnswer, Problem, Quotas, Rejection, encode, rfc_3339
+from sidemeter.answers import (
+    Accepted,
+    DecisionAnswer,
+    Ended,
+    Problem,
+    Quotas,
+    Rejection,
+    ReservationAnswer,
+    encode,
+    rfc_3339,
+)
 from sidemeter.backoff import retrying
 from sidemeter.clock import Clock, SystemClock
 from sidemeter.errors import (
@@ -28,6 +38,7 @@ from sidemeter.errors import (
 )
 from sidemeter.events import Event, Receipt, mint
 from sidemeter.limits import Decision, QuotaView
+from sidemeter.reservation import Reservation, Reserving, check_ttl
 from sidemeter.uplink import Answer, Link
 
 __all__ = ["Client"]
@@ -69,6 +80,7 @@ class Client:
             stop=stop_after_attempt(ATTEMPTS), retry=retry_if_exception_type(Unreachable)
         )
         self._next_id = mint(self._clock.token_hex(8))
+        self._open: set[str] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,6 +133,59 @@ class Client:
         """Check and record as one step; `receipt` is set when it was allowed."""
         event = Event.of(type, subject, data, id=id, time=time, source=source)
         return _read(await self._ask("POST", "/v1/consume", self._json(event)), DecisionAnswer).decision()
+
+    def reserve(
+        self,
+        type: str,  # noqa: A002 -- the name the field has everywhere else
+        subject: str,
+        data: Mapping[str, object] | None = None,
+        *,
+        ttl_s: float = 60.0,
+        id: str | None = None,  # noqa: A002 -- the name the field has everywhere else
+        source: str | None = None,
+    ) -> Reserving:
+        """Set aside what an operation may take at most; await it, or enter it. See `Agent.reserve`."""
+        check_ttl(ttl_s)
+        event = Event.of(type, subject, data, id=id or self._next_id(), source=source)
+        return Reserving(lambda: self._reserve(event, ttl_s))
+
+    async def _reserve(self, event: Event, ttl_s: float) -> Reservation:
+        fields = msgspec.json.decode(self._json(event), type=dict[str, msgspec.Raw])
+        answer = await self._ask("POST", "/v1/reservations", encode({**fields, "ttl_s": str(ttl_s)}))
+        made = _read(answer, ReservationAnswer)
+        if made.decision.allowed:
+            self._open.add(made.id)
+        return Reservation(self, made.id, made.decision.decision())
+
+    def is_open(self, hold_id: str) -> bool:
+        """Whether a reservation that was made here has no end yet."""
+        return hold_id in self._open
+
+    async def commit(self, hold_id: str, data: Mapping[str, object] | None = None) -> Receipt | None:
+        """End a reservation with what was used; None if the agent does not know it."""
+        given = Event.of("x", "x", data).data
+        body = encode({} if given is None else {"data": msgspec.Raw(given.encode())})
+        answer = await self._end(hold_id, "commit", body)
+        return None if answer is None else answer.receipt
+
+    async def release(self, hold_id: str) -> bool:
+        """End one whose operation did not start; whether it was open."""
+        answer = await self._end(hold_id, "release", b"{}")
+        return answer is not None and answer.done
+
+    async def extend(self, hold_id: str, ttl_s: float) -> bool:
+        """Let one go on until `ttl_s` from now; whether it was open."""
+        check_ttl(ttl_s)
+        answer = await self._ask(
+            "POST", f"/v1/reservations/{quote(hold_id, safe='')}/extend", encode({"ttl_s": str(ttl_s)})
+        )
+        return _read(answer, Ended).done
+
+    async def _end(self, hold_id: str, what: str, body: bytes) -> Ended | None:
+        answer = await self._ask("POST", f"/v1/reservations/{quote(hold_id, safe='')}/{what}", body)
+        ended = None if answer.status == 404 else _read(answer, Ended)
+        self._open.discard(hold_id)
+        return ended
 
     async def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
         """What the agent knows of the subject's limits; None when it knows nothing."""

@@ -19,13 +19,16 @@ from sidemeter.events import MAX_DATA_BYTES, MAX_DEPTH, Event
 
 __all__ = [
     "CheckRequest",
+    "EndRequest",
     "Form",
     "Reading",
     "form_of",
     "read_binary_event",
     "read_check",
+    "read_end",
     "read_event",
     "read_events",
+    "read_reserved",
 ]
 
 Shape = TypeVar("Shape", bound=msgspec.Struct)
@@ -36,6 +39,7 @@ longer is too long as JSON too. It is looked at first, because a byte may stand 
 
 SHOWN_NAME: Final = 64  # characters of a caller's own field name that an error repeats
 
+_NUMBERS: Final = frozenset({"quantity", "ttl_s"})
 _ONE: Final = Decimal(1)
 _ABSENT: Final = msgspec.Raw(b"")
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -68,6 +72,26 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     def check(self) -> None:
         """No rule beyond those of every event."""
+
+
+class _Reserved(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    type: str
+    subject: str
+    id: str | None = None
+    source: str | None = None
+    time: str | None = None
+    data: msgspec.Raw = _ABSENT
+    ttl_s: Decimal = Decimal(60)
+
+    def check(self) -> None:
+        """No rule beyond those of every event."""
+
+
+class EndRequest(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The body of a final call of a reservation: what was used, or how long it goes on."""
+
+    data: msgspec.Raw = _ABSENT
+    ttl_s: Decimal = Decimal(60)
 
 
 class _CloudEvent(msgspec.Struct, gc=False):
@@ -376,6 +400,22 @@ def read_check(form: Form, body: bytes) -> CheckRequest:
     return _read(form, form.decode_check, CheckRequest, body)
 
 
+def read_reserved(form: Form, body: bytes) -> tuple[Event, float]:
+    """The event that is reserved for, and for how long. Raises InvalidInput: `malformed`, or the field and rule."""
+    _check_body(form, body)
+    item = _read(form, form.coding.decoder(_Reserved).decode, _Reserved, body)
+    return form.event(item), float(item.ttl_s)
+
+
+def read_end(form: Form, body: bytes) -> tuple[Mapping[str, object] | str | None, float]:
+    """What a final call says: the data, as checked JSON text or as it is, and a time. Raises InvalidInput as the others."""
+    if not body:
+        return None, 60.0
+    _check_body(form, body)
+    item = _read(form, form.coding.decoder(EndRequest).decode, EndRequest, body)
+    return None if item.data is _ABSENT else form.coding.data(item.data), float(item.ttl_s)
+
+
 def _read(form: Form, decode: Callable[[Any], Shape], shape: type[Shape], raw: Any) -> Shape:
     try:
         return decode(raw)
@@ -405,5 +445,5 @@ def _explained(form: Form, shape: type[msgspec.Struct], raw: Any) -> InvalidInpu
         try:
             decoder(shape.__annotations__[name]).decode(given[name])
         except _UNREADABLE:
-            return InvalidInput(name, "must be a decimal number" if name == "quantity" else "must be a string")
+            return InvalidInput(name, "must be a decimal number" if name in _NUMBERS else "must be a string")
     return InvalidInput("body", "must be an object of the documented fields")

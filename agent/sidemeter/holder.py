@@ -183,11 +183,14 @@ class Holder:
             lease.counts == lease.told and lease.free <= 0 for lease in self.leases
         )
 
-    def report(self, now_ms: int) -> Outgoing:
-        """The next sync, or the same one again with newer counts. What is free and not wanted is returned with it."""
+    def report(self, now_ms: int, *, returns: bool = True) -> Outgoing:
+        """The next sync, or the same one again with newer counts. What is free and not wanted is returned with it.
+
+        Not so without `returns`: while the control plane is away, what is here may have to do for long.
+        """
         self.leases.hurry = False
         awake = self.leases.awake()
-        changed = [lease for lease in awake if self._size(lease, now_ms)]
+        changed = [lease for lease in awake if self._size(lease, now_ms, returns=returns)]
         news = sorted(filter(self._has_news, awake), key=_urgency)
         reports = news[:MAX_LEASES_PER_SYNC]
         self.leases.defer(reports)
@@ -232,11 +235,11 @@ class Holder:
 
     # What to want, and what to give back
 
-    def _size(self, lease: Lease, now_ms: int) -> bool:
+    def _size(self, lease: Lease, now_ms: int, *, returns: bool) -> bool:
         """Return what is not wanted any more; whether there was something."""
         lease.demand.roll(lease.used + lease.reserved + lease.turned_away, now_ms, INTERVAL_MS)
         keep = self._keeps(lease)
-        if lease.free <= keep:
+        if lease.free <= keep or not returns:
             return False
         lease.returned += lease.free - keep
         lease.low = -1

@@ -41,6 +41,7 @@ class Standing(NamedTuple):
     epoch: int
     generation: str
     nonce: bytes | None
+    hello_id: str
 
 
 async def put(conn: aiosqlite.Connection, **values: Any) -> None:
@@ -76,10 +77,13 @@ async def identity(conn: aiosqlite.Connection) -> Identity | None:
     )
 
 
-async def keep_standing(conn: aiosqlite.Connection, standing: Standing) -> None:
-    """Keep what a sync was answered, if the epoch is still that one."""
-    if (await meta(conn)).get("epoch") == standing.epoch:
-        await put(conn, generation=standing.generation, counted_in=standing.generation, nonce=standing.nonce)
+async def keep_standing(conn: aiosqlite.Connection, standing: Standing) -> bool:
+    """Keep what a sync was answered, if the epoch is still that one; whether it is."""
+    known = await meta(conn)
+    if (known.get("epoch"), known.get("hello_id")) != (standing.epoch, standing.hello_id):
+        return False
+    await put(conn, generation=standing.generation, counted_in=standing.generation, nonce=standing.nonce)
+    return True
 
 
 async def add_losses(conn: aiosqlite.Connection, losses: Iterable[Loss]) -> list[Loss]:

@@ -17,8 +17,10 @@ from sidemeter.errors import InvalidInput
 
 __all__ = [
     "ALLOWED",
+    "MAX_COUNT",
     "MAX_HOLDS",
     "MAX_UNITS",
+    "WAIT_MS",
     "Amounts",
     "Counts",
     "Kept",
@@ -32,6 +34,9 @@ __all__ = [
 MAX_UNITS: Final = 1 << 56
 """Of a limit, in its lease's integer units: all of it may be granted and returned 255 times in one period until a count
 needs more than the eight bytes that the cell has for it."""
+
+MAX_COUNT: Final = 1 << 62
+"""What a count goes up to: more than that, used without having been asked for, is not told apart."""
 
 MAX_HOLDS: Final = 100_000
 """Reservations that are open, or charged and not yet ended by their callers."""
@@ -119,6 +124,10 @@ class Lease:
 
     def __repr__(self) -> str:
         return f"Lease({self.key}, {self.counts})"
+
+    def disuse(self) -> None:
+        """Nothing is spent of it any more: all that is free is returned with the next sync."""
+        self.need, self.demand = 0, Demand()
 
     @property
     def free(self) -> int:
@@ -251,6 +260,29 @@ class Leases:
             for lease, units in amounts:
                 lease.used += units
         return verdict
+
+    def weigh(self, amounts: Amounts) -> Verdict:
+        """What `spend` would answer; nothing is debited. What is short is asked for."""
+        return self._weigh(amounts)
+
+    def look(self, lease: Lease, units: int) -> Verdict:
+        """`weigh` for one limit, by somebody who may look again: however often, the same units are asked for once."""
+        left = lease.granted - lease.returned - lease.used - lease.reserved + lease.refunded - units
+        if left >= 0 and self.shut is None and left >= lease.low:
+            return ALLOWED
+        need = lease.need
+        verdict = self._weigh(((lease, units),))
+        if verdict.answer == "ask":
+            lease.need = max(need, min(units, lease.limit))
+        return verdict
+
+    def charge(self, lease: Lease, units: int) -> None:
+        """Debit what was used without having been asked for: it happened, so it is counted, also beyond the lease."""
+        units = min(units, MAX_COUNT - lease.used)
+        lease.used += units
+        lease.overrun += units
+        self.wake(lease)
+        self.hurry |= lease.free < lease.low
 
     def take_back(self, amounts: Amounts) -> None:
         """Undo a `spend` of which nothing happened."""

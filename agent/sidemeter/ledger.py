@@ -95,6 +95,11 @@ class Ledger:
         return self._volume.directory
 
     @property
+    def file_id(self) -> str:
+        """What this database is called: one that is begun anew has another name."""
+        return self._watch.facts.file_id if self._watch.facts is not None else ""
+
+    @property
     def size_bytes(self) -> int:
         """What the buffer takes on disk."""
         return self._database.size_bytes

@@ -27,8 +27,18 @@ class _Snapshot(Collector):
         """Each field of the state as its metadata says, then the answers."""
         for each in fields(self._state):
             family = CounterMetricFamily if each.metadata["kind"] == "counter" else GaugeMetricFamily
-            value = getattr(self._state, each.name)
-            yield family(f"sidemeter_agent_{each.name}", each.metadata["help"], value=value)
+            value, name, label = (
+                getattr(self._state, each.name),
+                f"sidemeter_agent_{each.name}",
+                each.metadata.get("label"),
+            )
+            if label is None:
+                yield family(name, each.metadata["help"], value=value)
+                continue
+            by_label = family(name, each.metadata["help"], labels=[label])
+            for labelled, count in value.items():
+                by_label.add_metric([labelled], count)
+            yield by_label
         answers = CounterMetricFamily(
             "sidemeter_http_answers", "Answers of the routes that take events and checks.", labels=["route", "status"]
         )

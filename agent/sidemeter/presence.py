@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -11,9 +11,12 @@ from sidemeter.batches import Step, after_hello
 from sidemeter.buffer import Buffer, Identity, Standing, StoredLimit
 from sidemeter.clock import Clock
 from sidemeter.errors import ControlPlaneError, Unreachable
+from sidemeter.holder import Holder
+from sidemeter.leases import Key
 from sidemeter.limits import Subjects
 from sidemeter.losses import Loss
 from sidemeter.settings import Settings
+from sidemeter.tenure import Tenure
 from sidemeter.uplink import MAX_LOSSES, Hello, HelloAnswer, Uplink
 
 __all__ = ["DECLARE_AGAIN_S", "Joined", "Presence"]
@@ -37,6 +40,7 @@ class Joined(NamedTuple):
     epoch: int
     generation: str | None
     nonce: bytes | None
+    hello_id: str
     max_batch_events: int
     max_batch_bytes: int
 
@@ -45,7 +49,7 @@ class Presence:
     """The agent's standing with the control plane, as the buffer keeps it.
 
     `changed` is called when what the buffer holds has to be sent anew; `forget` when known totals may lack events that
-    they held. `new_names` and `resends` count since the start.
+    they held. `new_names` and `resends` count since the start. With the epoch goes what `tenure` holds in it.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Presence:
         clock: Clock,
         *,
         version: str,
+        tenure: Tenure,
         changed: Callable[[], None],
         forget: Callable[[], None],
     ) -> None:
@@ -64,6 +69,7 @@ class Presence:
         self._settings = settings
         self._clock = clock
         self._version = version
+        self._tenure = tenure
         self._changed = changed
         self._forget = forget
         self._turn = asyncio.Lock()
@@ -83,7 +89,10 @@ class Presence:
     async def restore(self) -> None:
         """Go on as who this agent was, if it can be sure that nobody else does."""
         agent_id, hello_id = self._clock.token_hex(16), self._clock.token_hex(16)
-        self._identity = await self._buffer.identity(agent_id, hello_id, self._clock.boot_id())
+        identity = await self._buffer.identity(agent_id, hello_id, self._clock.boot_id())
+        if not self._tenure.resume(identity, await self._buffer.lease_names(), await self._buffer.kept_holds()):
+            identity = await self._buffer.start_over(self._clock.token_hex(16), everything=False)
+        self._identity = identity
 
     async def join(self) -> Joined:
         """Who this agent is. Says hello first when it has just started, or has losses to declare.
@@ -104,10 +113,23 @@ class Presence:
                 await self._say_hello(self._uplink, identity)
             raise Unreachable("the control plane knows this agent differently at each request")
 
-    async def keep(self, subjects: Subjects, limits: Iterable[StoredLimit], standing: Standing) -> None:
-        """Keep what a sync was answered. Raises StorageRefused; then the next sync brings what is kept from before."""
+    def holder(self, joined: Joined) -> Holder:
+        """Who holds leases in this epoch."""
+        return self._tenure.begin(
+            joined.agent_id, joined.hello_id, joined.epoch, nonce=joined.nonce, generation=joined.generation
+        )
+
+    async def keep(
+        self,
+        subjects: Subjects,
+        limits: Iterable[StoredLimit],
+        standing: Standing,
+        named: Sequence[Key] = (),
+        dropped: Sequence[Key] = (),
+    ) -> None:
+        """Keep what a sync was answered, and the names of leases. Raises StorageRefused: the next one keeps it again."""
         async with self._turn:
-            self._identity = await self._buffer.keep_limits(subjects, limits, standing)
+            self._identity = await self._buffer.keep_limits(subjects, limits, standing, named, dropped)
 
     async def resend(self, joined: Joined, batch_no: int) -> None:
         """The control plane lacks batches of this epoch from `batch_no` on: send them again, or everything."""
@@ -179,6 +201,9 @@ class Presence:
         if step is Step.NEW_NAME:
             await self._leave(step)
             return
+        if step is Step.START_OVER and self._tenure.holds:  # what is held is of this hello's epoch: begin with another
+            await self._start_over(everything=True)
+            return
         if step is not Step.START_OVER and not await self._buffer.is_counted_in(answer.generation):
             if identity.epoch is not None:
                 await self._start_over(everything=True)
@@ -212,6 +237,7 @@ class Presence:
             await self._start_over(everything=True)
 
     async def _start_over(self, *, everything: bool, agent_id: str | None = None) -> None:
+        self._tenure.lose()
         hello_id = self._clock.token_hex(16)
         self._identity = await self._buffer.start_over(hello_id, everything=everything, agent_id=agent_id)
         self._announced = None
@@ -226,7 +252,7 @@ class Presence:
 
 def _joined(identity: Identity, epoch: int, answer: HelloAnswer) -> Joined:
     bounds = answer.max_batch_events, answer.max_batch_bytes
-    return Joined(identity.agent_id, epoch, identity.generation, identity.nonce, *bounds)
+    return Joined(identity.agent_id, epoch, identity.generation, identity.nonce, identity.hello_id, *bounds)
 
 
 def _bounded(loss: Loss) -> Loss:

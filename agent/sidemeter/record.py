@@ -26,11 +26,11 @@ _RETRY_S = 0.2
 class Usage(Protocol):
     """Who adds up what was recorded."""
 
-    def recorded(self, seq: int, event: Event) -> None:
-        """An event was accepted as row `seq`."""
+    def recorded(self, seq: int, event: Event, *, paid: bool = False) -> None:
+        """An event was accepted as row `seq`; `paid`: what it takes of leases is debited already."""
 
-    def undone(self, seq: int, event: Event) -> None:
-        """It is not in the buffer under that number after all."""
+    def undone(self, seq: int, event: Event, *, certain: bool = True) -> None:
+        """It is not in the buffer under that number after all; unless that is `certain`, it may be."""
 
 
 @dataclass(slots=True)
@@ -48,18 +48,26 @@ class _Group:
 
     rows: list[Row] = field(default_factory=list)
     caller_ids: list[CallerId] = field(default_factory=list)
+    ended: list[tuple[int, str]] = field(default_factory=list)
     waiters: list[_Waiter] = field(default_factory=list)
 
 
 class Recorder:
     """Takes events, commits them in groups, answers their callers. `pending` events are not yet durable.
 
-    `stored` is called after every commit. In `line` wait those for whom a full buffer has no room. One event loop uses
+    `stored` is called after every commit, `keep` before each, to keep what the rows took of leases. In `line` wait those for whom a full buffer has no room. One event loop uses
     it, from one thread.
     """
 
     def __init__(
-        self, buffer: Buffer, usage: Usage, settings: Settings, clock: Clock, stored: Callable[[], None]
+        self,
+        buffer: Buffer,
+        usage: Usage,
+        settings: Settings,
+        clock: Clock,
+        stored: Callable[[], None],
+        *,
+        keep: Callable[[], None] = lambda: None,
     ) -> None:
         self._buffer = buffer
         self._usage = usage
@@ -67,6 +75,7 @@ class Recorder:
         self._waits = settings.when_full == "wait"
         self._clock = clock
         self._stored = stored
+        self._keep = keep
         self._mint = mint(clock.token_hex(8))
         self._next_seq = buffer.next_seq
         self._committing = _Group()
@@ -138,10 +147,17 @@ class Recorder:
             full = _stopped()
         raise self._refusal(full, count)
 
-    async def record_admitted(self, events: Sequence[Event]) -> list[Receipt]:
-        """`record_many` for events that were just admitted."""
+    async def record_admitted(
+        self, events: Sequence[Event], *, paid: bool = False, ends: str | None = None
+    ) -> list[Receipt]:
+        """`record_many` for events that were just admitted; `paid`: what they take of leases is debited.
+
+        The reservation that it `ends` has its end in the same commit.
+        """
         first_seq = self._next_seq
-        filled = [self._take(event, whole=True) for event in events]
+        filled = [self._take(event, whole=True, paid=paid) for event in events]
+        if ends is not None:
+            self._gathering[-1].ended.append((first_seq, ends))
         duplicates = await self._durable(first_seq)
         return [
             Receipt(event.id or "", event.source or "", seq in duplicates)
@@ -157,7 +173,7 @@ class Recorder:
             raise AgentStopped("the agent is stopping, or has stopped: it takes no events")
         first_seq = self._next_seq
         for body in bodies:
-            self._queue(decode(body), body, claimed=True, whole=True)
+            self._queue(decode(body), body, claimed=True, whole=True, paid=True)  # when it was accepted first
         await self._durable(first_seq)
 
     async def flush(self) -> None:
@@ -205,8 +221,11 @@ class Recorder:
         group = self._committing = self._gathering.popleft()
         if not self._gathering:
             self._gathering.append(_Group())
+        self._keep()
         try:
-            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+            duplicates = await self._buffer.append(
+                group.rows, group.caller_ids, [hold_id for _, hold_id in group.ended]
+            )
         except StorageRefused as exc:
             self._failing = True
             self._earliest_s = self._clock.monotonic_s() + _RETRY_S
@@ -246,7 +265,7 @@ class Recorder:
             if not waiter.answer.done():
                 waiter.answer.set_exception(error)
         self._unkept = error if group.rows else self._unkept
-        self._let_go(group.rows)
+        self._let_go(group.rows, certain=False)
         self._settle_pending()
 
     def _fail(self, error: NotRecorded, groups: Sequence[_Group]) -> None:
@@ -258,6 +277,7 @@ class Recorder:
             self._let_go([row for row in group.rows if row[0] in refused])
             group.rows = [row for row in group.rows if row[0] not in refused]
             group.caller_ids = [each for each in group.caller_ids if each[0] not in refused]
+            group.ended = [each for each in group.ended if each[0] not in refused]
             group.waiters = []
             self.refused += len(refused)
         self._gathering = deque([group for group in self._gathering if group.rows] or [_Group()])
@@ -281,7 +301,7 @@ class Recorder:
         self.refused += count
         return error
 
-    def _take(self, event: Event, *, whole: bool = False) -> Event:
+    def _take(self, event: Event, *, whole: bool = False, paid: bool = False) -> Event:
         """Fill an event in and queue it."""
         filled = Event(
             event.id or self._mint(),
@@ -291,10 +311,10 @@ class Recorder:
             self._clock.now_us() if event.time_us is None else event.time_us,
             event.data,
         )
-        self._queue(filled, encode(filled), claimed=event.id is not None, whole=whole)
+        self._queue(filled, encode(filled), claimed=event.id is not None, whole=whole, paid=paid)
         return filled
 
-    def _queue(self, event: Event, body: bytes, *, claimed: bool, whole: bool) -> None:
+    def _queue(self, event: Event, body: bytes, *, claimed: bool, whole: bool, paid: bool) -> None:
         """Put an event into the gathering group, also a full one if it must stay `whole`; `claimed`, under its id."""
         seq = self._next_seq
         self._next_seq = seq + 1
@@ -311,7 +331,7 @@ class Recorder:
             self._idle.clear()
         self.pending += 1
         self._pending_bytes += len(body)
-        self._usage.recorded(seq, event)
+        self._usage.recorded(seq, event, paid=paid)
 
     async def _durable(self, first_seq: int) -> set[int]:
         """Wait until the rows from `first_seq` on, which were just taken, are durable; which of them are duplicates."""
@@ -345,9 +365,9 @@ class Recorder:
         self._settle_pending()
         self._stored()
 
-    def _let_go(self, rows: Sequence[Row]) -> None:
+    def _let_go(self, rows: Sequence[Row], *, certain: bool = True) -> None:
         for seq, body in rows:
-            self._usage.undone(seq, decode(body))
+            self._usage.undone(seq, decode(body), certain=certain)
         self.pending -= len(rows)
         self._pending_bytes -= sum(len(body) for _, body in rows)
 

@@ -10,8 +10,8 @@ from sidemeter.batches import checksum
 
 __all__ = ["FORM", "create", "form_of", "is_as_made", "sum_of", "upgrade"]
 
-FORM: Final = 2
-"""Rows carry checksums from form 2 on."""
+FORM: Final = 3
+"""Rows carry checksums from form 2 on; form 3 knows leases and reservations."""
 
 _TABLES: Final = tuple(
     """\
@@ -29,7 +29,11 @@ CREATE TABLE limits (
     crc INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE INDEX counted ON limits (counted_seq);
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID, STRICT;
-CREATE TABLE losses (id TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT
+CREATE TABLE losses (id TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE leases (
+    limit_id TEXT NOT NULL, period INTEGER NOT NULL, holder TEXT NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (limit_id, period)) WITHOUT ROWID, STRICT;
+CREATE TABLE holds (id TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID, STRICT
 """.strip().split(";\n")
 )
 _BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest, digest"
@@ -43,7 +47,9 @@ _FROM_1: Final = {
     "limits": "id, body, as_of_us, counted_seq, sum_of(id, body, as_of_us, counted_seq)",
     "subjects": "subject, limit_ids, sum_of(subject, limit_ids)",
 }
-"""How each table of form 1 fills the one of form 2."""
+"""How each table of form 1 fills the one of this form."""
+
+_SINCE_3: Final = ("CREATE TABLE leases ", "CREATE TABLE holds ")
 
 
 def sum_of(*values: object) -> int:
@@ -71,8 +77,18 @@ async def is_as_made(conn: aiosqlite.Connection) -> bool:
     return statements == sorted(_TABLES) and len({root for _, root in made}) == len(list(made))
 
 
-async def upgrade(conn: aiosqlite.Connection) -> None:
-    """Make form 2 of form 1, in the open transaction: every row as it is, and its checksum."""
+async def upgrade(conn: aiosqlite.Connection, form: int) -> None:
+    """Make this form of an older one, in the open transaction: every row as it is, and its checksum."""
+    if form == 1:
+        await _upgrade_1(conn)
+        return
+    for statement in _TABLES:
+        if statement.startswith(_SINCE_3):
+            await conn.execute(statement)
+    await conn.execute(f"PRAGMA user_version = {FORM}")
+
+
+async def _upgrade_1(conn: aiosqlite.Connection) -> None:
     await conn.create_function("checksum", 2, checksum, deterministic=True)
     await conn.create_function("sum_of", -1, sum_of, deterministic=True)
     for index in ("unsettled", "counted"):

@@ -181,6 +181,12 @@ class Settings:
     listen: str | None = _setting(
         _optional(_loopback), "Loopback HOST:PORT to serve on as well; port 0 takes a free one.", None
     )
+    cell_dir: Path | None = _setting(  # noqa: RUF009 -- it makes a field
+        _optional(_path),
+        "Directory in memory (tmpfs) for what is spent of hard limits, so that a kill does not forget it; by default the"
+        " first of /dev/shm, $XDG_RUNTIME_DIR and /run that takes it.",
+        None,
+    )
     flush_after_s: float = _setting(_seconds(0, 60), "Age of a waiting event at which a batch is sealed and sent.", 0.2)
     group_window_s: float = _setting(
         _seconds(0, 1), "How long events that nobody waits for gather between two commits.", 0.002

@@ -1,5 +1,6 @@
 """The agent's figures: one snapshot of plain numbers, for `/metrics`, `/readyz` and whoever looks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,11 @@ class AgentState:
     disk_refusing: bool = _gauge("1 while the disk is too full to record.")
     set_aside_events: int = _gauge("Events that the control plane can never take, kept apart with the reason.")
     open_losses: int = _gauge("Losses declared here that the control plane has not stored yet.")
+    leases: int = _gauge("Leases of hard limits that are held, also ones with nothing left.")
+    leases_with_rest: int = _gauge("Those of them that something may still be spent of.")
+    lost_holders: int = _gauge("Epochs that are over, and of whose leases the control plane is still to be told.")
+    open_reservations: int = _gauge("Reservations that have no end yet.")
+    reservations_in_doubt: int = _gauge("Reservations whose time was over before their end: charged, and not billed.")
     recorded_events: int = _counter("Events made durable since the start.")
     duplicate_events: int = _counter("Events that were already there.")
     refused_events: int = _counter("Events refused because the buffer, the disk or the agent took none.")
@@ -51,3 +57,7 @@ class AgentState:
     new_names: int = _counter("Times that another process lived under this agent's name, so that it took a new one.")
     checks: int = _counter("Decisions made.")
     denials: int = _counter("Decisions that said no.")
+    denied: Mapping[str, int] = field(
+        default_factory=dict,
+        metadata={"kind": "counter", "help": "Decisions that said no, by reason.", "label": "reason"},
+    )

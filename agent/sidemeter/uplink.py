@@ -13,6 +13,7 @@ import msgspec
 
 from sidemeter.batches import Batch, BatchAnswer, Counted, SyncStatus
 from sidemeter.errors import Unacceptable, Unreachable
+from sidemeter.holder import LeaseAnswer, LeaseGrant, LeaseReport
 from sidemeter.limits import Limit
 from sidemeter.losses import Loss
 
@@ -164,7 +165,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A question for the limits of some subjects. Leases have their place here; there are none yet.
+    """A question for the limits of some subjects, and what the holder `hello_id` says of its leases (`LeaseSync`).
 
     `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
     and stays the same until the sync is answered. `settled_batch_no` is the last batch of the epoch which the agent heard
@@ -177,15 +178,20 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     nonce: bytes | None
     seen: Seen | None
     subjects: tuple[str, ...]
-    leases: tuple[()]
+    leases: tuple[LeaseReport, ...]
     backlog: int
     oldest_pending_us: int | None
     sync_id: str | None = None
     settled_batch_no: int = 0
+    hello_id: str = ""
+    complete: bool = False
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):
-    """Each subject's limits, and up to which batch of this agent's epoch their totals count."""
+    """Each subject's limits, and up to which batch of this agent's epoch their totals count; and what is granted.
+
+    `sync_id` is that of the sync which it answers; empty from a control plane that knows no leases.
+    """
 
     status: SyncStatus
     generation: str
@@ -196,6 +202,20 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     subjects: dict[str, tuple[str, ...]]
     limits: tuple[Limit, ...]
     nonce: bytes | None = None
+    sync_id: str = ""
+    grants: tuple[LeaseGrant, ...] = ()
+
+    def of_leases(self, sync_id: str) -> LeaseAnswer:
+        """What it says to the holder that asked with `sync_id`."""
+        return LeaseAnswer(
+            self.status,
+            self.sync_id or sync_id,
+            self.nonce,
+            self.generation,
+            self.state_version,
+            self.grants,
+            self.next_sync_ms,
+        )
 
 
 class BatchMessage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 _HEAD_BYTES: Final = 100
 
+_KNOWS_ITSELF: Final = 2
+"""From this form on a database says which file it is, and how many of its rows are settled."""
+
 
 class Watch:
     """Knows from the mark what the database at `path` must hold, and keeps the mark up to date.
@@ -61,7 +64,9 @@ class Watch:
         form = await schema.form_of(conn)
         if form > schema.FORM and self.facts is None:
             raise StorageRefused(f"the buffer has form {form}; this agent reads form {schema.FORM}")
-        if self.facts is not None and form != self.facts.form:
+        if (
+            self.facts is not None and not self.facts.form <= form <= schema.FORM
+        ):  # more, where an upgrade was cut short
             raise Damaged(f"it says that it has form {form}, and had {self.facts.form}")
         if form < schema.FORM:
             await self._make(conn, form)
@@ -199,8 +204,9 @@ class Watch:
         if form == 0 and tables:
             raise Damaged("it is a database, but not a buffer")
         await conn.execute("BEGIN IMMEDIATE")
-        await (schema.upgrade(conn) if form else schema.create(conn))
-        await kept.put(conn, file_id=self._clock.token_hex(16), settled_rows=0, agent_id=self.agent_id or None)
+        await (schema.upgrade(conn, form) if form else schema.create(conn))
+        if form < _KNOWS_ITSELF:
+            await kept.put(conn, file_id=self._clock.token_hex(16), settled_rows=0, agent_id=self.agent_id or None)
         await conn.commit()
 
     def _write(self, facts: Facts) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgpack
+from agent.lease_double import LeaseBooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ class ControlPlaneDouble:
         self.answers_again = False
         self._answered = b""
         self.counts = True
+        self.books = LeaseBooks()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -98,6 +100,15 @@ class ControlPlaneDouble:
             "policy_version": 1,
         } | changes
 
+    def lease(self, subject: str, feature: str, limit: int, scale: int = 0, **changes: Any) -> str:
+        """`meter`, with a limit that is handed out in leases; its id."""
+        limit_id, period = f"{subject}/{feature}", changes.get("period_start_us") or 0
+        if limit_id not in self.limits:
+            self.meter(subject, feature, None)
+        self.limits[limit_id] |= {"limit": str(limit), "scale": scale, "period": period} | changes
+        self.books.pools[limit_id], self.books.periods[limit_id] = limit * 10**scale, period
+        return limit_id
+
     def answer(self, path: str, message: Message) -> Message:
         """What the control plane says; the rules of the wire."""
         return {"hello": self._hello, "batch": self._batch, "sync": self._sync}[path.rsplit("/", 1)[1]](message)
@@ -109,6 +120,7 @@ class ControlPlaneDouble:
         known = [number for number in mine if self.epochs[agent_id, number].hello_id == message["hello_id"]]
         number = known[0] if known else max([*mine, previous]) + 1
         epoch = self.epochs.setdefault((agent_id, number), Epoch(message["hello_id"]))
+        self.books.hello((agent_id, message["hello_id"]), number)
         declared = message.get("losses", []) if self.stores_losses else []
         self.losses.update({(agent_id, loss["id"]): loss for loss in declared})
         return {
@@ -153,9 +165,12 @@ class ControlPlaneDouble:
         epoch = self.epochs.get((message["agent_id"], message["epoch"]))
         used = Counter[str]()
         for event in self.events.values():
-            used[event[3]] += json.loads(event[5] or "{}").get("tokens", 0)
+            begins_us = max((each["period_start_us"] or 0 for each in self.limits.values()), default=0)
+            if event[4] >= begins_us:
+                used[event[3]] += json.loads(event[5] or "{}").get("tokens", 0)
         subjects = {subject: self.subjects.get(subject, []) for subject in message["subjects"]}
         limits = [self.limits[each] for ids in subjects.values() for each in ids]
+        leases = self.books.sync(message, self.generation) if self.books.concerns(message) else {}
         return {
             "status": "OK" if epoch else "UNKNOWN_EPOCH",
             "nonce": None,
@@ -168,7 +183,8 @@ class ControlPlaneDouble:
             "recalls": [],
             "subjects": subjects,
             "limits": [limit | {"used": str(used[limit["customer"]])} for limit in limits],
-        }
+            "sync_id": message["sync_id"],
+        } | leases
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -21,6 +21,7 @@ from sidemeter.api import MAX_BODIES, Api
 from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt
 from sidemeter.limits import Decision, QuotaView
+from sidemeter.reservation import Reserving
 from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
@@ -275,6 +276,21 @@ class Refusing:
 
     async def learn(self, subject: str) -> bool:
         return False
+
+    async def ask(self, subject: str, feature: str, quantity: Any = 1) -> Decision:
+        return self.check(subject, feature, quantity)
+
+    def reserve_event(self, event: Event, ttl_s: float) -> Reserving:
+        raise self.reason
+
+    async def commit(self, hold_id: str, data: Any) -> Receipt | None:
+        raise self.reason
+
+    async def release(self, hold_id: str) -> bool:
+        raise self.reason
+
+    async def extend(self, hold_id: str, ttl_s: float) -> bool:
+        raise self.reason
 
     async def record_many(self, events: Sequence[Event]) -> list[Receipt]:
         raise self.reason

@@ -263,7 +263,7 @@ async def test_a_newer_form_is_refused_also_by_its_mark(tmp_path: Path) -> None:
     assert mark.facts
     mark.write(type(mark.facts)(mark.facts.file_id, mark.facts.form + 1))
     mark.close()
-    with pytest.raises(StorageRefused, match="form 3; this agent reads form 2"):
+    with pytest.raises(StorageRefused, match="form 4; this agent reads form 3"):
         await Buffer.open(tmp_path, RestingClock())
     assert not (tmp_path / "damaged").exists()
 

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidemeter.metrics import exposition
 from sidemeter.state import AgentState
 
-FIELDS = dataclasses.fields(AgentState)
+FIELDS = [each for each in dataclasses.fields(AgentState) if "label" not in each.metadata]
 
 
 @pytest.mark.parametrize("name", [each.name for each in FIELDS])
@@ -25,3 +25,9 @@ def test_answers_are_told_by_route_and_status() -> None:
     text = exposition(AgentState(), {("/v1/events", 202): 3, ("/v1/events", 422): 1}).decode()
     assert 'sidemeter_http_answers_total{route="/v1/events",status="202"} 3.0' in text
     assert 'sidemeter_http_answers_total{route="/v1/events",status="422"} 1.0' in text
+
+
+def test_denials_are_told_by_reason() -> None:
+    text = exposition(AgentState(denied={"lease_short": 3, "limit_reached": 1}), {}).decode()
+    assert 'sidemeter_agent_denied_total{reason="lease_short"} 3.0' in text
+    assert 'sidemeter_agent_denied_total{reason="limit_reached"} 1.0' in text

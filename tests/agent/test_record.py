@@ -24,10 +24,10 @@ class Tally:
     def __init__(self) -> None:
         self.rows: dict[int, Event] = {}
 
-    def recorded(self, seq: int, event: Event) -> None:
+    def recorded(self, seq: int, event: Event, *, paid: bool = False) -> None:
         self.rows[seq] = event
 
-    def undone(self, seq: int, event: Event) -> None:
+    def undone(self, seq: int, event: Event, *, certain: bool = True) -> None:
         assert self.rows.pop(seq) == event
 
 
