@@ -1,4 +1,4 @@
-"""Overrides of entitlements: one for a customer and feature."""
+"""Overrides of entitlements: one for a customer and feature, and those that it replaced."""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.overrides import Override
 from sidemeter_control.pricing.definitions import entitlement_text, read_entitlement_text
-from sidemeter_control.store.tables import overrides
+from sidemeter_control.store.tables import overrides, past_overrides
 
-__all__ = ["add", "count", "of_customers", "remove"]
+__all__ = ["add", "count", "ever", "of_customers", "remove"]
 
 
 async def add(conn: AsyncConnection, override: Override) -> None:
@@ -27,12 +27,20 @@ async def add(conn: AsyncConnection, override: Override) -> None:
     )
 
 
-async def remove(conn: AsyncConnection, customer: str, feature: str) -> bool:
-    """Forget the override of the customer's feature; False when there was none."""
-    gone = await conn.execute(
-        delete(overrides).where(overrides.c.customer_key == customer, overrides.c.feature_key == feature)
-    )
-    return gone.rowcount > 0
+async def remove(conn: AsyncConnection, customer: str, feature: str, at_us: int) -> bool:
+    """End the override of the customer's feature by `at_us`; False when there was none.
+
+    It stays known for the time until then.
+    """
+    own = overrides.c.customer_key == customer, overrides.c.feature_key == feature
+    row = (await conn.execute(select(overrides).where(*own))).mappings().one_or_none()
+    if row is None:
+        return False
+    ends_us = at_us if row["expires_at_us"] is None else min(at_us, row["expires_at_us"])
+    if row["effective_at_us"] < ends_us:
+        await conn.execute(insert(past_overrides).values({**row, "expires_at_us": ends_us}))
+    await conn.execute(delete(overrides).where(*own))
+    return True
 
 
 async def of_customers(conn: AsyncConnection, keys: Collection[str]) -> dict[str, list[Override]]:
@@ -41,6 +49,16 @@ async def of_customers(conn: AsyncConnection, keys: Collection[str]) -> dict[str
     found: dict[str, list[Override]] = {}
     for row in await conn.execute(wanted):
         found.setdefault(row.customer_key, []).append(_override(row))
+    return found
+
+
+async def ever(conn: AsyncConnection, customer: str, feature: str) -> list[Override]:
+    """Every override that the customer's feature ever had, in the order in which they were set."""
+    found = []
+    for table in (past_overrides, overrides):
+        wanted = select(table).where(table.c.customer_key == customer, table.c.feature_key == feature)
+        ordered = wanted.order_by(table.c.seq) if table is past_overrides else wanted
+        found += [_override(row) for row in await conn.execute(ordered)]
     return found
 
 

@@ -130,6 +130,42 @@ async def test_an_override_replaces_the_one_before_until_it_is_removed(shop: Sho
     assert await of_acme(shop) == Given()
 
 
+async def ever(shop: Shop) -> Given:
+    async with shop.database.read() as conn:
+        return await verbs.ever_given(conn, "acme", "tokens")
+
+
+async def test_what_was_replaced_or_removed_stays_known_for_the_time_until_then(shop: Shop) -> None:
+    begun_us = shop.clock.now_us()
+    first = await agree(shop, replace(OVERRIDE, effective_at_us=begun_us - 5))
+    shop.clock.advance(60)
+    second = await agree(shop, replace(OVERRIDE, expires_at_us=begun_us + 90_000_000))
+    shop.clock.advance(60)
+    third = await agree(shop)
+    await agree(shop, replace(OVERRIDE, effective_at_us=begun_us + 10**9))  # takes the place of one of no time at all
+    await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens")
+    assert (await ever(shop)).overrides == (replace(first, expires_at_us=begun_us + 60_000_000), second)
+    last = await agree(shop)
+    assert (await ever(shop)).overrides[2:] == (last,) == (third,)
+    assert [each.is_active_at(begun_us) for each in (await ever(shop)).overrides] == [True, False, False]
+
+
+async def test_an_add_on_that_has_ended_was_in_force_until_then(shop: Shop) -> None:
+    begun_us = shop.clock.now_us()
+    revoked = await grant(shop)
+    expired = await grant(shop, replace(MORE, idempotency_key=None, expires_at_us=begun_us + 1))
+    shop.clock.advance(60)
+    await verbs.revoke_add_on(shop.database, shop.clock, revoked.id, "refunded")
+    found = {each.id: each for each in (await ever(shop)).add_ons}
+    assert [found[revoked.id].is_active_at(begun_us + at) for at in (-1, 0, 59_999_999, 60_000_000)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [found[expired.id].is_active_at(begun_us + at) for at in (0, 1)] == [True, False]
+
+
 async def test_agents_can_tell_every_change_by_the_version(shop: Shop) -> None:
     seen = [await version(shop)]
     add_on = await grant(shop)

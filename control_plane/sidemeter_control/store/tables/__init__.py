@@ -29,6 +29,7 @@ from sidemeter_control.store.tables.pricing import (
     customers,
     features,
     overrides,
+    past_overrides,
     plans,
     subscriptions,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "outcome_mentions",
     "outcome_rules",
     "overrides",
+    "past_overrides",
     "plans",
     "retired_rollups",
     "rollup_values",
