@@ -17,7 +17,7 @@ from operator import attrgetter
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.entitlements import Entitlement, Given, Right, granted, most_permissive
-from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
+from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, PERIODS_AT_FIRST, carried, settled
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.periods import EVER
 from sidemeter_control.pricing.subscriptions import Subscribed
@@ -32,9 +32,6 @@ MAX_LATE_PERIODS = 100
 
 UsedBetween = Callable[[int, int], Decimal]
 """What was used in `[from_us, to_us)`."""
-
-# Mostly the last two decide what is carried over.
-_PERIODS_AT_FIRST = 2
 
 _NONE = Decimal(0)
 
@@ -203,7 +200,7 @@ def _with_carried(offer: Entitlement, used: UsedBetween) -> Entitlement:
         return offer
     earlier = islice(offer.earlier(), MAX_ROLLOVER_PERIODS)
     known: list[Decimal] = []
-    while some := list(islice(earlier, max(_PERIODS_AT_FIRST, len(known)))):
+    while some := list(islice(earlier, max(PERIODS_AT_FIRST, len(known)))):
         known = [*(used(each.start_us, each.end_us) for each in reversed(some)), *known]
         handed_on = settled(spec, known)
         if handed_on is not None:

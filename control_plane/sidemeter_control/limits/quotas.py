@@ -19,7 +19,7 @@ from sidemeter_control.limits.entitlements import (
 )
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.grace import Threshold, reached_at, was_reached_by
-from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
+from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, PERIODS_AT_FIRST, carried, settled
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import DAY_US
@@ -39,8 +39,6 @@ __all__ = ["feature_meters", "grace_ends_at", "quota", "quotas", "quotas_of"]
 
 # Sets of features that are asked for together: about one for each plan.
 MAX_SETS_REMEMBERED = 1_000
-# Mostly the last two decide what is carried over. Where they do not, each question is for as many as all before it.
-PERIODS_AT_FIRST = 2
 
 _known: Remembered[frozenset[str], Mapping[str, Meter]] = Remembered(MAX_SETS_REMEMBERED)
 

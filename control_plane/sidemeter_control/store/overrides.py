@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.overrides import Override
+from sidemeter_control.limits.overrides import MAX_PAST_OVERRIDES, Override
 from sidemeter_control.pricing.definitions import entitlement_text, read_entitlement_text
 from sidemeter_control.store.tables import overrides, past_overrides
 
@@ -39,6 +39,7 @@ async def remove(conn: AsyncConnection, customer: str, feature: str, at_us: int)
     ends_us = at_us if row["expires_at_us"] is None else min(at_us, row["expires_at_us"])
     if row["effective_at_us"] < ends_us:
         await conn.execute(insert(past_overrides).values({**row, "expires_at_us": ends_us}))
+        await _forget_oldest(conn, customer, feature)
     await conn.execute(delete(overrides).where(*own))
     return True
 
@@ -50,6 +51,13 @@ async def of_customers(conn: AsyncConnection, keys: Collection[str]) -> dict[str
     for row in await conn.execute(wanted):
         found.setdefault(row.customer_key, []).append(_override(row))
     return found
+
+
+async def _forget_oldest(conn: AsyncConnection, customer: str, feature: str) -> None:
+    past = past_overrides.c
+    own = past.customer_key == customer, past.feature_key == feature
+    kept = select(past.seq).where(*own).order_by(past.seq.desc()).limit(MAX_PAST_OVERRIDES)
+    await conn.execute(delete(past_overrides).where(*own, past.seq.not_in(kept)))
 
 
 async def ever(conn: AsyncConnection, customer: str, feature: str) -> list[Override]:

@@ -14,6 +14,7 @@ from shop import BASE, Shop, open_shop, us
 from sqlalchemy import delete
 
 from sidemeter_control.limits.add_ons import AddOnSpec
+from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota
@@ -271,6 +272,48 @@ async def test_a_plan_of_nothing_and_credits_are_as_credits_alone(shop: Shop) ->
             )
         )
     assert stood[0] == stood[1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_remains_can_be_used_to_the_last_unit_and_is_then_all_that_there_was(shop: Shop, seed: int) -> None:
+    """Whatever happened before: the plan's, the override's and the credits' last unit is that of the quota."""
+    dice = random.Random(seed)
+    acme, _ = await subscribed(shop, limit=dice.choice([0, 60, 100, 140]), grant=dice.choice([20, 60, 300]))
+    if dice.random() < 0.5:
+        rolling = {"rollover_max": Decimal(30), "enforcement": dice.choice([*Enforcement])}
+        reset = dice.choice([ResetPeriod.WEEK, ResetPeriod.MONTH, ResetPeriod.YEAR, ResetPeriod.BILLING_PERIOD])
+        changed = replace(MONTHLY, limit=Decimal(dice.choice([30, 90, 400])), reset=reset, **rolling)
+        start_us = us(f"2026-{dice.choice(['09-15', '10-20', '11-05', '11-15'])}")
+        end_us = dice.choice([None, us("2026-11-18")])
+        agreed = OverrideSpec(customer="acme", entitlement=changed, effective_at_us=start_us, expires_at_us=end_us)
+        await set_entitlement(shop.database, shop.clock, agreed)
+    if dice.random() < 0.5:
+        await give(shop, 40, at=dice.choice(["2026-10-05", "2026-11-15"]), expires_at_us=us("2026-12-01"))
+    if dice.random() < 0.3:
+        await settle_once(shop.database, shop.clock)
+    stood = await quota_now(shop, acme)
+    assert stood.remaining is not None
+    before = await left(shop, acme, "2026-11-21")
+    assert stood.remaining >= max(before, 0)
+    if before < 0:
+        assert (stood.overage or 0) > 0 or stood.remaining > 0
+        return
+    if stood.remaining:
+        await shop.use("acme", "2026-11-20T23:59:59", str(stood.remaining))
+    assert (await quota_now(shop, acme)).remaining == 0
+    assert await left(shop, acme, "2026-11-21") == 0
+    await shop.use("acme", "2026-11-20T23:59:59", "1")
+    assert ((await quota_now(shop, acme)).remaining, await left(shop, acme, "2026-11-21")) == (0, -1)
+
+
+async def quota_now(shop: Shop, customer: Customer) -> QuotaAnswer:
+    async with shop.database.read() as conn:
+        found = await quota(conn, customer, "tokens", shop.clock.now_us())
+    assert found is not None
+    assert found.limit is not None
+    assert found.limit == sum(part.quantity or 0 for part in found.parts)
+    assert found.remaining == max(found.limit - (found.used or 0), 0)
+    return found
 
 
 async def test_more_is_bought_when_what_the_plan_allows_and_the_credits_run_low(shop: Shop) -> None:
