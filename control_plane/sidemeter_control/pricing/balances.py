@@ -110,14 +110,19 @@ class FeatureCredits:
 
     @exact
     def given(self, used: Decimal, limit: Decimal) -> Decimal:
-        """What they give of the period besides its own limit, with so much used: what they paid and what they have left.
+        """What they give of the period besides its own limit, with so much used in it.
 
-        While something is left, so does all other use that is beyond the limit (an earlier one allowed it, or a reset
-        forgot that nobody paid it): what is left can be used.
+        So much that what remains is what the limit has not allowed yet, and what they have left. Once nothing remains, it
+        is what they paid.
+
+        >>> fifty = FeatureCredits(left=Decimal(20), paid=Decimal(30), beyond=Decimal(30))
+        >>> str(fifty.given(used=Decimal(130), limit=Decimal(100)))
+        '50'
         """
-        if self.left > 0:
-            return max(self.left + max(self.beyond, used - limit), Decimal(0))
-        return max(min(self.left + self.beyond, self.paid), Decimal(0))
+        allowed = used - self.beyond
+        remains = max(limit - allowed, Decimal(0)) + max(self.left, Decimal(0))
+        given = used + remains - limit if remains else min(self.left + self.beyond, self.paid)
+        return max(given, Decimal(0))
 
 
 async def balance(
@@ -170,13 +175,13 @@ async def feature_credits(
     history = await _History.of(conn, customer, of, book)
     if history.begins_us is None:
         return FeatureCredits(Decimal(0), Decimal(0), Decimal(0))
-    has_begun = since_us > history.begins_us
-    stood = await history.burned(conn, at_us, _nothing, since_us=since_us if has_begun else at_us)
+    later = since_us > history.begins_us
+    stood = await history.burned(conn, at_us, _nothing, since_us=since_us if later else at_us)
     burned = stood.burned
     paid = [each.amount for each in burned.allocations if each.from_us >= since_us]
     return FeatureCredits(
         left=_difference(burned.balance, burned.overage),
-        paid=_sum(paid if has_begun else burned.state.burned.values()),
+        paid=_sum(paid if later else burned.state.burned.values()),
         beyond=_sum(amount for (from_us, _), amount in stood.beyond.items() if from_us >= since_us),
     )
 
