@@ -131,8 +131,10 @@ class CreditBalance:
 
     at: Instant
     balance: Decimal
-    overage: Decimal = strawberry.field(description="Used, and paid by no grant: the next one pays it.")
-    used: Decimal = strawberry.field(description="Since the billing period began.")
+    overage: Decimal = strawberry.field(description="Theirs to pay, and paid by no grant: the next one pays it.")
+    used: Decimal = strawberry.field(
+        description="Theirs to pay since the billing period began: of a feature's units, what nothing else allowed."
+    )
     grants: list[CreditGrant] = strawberry.field(description="Every grant, the one that pays first in front.")
     allocations: list[CreditAllocation] = strawberry.field(
         description="Who paid what, in order, since the billing period began."

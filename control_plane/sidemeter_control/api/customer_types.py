@@ -130,7 +130,9 @@ class Quota:
     ceiling: Decimal | None = strawberry.field(
         description="The quantity at which usage is stopped: of a HARD limit, with the overage that is allowed; null: never, or not while the grace runs."
     )
-    parts: list[QuotaPart] = strawberry.field(description="Where the limit comes from; their quantities add up to it.")
+    parts: list[QuotaPart] = strawberry.field(
+        description="Where the limit comes from; their quantities add up to it. CREDITS in the feature's units come last: what they paid in the period, and have left."
+    )
     customer: strawberry.Private[customers.Customer]
     answer: strawberry.Private[QuotaAnswer]
 

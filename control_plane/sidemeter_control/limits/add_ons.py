@@ -45,10 +45,14 @@ class AddOn:
     revoked_at_us: int | None = None
     revoke_reason: str | None = None
 
+    @property
+    def ends_at_us(self) -> int | None:
+        """When it ends or ended; None: never."""
+        return min((each for each in (self.expires_at_us, self.revoked_at_us) if each is not None), default=None)
+
     def is_active_at(self, at_us: int) -> bool:
         """Whether it counts at the instant."""
-        ended = self.expires_at_us is not None and at_us >= self.expires_at_us
-        return self.revoked_at_us is None and self.effective_at_us <= at_us and not ended
+        return self.effective_at_us <= at_us and (self.ends_at_us is None or at_us < self.ends_at_us)
 
     def was_granted_for(self, spec: AddOnSpec) -> bool:
         """Whether `spec` asks for this very add-on once more."""

@@ -99,12 +99,19 @@ class Entitlement:
 class Right:
     """What a customer has of one feature: what is offered, of which the most permissive counts, and what is added to it.
 
-    `prepaid`: nothing but credits in its units gives the feature, and what they have left is to be added.
+    `prepaid`: nothing but credits in its units gives the feature. What they give is added to a limit, wherever it is from.
     """
 
     offers: tuple[Entitlement, ...]
     extra: tuple[QuotaPart, ...] = ()
     prepaid: bool = False
+
+    @exact
+    def limit(self, chosen: Entitlement) -> Decimal | None:
+        """The limit of one of the offers with what is added to it; None: without a limit."""
+        if chosen.limit is None:
+            return None
+        return sum((each.quantity or Decimal(0) for each in self.extra), chosen.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +163,8 @@ def granted(  # noqa: PLR0917 -- all that there is, and when
     """What a customer has at an instant of its subscriptions (the oldest first) and of its own, by feature key in their order.
 
     An override takes the place of what plans say of its feature. An add-on comes on top of either; alone it is a HARD
-    limit of each billing period, and so are credits in units of features (`prepaid`), which count where nothing else gives
-    the feature: what a plan allows burns them too, so they are no room beyond it. Without an active subscription the
-    calendar's month is the billing period.
+    limit of each billing period, and so are credits in units of features (`prepaid`), where nothing else gives the
+    feature. Without an active subscription the calendar's month is the billing period.
     """
     say = SENTENCES[language]
     active = [each for each in own if each.subscription.is_active_at(at_us)]
@@ -196,7 +202,8 @@ def _entitlement(  # noqa: PLR0917 -- what it is, and where it stands
     spec: EntitlementSpec, part: QuotaPart | None, since_us: int, billing: PeriodAt, time_zone: str, at_us: int
 ) -> Entitlement:
     def period_at(instant_us: int) -> Period:
-        return reset_period(spec.reset, billing(instant_us), time_zone, instant_us)
+        billed = billing(instant_us) if spec.reset is ResetPeriod.BILLING_PERIOD else EVER
+        return reset_period(spec.reset, billed, time_zone, instant_us)
 
     return Entitlement(spec, period_at(at_us), part, since_us, period_at)
 

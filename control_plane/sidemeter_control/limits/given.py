@@ -13,12 +13,13 @@ from sidemeter_control.store import add_ons, audit, customers, features, overrid
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["given", "grant_add_on", "remove_entitlement", "revoke_add_on", "set_entitlement"]
+__all__ = ["ever_given", "given", "grant_add_on", "remove_entitlement", "revoke_add_on", "set_entitlement"]
 
 # A few hundred bytes for each add-on and override.
 MAX_CUSTOMERS_REMEMBERED = 5_000
 
 _known: Remembered[str, Given] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+_ever: Remembered[tuple[str, str], Given] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
 
 async def given(conn: AsyncConnection, keys: Collection[str], now_us: int) -> Mapping[str, Given]:
@@ -33,6 +34,18 @@ async def given(conn: AsyncConnection, keys: Collection[str], now_us: int) -> Ma
         agreed = await overrides.of_customers(conn, unknown)
         known |= {key: Given(tuple(added.get(key, ())), tuple(agreed.get(key, ()))) for key in unknown}
     return {key: known[key] for key in keys}
+
+
+async def ever_given(conn: AsyncConnection, customer: str, feature: str) -> Given:
+    """What the customer ever had of its own of one feature, also what has ended; remembered in the same way.
+
+    Of overrides that hold at one instant, the last one is what is known of it now.
+    """
+    known = _ever.at(await state.get(conn))
+    if (customer, feature) not in known:
+        added, agreed = await add_ons.ever(conn, customer, feature), await overrides.ever(conn, customer, feature)
+        known[customer, feature] = Given(tuple(added), tuple(agreed))
+    return known[customer, feature]
 
 
 async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec, *, by: str = audit.OPERATOR) -> AddOn:
@@ -89,7 +102,7 @@ async def set_entitlement(
     async with database.write() as conn:
         counted = await _is_counted(conn, spec.customer, feature)
         override = new_override(spec, counted=counted, now_us=clock.now_us())
-        await overrides.remove(conn, spec.customer, feature)
+        await overrides.remove(conn, spec.customer, feature, override.set_at_us)
         if await overrides.count(conn, spec.customer) >= MAX_OVERRIDES:
             raise Conflict(f"customer {spec.customer!r} has {MAX_OVERRIDES} entitlements of its own")
         await overrides.add(conn, override)
@@ -109,10 +122,11 @@ async def remove_entitlement(
     """
     async with database.write() as conn:
         await _is_counted(conn, customer, feature)
-        removed = await overrides.remove(conn, customer, feature)
+        now_us = clock.now_us()
+        removed = await overrides.remove(conn, customer, feature, now_us)
         if removed:
             await state.config_changed(conn)
-            await audit.add(conn, clock.now_us(), by, "removeEntitlement", _target(customer, feature))
+            await audit.add(conn, now_us, by, "removeEntitlement", _target(customer, feature))
     return removed
 
 

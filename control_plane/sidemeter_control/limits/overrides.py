@@ -6,10 +6,12 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.add_ons import check_interval
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, check_entitlement
 
-__all__ = ["MAX_OVERRIDES", "Override", "OverrideSpec", "new_override"]
+__all__ = ["MAX_OVERRIDES", "MAX_PAST_OVERRIDES", "Override", "OverrideSpec", "new_override"]
 
 # Of one customer; a plan has at most as many entitlements.
 MAX_OVERRIDES = 500
+# Of one customer and feature, over: every look at what credits pay of a past reads them all. The oldest is forgotten.
+MAX_PAST_OVERRIDES = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

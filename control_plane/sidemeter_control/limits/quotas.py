@@ -19,17 +19,16 @@ from sidemeter_control.limits.entitlements import (
 )
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.grace import Threshold, reached_at, was_reached_by
-from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, carried, settled
+from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, PERIODS_AT_FIRST, carried, settled
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.money import exact
 from sidemeter_control.pricing.balances import feature_credits
 from sidemeter_control.pricing.books import Book, books
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import Denomination
+from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import EntitlementKind
 from sidemeter_control.pricing.sentences import SENTENCES
@@ -40,8 +39,6 @@ __all__ = ["feature_meters", "grace_ends_at", "quota", "quotas", "quotas_of"]
 
 # Sets of features that are asked for together: about one for each plan.
 MAX_SETS_REMEMBERED = 1_000
-# Mostly the last two decide what is carried over. Where they do not, each question is for as many as all before it.
-PERIODS_AT_FIRST = 2
 
 _known: Remembered[frozenset[str], Mapping[str, Meter]] = Remembered(MAX_SETS_REMEMBERED)
 
@@ -126,9 +123,7 @@ async def _answers(
         used |= await _used(conn, customer, by_feature, period)
     found = []
     for entitlement, right in zip(chosen, rights, strict=True):
-        spec, extra = entitlement.spec, right.extra
-        if right.prepaid:
-            extra = (*extra, await _credits(conn, customer, entitlement, taken[spec.feature], now_us))
+        spec, extra = entitlement.spec, (*right.extra, *await _credits(conn, customer, entitlement, right, now_us))
         quota = answer(entitlement, used.get(spec.feature), now_us, extra, language=customer.language)
         if spec.grace_days and quota.reached is not None:
             threshold = Threshold(taken[spec.feature], customer.subjects, entitlement.period, quota.reached)
@@ -139,18 +134,20 @@ async def _answers(
 
 
 async def _credits(
-    conn: AsyncConnection, customer: Customer, entitlement: Entitlement, meter: Meter, now_us: int
-) -> QuotaPart:
-    """What credits give of the period: what they have left, and what of it is used already."""
-    left = await feature_credits(conn, customer, entitlement.spec.feature, now_us)
-    used = await usage.quantity(conn, meter, customer.subjects, entitlement.period.start_us, now_us)
-    text = SENTENCES[customer.language].credits
-    return QuotaPart(QuotaSource.CREDITS, text, _with_used(left, used.value or Decimal(0)))
-
-
-@exact
-def _with_used(left: Decimal, used: Decimal) -> Decimal:
-    return max(left + used, Decimal(0))
+    conn: AsyncConnection, customer: Customer, entitlement: Entitlement, right: Right, now_us: int
+) -> Sequence[QuotaPart]:
+    """What credits in its units give of the period besides its own limit; nothing where there is none."""
+    feature, start_us = entitlement.spec.feature, entitlement.period.start_us
+    book = (await books(conn, [customer]))[customer.key].get(Denomination(CreditUnit.FEATURE, feature))
+    limit = right.limit(entitlement)
+    if book is None or book.meter is None or limit is None:
+        return ()
+    used = await usage.quantity(conn, book.meter, customer.subjects, start_us, now_us)
+    credits = await feature_credits(conn, customer, feature, start_us, now_us)
+    part = credits.given(used.value or Decimal(0), limit)
+    if not part and not right.prepaid:
+        return ()
+    return [QuotaPart(QuotaSource.CREDITS, SENTENCES[customer.language].credits, part)]
 
 
 async def _chosen(conn: AsyncConnection, customer: Customer, right: Right, taken: Mapping[str, Meter]) -> Entitlement:

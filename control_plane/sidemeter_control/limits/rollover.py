@@ -11,10 +11,12 @@ from decimal import Decimal
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.plans import EntitlementSpec
 
-__all__ = ["MAX_ROLLOVER_PERIODS", "carried", "settled"]
+__all__ = ["MAX_ROLLOVER_PERIODS", "PERIODS_AT_FIRST", "carried", "settled"]
 
 # Five years of months. What was left of earlier ones has been used or cut by then, unless it is more than 60 limits.
 MAX_ROLLOVER_PERIODS = 60
+# Mostly the last two decide what is carried over. Where they do not, each look is at as many as all before it.
+PERIODS_AT_FIRST = 2
 
 
 @exact

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.limits.add_ons import AddOn
 from sidemeter_control.store.tables import add_ons
 
-__all__ = ["add", "count", "get", "of_customers", "of_idempotency_key", "revoke"]
+__all__ = ["add", "count", "ever", "get", "of_customers", "of_idempotency_key", "revoke"]
 
 
 async def add(conn: AsyncConnection, add_on: AddOn) -> None:
@@ -58,6 +58,16 @@ async def of_customers(conn: AsyncConnection, keys: Collection[str], at_us: int)
     for row in await conn.execute(wanted):
         found.setdefault(row.customer_key, []).append(_add_on(row))
     return found
+
+
+async def ever(conn: AsyncConnection, customer: str, feature: str) -> list[AddOn]:
+    """Every add-on that the customer's feature ever had, ended ones too, in the order in which they come into force."""
+    wanted = (
+        select(add_ons)
+        .where(add_ons.c.customer_key == customer, add_ons.c.feature_key == feature)
+        .order_by(add_ons.c.effective_at_us, add_ons.c.id)
+    )
+    return [_add_on(row) for row in await conn.execute(wanted)]
 
 
 async def count(conn: AsyncConnection, customer: str, at_us: int) -> int:

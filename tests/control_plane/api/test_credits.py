@@ -97,6 +97,37 @@ async def test_units_of_a_feature_are_given_used_and_shown_apart_from_money(sold
     assert (await credits(sold))["grants"] == []
 
 
+QUOTA = """{ customer(key: "acme") { quota(feature: "tokens") {
+  limit used remaining overage ceiling allowed parts { source quantity }
+} } }"""
+
+
+async def test_units_pay_what_goes_beyond_the_plan_and_the_quota_shows_both(sold: Plane) -> None:
+    entitlement = {"feature": "tokens", "kind": "METERED", "limit": "100", "enforcement": "HARD"}
+    await sold.make("publishPlan", key="more", currency="EUR", charges=[], entitlements=[entitlement])
+    await sold.make("subscribe", customer="acme", plan="more", startAt="2023-11-01T00:00:00Z")
+    made = await sold.make("grantCredits", "id", customer="acme", amount="50", purchased=True, **UNITS)
+    await use(sold, 80)
+    sold.clock.advance(60)
+    stood = await credits(sold, **UNITS)
+    assert (stood["balance"], stood["used"], stood["allocations"]) == ("50", "0", [])
+    await use(sold, 60, "2023-11-14T22:14:00Z")
+    stood = await credits(sold, **UNITS)
+    assert (stood["balance"], stood["overage"], stood["used"]) == ("10", "0", "40")
+    assert [(each["grant"], each["amount"], each["charge"]) for each in stood["allocations"]] == [
+        (made["id"], "40", None)
+    ]
+    assert (await sold.ask(QUOTA))["customer"]["quota"] == {
+        "limit": "150",
+        "used": "140",
+        "remaining": "10",
+        "overage": "0",
+        "ceiling": "150",
+        "allowed": True,
+        "parts": [{"source": "PLAN", "quantity": "100"}, {"source": "CREDITS", "quantity": "50"}],
+    }
+
+
 async def test_the_same_key_answers_the_same_grant_and_another_grant_is_a_conflict(sold: Plane) -> None:
     asked = {"customer": "acme", "amount": "5", "idempotencyKey": "order-7"}
     first = await sold.make("grantCredits", "id", **asked)

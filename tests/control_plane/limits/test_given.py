@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from shop import Shop, open_shop, us
+from sqlalchemy import insert, select
 
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
 from sidemeter_control.limits import given as verbs
@@ -23,9 +24,10 @@ from sidemeter_control.limits.add_ons import (
 )
 from sidemeter_control.limits.entitlements import Given
 from sidemeter_control.limits.features import new_feature
-from sidemeter_control.limits.overrides import MAX_OVERRIDES, Override, OverrideSpec
+from sidemeter_control.limits.overrides import MAX_OVERRIDES, MAX_PAST_OVERRIDES, Override, OverrideSpec
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.store import add_ons, features, overrides, state
+from sidemeter_control.store.tables import past_overrides
 
 MORE = AddOnSpec(
     customer="acme", feature="tokens", quantity=Decimal("0.10"), expires_at_us=us("2027-01-01"), idempotency_key="k"
@@ -128,6 +130,61 @@ async def test_an_override_replaces_the_one_before_until_it_is_removed(shop: Sho
     assert await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens") is True
     assert await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens") is False
     assert await of_acme(shop) == Given()
+
+
+async def ever(shop: Shop) -> Given:
+    async with shop.database.read() as conn:
+        return await verbs.ever_given(conn, "acme", "tokens")
+
+
+async def test_what_was_replaced_or_removed_stays_known_for_the_time_until_then(shop: Shop) -> None:
+    begun_us = shop.clock.now_us()
+    first = await agree(shop, replace(OVERRIDE, effective_at_us=begun_us - 5))
+    shop.clock.advance(60)
+    second = await agree(shop, replace(OVERRIDE, expires_at_us=begun_us + 90_000_000))
+    shop.clock.advance(60)
+    third = await agree(shop)
+    await agree(shop, replace(OVERRIDE, effective_at_us=begun_us + 10**9))  # takes the place of one of no time at all
+    await verbs.remove_entitlement(shop.database, shop.clock, "acme", "tokens")
+    assert (await ever(shop)).overrides == (replace(first, expires_at_us=begun_us + 60_000_000), second)
+    last = await agree(shop)
+    assert (await ever(shop)).overrides[2:] == (last,) == (third,)
+    assert [each.is_active_at(begun_us) for each in (await ever(shop)).overrides] == [True, False, False]
+
+
+@pytest.mark.parametrize("before", [MAX_PAST_OVERRIDES - 2, MAX_PAST_OVERRIDES - 1, MAX_PAST_OVERRIDES])
+async def test_of_what_was_agreed_before_the_oldest_is_forgotten(shop: Shop, before: int) -> None:
+    """MAX_PAST_OVERRIDES, beside the one that holds."""
+    ends_us = shop.clock.now_us()
+    async with shop.database.write() as conn:
+        first = Override("acme", AGREED, ends_us - before, None, 0)
+        await overrides.add(conn, first)
+        await overrides.remove(conn, "acme", "tokens", ends_us)
+        row = dict((await conn.execute(select(past_overrides))).mappings().one())
+        rows = [row | {"seq": row["seq"] + number, "set_at_us": number} for number in range(1, before)]
+        await conn.execute(insert(past_overrides), rows)
+    await agree(shop)
+    shop.clock.advance(1)
+    last = await agree(shop)
+    found = (await ever(shop)).overrides
+    assert len(found) == min(before + 2, MAX_PAST_OVERRIDES + 1)
+    assert (found[0].set_at_us, found[-1]) == (max(0, before + 1 - MAX_PAST_OVERRIDES), last)
+
+
+async def test_an_add_on_that_has_ended_was_in_force_until_then(shop: Shop) -> None:
+    begun_us = shop.clock.now_us()
+    revoked = await grant(shop)
+    expired = await grant(shop, replace(MORE, idempotency_key=None, expires_at_us=begun_us + 1))
+    shop.clock.advance(60)
+    await verbs.revoke_add_on(shop.database, shop.clock, revoked.id, "refunded")
+    found = {each.id: each for each in (await ever(shop)).add_ons}
+    assert [found[revoked.id].is_active_at(begun_us + at) for at in (-1, 0, 59_999_999, 60_000_000)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [found[expired.id].is_active_at(begun_us + at) for at in (0, 1)] == [True, False]
 
 
 async def test_agents_can_tell_every_change_by_the_version(shop: Shop) -> None:

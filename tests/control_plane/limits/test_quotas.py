@@ -12,7 +12,7 @@ from sqlalchemy import event
 
 from sidemeter_control.limits.add_ons import AddOnSpec
 from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaSource
-from sidemeter_control.limits.given import grant_add_on, set_entitlement
+from sidemeter_control.limits.given import grant_add_on, remove_entitlement, set_entitlement
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota, quotas, quotas_of
 from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS
@@ -250,7 +250,7 @@ async def tokens_left(shop: Shop, customer: Customer) -> tuple[str, str, str, bo
         assert [(part.source, part.text, part.quantity) for part in found.parts] == [
             (QuotaSource.CREDITS, "Credits", found.limit)
         ]
-        left = await feature_credits(conn, customer, "tokens", shop.clock.now_us())
+        left = (await feature_credits(conn, customer, "tokens", 0, shop.clock.now_us())).left
         assert found.remaining == max(left, 0)
     assert found.limit is not None
     assert found.used is not None
@@ -302,12 +302,149 @@ async def test_credits_that_have_expired_give_nothing(shop: Shop) -> None:
         assert await quota(conn, acme, "tokens", shop.clock.now_us()) is None
 
 
-@pytest.mark.parametrize("limit", [Decimal(1000), None])
-async def test_beside_a_plan_that_gives_the_feature_credits_change_no_limit(shop: Shop, limit: Decimal | None) -> None:
+Parts = list[tuple[str, int]]
+
+
+async def stands(shop: Shop, customer: Customer, at: str | None = None) -> tuple[Parts, int, int]:
+    """The parts of the quota, what is used, what remains; the parts less what is used are what remains."""
+    if at is not None:
+        shop.clock.set_wall(us(at))
+    found = await tokens_of(shop, customer)
+    assert found.limit is not None
+    assert found.used is not None
+    assert found.remaining is not None
+    assert found.limit == sum(part.quantity or 0 for part in found.parts)
+    assert found.remaining == max(found.limit - found.used, 0)
+    if found.enforcement is Enforcement.HARD:
+        assert (found.ceiling, found.allowed) == (found.limit, found.used < found.limit)
+    return [(part.source.value, int(part.quantity or 0)) for part in found.parts], int(found.used), int(found.remaining)
+
+
+MONTHLY = replace(TOKENS, limit=Decimal(100))
+
+
+@pytest.mark.parametrize("enforcement", Enforcement)
+async def test_credits_are_room_beyond_the_plan_and_what_was_not_needed_is_there_next_month(
+    shop: Shop, enforcement: Enforcement
+) -> None:
     acme = await shop.customer("acme")
-    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, limit=limit),))
+    await shop.sell(acme, BASE, entitlements=(replace(MONTHLY, enforcement=enforcement),))
+    await grant(shop, "50")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 50)], 0, 150)
+    await shop.use("acme", "2026-11-10", "80")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 50)], 80, 70)
+    await shop.use("acme", "2026-11-20", "50")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 50)], 130, 20)
+    assert await stands(shop, acme, "2026-12-02") == ([("PLAN", 100), ("CREDITS", 20)], 0, 120)
+    await shop.use("acme", "2026-12-01", "120")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 20)], 120, 0)
+    assert await stands(shop, acme, "2027-01-02") == ([("PLAN", 100)], 0, 100)
+
+
+async def test_what_went_beyond_both_waits_for_the_next_credits_and_what_the_plan_allowed_never_does(
+    shop: Shop,
+) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(MONTHLY,))
+    await grant(shop, "50")
+    await shop.use("acme", "2026-11-10", "170")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 50)], 170, 0)
+    await grant(shop, "30", effective_at_us=us("2026-11-21"))
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 80)], 170, 10)
+
+
+async def test_credits_of_which_nothing_is_left_still_gave_what_they_paid_in_the_period(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(MONTHLY,))
+    await grant(shop, "50", expires_at_us=us("2026-11-22"))
+    await shop.use("acme", "2026-11-10", "140")
+    assert await stands(shop, acme, "2026-11-23") == ([("PLAN", 100), ("CREDITS", 40)], 140, 0)
+    assert await stands(shop, acme, "2026-12-02") == ([("PLAN", 100)], 0, 100)
+
+
+async def test_credits_come_after_add_ons_an_override_and_what_was_carried_over(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    rolling = replace(MONTHLY, rollover_max=Decimal(60))
+    await shop.sell(acme, BASE, entitlements=(rolling,), start="2026-10-01")
+    await grant(shop, "50", effective_at_us=us("2026-10-01"))
+    await shop.use("acme", "2026-10-10", "70")
+    more = AddOnSpec(customer="acme", feature="tokens", quantity=Decimal(7), effective_at_us=us("2026-11-01"))
+    await grant_add_on(shop.database, shop.clock, more)
+    first = [("PLAN", 100), ("ROLLOVER", 30), ("ADD_ON", 7)]
+    assert await stands(shop, acme) == ([*first, ("CREDITS", 50)], 0, 187)
+    await shop.use("acme", "2026-11-10", "147")
+    assert await stands(shop, acme) == ([*first, ("CREDITS", 50)], 147, 40)
+    agreed = OverrideSpec(customer="acme", entitlement=replace(MONTHLY, limit=Decimal(200)))
+    await set_entitlement(shop.database, shop.clock, agreed)
+    assert await stands(shop, acme) == ([("OVERRIDE", 200), ("ADD_ON", 7), ("CREDITS", 50)], 147, 110)
+    await shop.use("acme", "2026-11-21T13:00:00", "80")  # what the override allows beside the 10 that credits paid: 70
+    assert await stands(shop, acme, "2026-11-22") == ([("OVERRIDE", 200), ("ADD_ON", 7), ("CREDITS", 50)], 227, 30)
+    await remove_entitlement(shop.database, shop.clock, "acme", "tokens")
+    parts, used, remaining = await stands(shop, acme)
+    assert (parts[0], used, remaining) == (("PLAN", 100), 227, 30), "what was allowed is not taken back"
+
+
+async def test_beside_a_plan_without_a_limit_credits_are_neither_a_part_nor_burned(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(TOKENS, limit=None),))
     await grant(shop, "500")
+    await shop.use("acme", "2026-11-10", "700")
+    found = await tokens_of(shop, acme)
+    assert (found.limit, found.remaining, [part.source for part in found.parts]) == (None, None, [QuotaSource.PLAN])
     async with shop.database.read() as conn:
-        found = await quota(conn, acme, "tokens", shop.clock.now_us())
-    assert found is not None
-    assert (found.limit, [part.source for part in found.parts]) == (limit, [QuotaSource.PLAN])
+        assert (await feature_credits(conn, acme, "tokens", 0, shop.clock.now_us())).left == 500
+
+
+async def test_credits_are_no_part_before_they_take_effect(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(MONTHLY,))
+    await grant(shop, "50", effective_at_us=us("2027-01-05"))
+    await shop.use("acme", "2026-11-10", "170")
+    assert await stands(shop, acme) == ([("PLAN", 100)], 170, 0)
+    assert await stands(shop, acme, "2027-01-06") == ([("PLAN", 100), ("CREDITS", 50)], 0, 150)
+
+
+@pytest.mark.parametrize(
+    ("reset", "then", "later"),
+    [
+        (ResetPeriod.DAY, ([("PLAN", 100), ("CREDITS", 20)], 0, 120), ([("PLAN", 100), ("CREDITS", 20)], 0, 120)),
+        (ResetPeriod.NEVER, ([("PLAN", 100), ("CREDITS", 50)], 130, 20), ([("PLAN", 100), ("CREDITS", 50)], 130, 20)),
+    ],
+)
+async def test_the_plans_limit_is_that_of_its_own_reset_period(
+    shop: Shop, reset: ResetPeriod, then: object, later: object
+) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(MONTHLY, reset=reset),))
+    await grant(shop, "50")
+    await shop.use("acme", "2026-11-21T10:00:00", "130")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 50)], 130, 20)
+    assert await stands(shop, acme, "2026-11-22T12:00:00") == then
+    assert await stands(shop, acme, "2026-12-22T12:00:00") == later
+
+
+async def test_what_a_reset_forgot_and_what_was_used_before_any_credits_takes_none_of_them(shop: Shop) -> None:
+    """A limit for ever was passed in an earlier billing period, which is no debt of credits; what they are is room."""
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(MONTHLY, reset=ResetPeriod.NEVER),), start="2026-08-01")
+    await shop.use("acme", "2026-08-10", "130")
+    await grant(shop, "20", effective_at_us=us("2026-10-05"))
+    await shop.use("acme", "2026-10-10", "45")  # 25 of them are forgotten with October
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 20)], 175, 0)
+    await grant(shop, "50", effective_at_us=us("2026-11-15"))
+    assert (await stands(shop, acme))[1:] == (175, 50)
+    await shop.use("acme", "2026-11-20", "49")
+    assert (await stands(shop, acme))[1:] == (224, 1)
+    await shop.use("acme", "2026-11-21", "1")
+    assert await stands(shop, acme) == ([("PLAN", 100), ("CREDITS", 70)], 225, 0)
+
+
+async def test_a_grace_begins_where_the_plan_and_credits_end(shop: Shop) -> None:
+    acme = await shop.customer("acme")
+    await shop.sell(acme, BASE, entitlements=(replace(MONTHLY, grace_days=3),))
+    await grant(shop, "50")
+    await shop.use("acme", "2026-11-10", "149")
+    assert (await tokens_of(shop, acme)).allowed is True
+    await shop.use("acme", "2026-11-11", "1")
+    found = await tokens_of(shop, acme)
+    assert (found.allowed, found.limit, found.ceiling) == (False, 150, 150)

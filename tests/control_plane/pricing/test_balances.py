@@ -16,7 +16,14 @@ from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.meters import Aggregation, new_meter
-from sidemeter_control.pricing.balances import CreditBalance, Credited, balance, credited, feature_credits
+from sidemeter_control.pricing.balances import (
+    CreditBalance,
+    Credited,
+    FeatureCredits,
+    balance,
+    credited,
+    feature_credits,
+)
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
 from sidemeter_control.pricing.cost import cost
 from sidemeter_control.pricing.credits import State
@@ -78,8 +85,12 @@ async def test_units_are_burned_by_the_use_of_their_feature(shop: Shop) -> None:
     assert (found.balance, found.overage, found.used) == (Decimal("79.5"), 0, Decimal("120.5"))
     assert [(each.grant, each.amount) for each in found.allocations] == [(first.id, 100), (second.id, Decimal("20.5"))]
     async with shop.database.read() as conn:
-        assert await feature_credits(conn, acme, "tokens", us("2026-11-03")) == 110
-        assert await feature_credits(conn, acme, "calls", us("2026-11-03")) == 0
+        assert await feature_credits(conn, acme, "tokens", 0, us("2026-11-03")) == FeatureCredits(
+            Decimal(110), Decimal(90), Decimal(90)
+        )
+        assert await feature_credits(conn, acme, "calls", 0, us("2026-11-03")) == FeatureCredits(
+            Decimal(0), Decimal(0), Decimal(0)
+        )
 
 
 async def test_use_before_the_first_grant_of_a_customer_without_a_subscription_is_not_its_to_pay(shop: Shop) -> None:

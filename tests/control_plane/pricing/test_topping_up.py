@@ -51,7 +51,7 @@ async def bought(shop: Shop) -> list[int]:
 
 async def left(shop: Shop, customer: Customer) -> int:
     async with shop.database.read() as conn:
-        return int(await feature_credits(conn, customer, "tokens", shop.clock.now_us()))
+        return int((await feature_credits(conn, customer, "tokens", 0, shop.clock.now_us())).left)
 
 
 async def test_a_purchased_grant_is_made_once_each_time_the_balance_falls_below(shop: Shop) -> None:

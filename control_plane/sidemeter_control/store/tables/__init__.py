@@ -36,6 +36,7 @@ from sidemeter_control.store.tables.pricing import (
     customers,
     features,
     overrides,
+    past_overrides,
     plans,
     subscriptions,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "outcome_mentions",
     "outcome_rules",
     "overrides",
+    "past_overrides",
     "plans",
     "recoveries",
     "recovery_awaited",

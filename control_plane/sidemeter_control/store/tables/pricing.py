@@ -12,7 +12,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from sidemeter_control.store.tables.columns import ExactDecimal, metadata
+from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
 
 __all__ = [
     "add_ons",
@@ -25,6 +25,7 @@ __all__ = [
     "customers",
     "features",
     "overrides",
+    "past_overrides",
     "plans",
     "subscriptions",
 ]
@@ -138,6 +139,20 @@ overrides = Table(
     Column("effective_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("set_at_us", BigInteger, nullable=False),
+)
+
+# What was agreed until it was replaced or removed, in the order in which it was: `expires_at_us` is then, at the latest.
+past_overrides = Table(
+    "past_overrides",
+    metadata,
+    Column("seq", RowNumber, primary_key=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False),
+    Column("feature_key", Text, ForeignKey("features.key"), nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("effective_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger, nullable=False),
+    Column("set_at_us", BigInteger, nullable=False),
+    Index(None, "customer_key", "feature_key"),
 )
 
 # Written once; only the void is added later. `feature` is empty where the unit is MONEY: a key without NULL. `charges` is
