@@ -16,7 +16,7 @@ from sidemeter_control.metering import holders
 from sidemeter_control.store import agents, audit, leases, state
 from sidemeter_control.store.agents import PENDING_WITHIN_US
 from sidemeter_control.store.database import Database
-from sidemeter_control.store.leases import Held
+from sidemeter_control.store.leases import Held, Holder
 
 __all__ = ["HandedOut", "HandedOutLimit", "handed_out", "limit_as_held", "write_off"]
 
@@ -89,7 +89,7 @@ async def write_off(
 ) -> HandedOutLimit:
     """Free what a holder, an agent and its epoch, has of a limit and did not use: it is gone, and will never spend that.
 
-    A current holder that was not heard of for ten minutes is fenced first. NotFound when there is no such limit, or no such
+    A current holder that was not heard of for ten minutes is fenced with it. Sent again, it changes nothing. NotFound when there is no such limit, or no such
     holder of it; Conflict when it may still spend.
     """
     check_reason(reason)
@@ -103,8 +103,11 @@ async def write_off(
         if not theirs:
             raise NotFound(f"holder of {limit}", f"{agent_id} in epoch {epoch}")
         for each in theirs:
-            if each.holder.standing is Standing.CURRENT:
-                await _fence(conn, each, now_us)
+            await _check_gone(conn, each.holder, now_us)
+        if all(_is_written_off(each) for each in theirs):
+            return before
+        for each in theirs:
+            await leases.set_standing(conn, each.holder.id, _gone(each.holder.standing))
             await leases.put_holdings(conn, each.holder.id, {shared.id: each.holding.write_off()})
         await state.leases_changed(conn)
         after = await _as_held(conn, limit, shared)
@@ -118,14 +121,21 @@ async def write_off(
     return after
 
 
-async def _fence(conn: AsyncConnection, held: Held, now_us: int) -> None:
+async def _check_gone(conn: AsyncConnection, holder: Holder, now_us: int) -> None:
     """A current holder may spend as long as it lives: only one that is silent is taken for gone."""
-    agent_id = held.holder.id[0]
-    agent = await agents.get(conn, agent_id)
-    if agent is not None and now_us - agent.last_seen_us <= PENDING_WITHIN_US:
-        silent_s, wait_s = (now_us - agent.last_seen_us) // 1_000_000, PENDING_WITHIN_US // 1_000_000
-        raise Conflict(
-            f"agent {agent_id!r} is in epoch {held.holder.epoch} now, was heard of {silent_s} s ago and may still spend what"
-            f" it has: stop it, and write off once it was silent for {wait_s} s, or said hello anew"
-        )
-    await leases.set_standing(conn, held.holder.id, Standing.SUPERSEDED)
+    agent = await agents.get(conn, holder.id[0])
+    if holder.standing is not Standing.CURRENT or agent is None or now_us - agent.last_seen_us > PENDING_WITHIN_US:
+        return
+    silent_s, wait_s = (now_us - agent.last_seen_us) // 1_000_000, PENDING_WITHIN_US // 1_000_000
+    raise Conflict(
+        f"agent {agent.agent_id!r} is in epoch {holder.epoch} now, was heard of {silent_s} s ago and may still spend what"
+        f" it has: stop it, and write off once it was silent for {wait_s} s, or said hello anew"
+    )
+
+
+def _is_written_off(held: Held) -> bool:
+    return held.holder.standing is not Standing.CURRENT and held.holding.write_off() == held.holding
+
+
+def _gone(standing: Standing) -> Standing:
+    return Standing.SUPERSEDED if standing is Standing.CURRENT else standing

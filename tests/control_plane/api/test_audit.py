@@ -101,8 +101,8 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield done("revokeApiKey", "key {id}", "", id=ids["createApiKey"])
 
 
-# It needs a dead letter: test_replay.py has one.
-ELSEWHERE = {"replayDeadLetters"}
+# They need a dead letter, a lease of an agent that is gone, a recovery: test_replay.py and test_leases.py have them.
+ELSEWHERE = {"replayDeadLetters", "writeOffLease", "endRecovery"}
 
 
 async def test_every_mutation_leaves_one_entry_with_who_what_and_of_what(control: Plane) -> None:
