@@ -50,6 +50,9 @@ _LAST_COMMIT_S: Final = 5.0
 _LET_GO_S: Final = 1.0
 """What a stop gives the disk to close the buffer, when that time is over: one that hangs may do so for ever."""
 
+_GIVE_BACK_S: Final = 2.0
+"""What a stop gives the last sync at most: what is not returned then is there after a restart."""
+
 
 def _open_link(settings: Settings) -> Link | None:
     """The way to the control plane; None when the settings name none."""
@@ -443,7 +446,7 @@ class _Parts:
             log.error("the disk did not take %d accepted events before the stop", self.recorder.pending)  # noqa: TRY400 -- there is nothing to trace
         if self.forwarder is None:
             return
-        await self.refresher.give_back(self._settings.drain_s)
+        await self.refresher.give_back(min(self._settings.drain_s, _GIVE_BACK_S))
         try:
             async with asyncio.timeout(self._settings.drain_s):
                 await self.forwarder.forward_rest()

@@ -282,7 +282,7 @@ class Leases:
         lease.used += units
         lease.overrun += units
         self.wake(lease)
-        self.hurry |= lease.free < lease.low
+        self.hurry |= 0 <= lease.free < lease.low
 
     def take_back(self, amounts: Amounts) -> None:
         """Undo a `spend` of which nothing happened."""

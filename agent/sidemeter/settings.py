@@ -229,7 +229,9 @@ class Settings:
         "deny",
     )
     drain_s: float = _setting(
-        _seconds(0, 3600), "How long a stop goes on forwarding; the rest stays in the buffer.", 5.0
+        _seconds(0, 3600),
+        "How long a stop waits for reservations, and then goes on forwarding; the rest stays in the buffer.",
+        5.0,
     )
     request_timeout_s: float = _setting(_seconds(0.01, 600), "Bound of one request to the control plane.", 10.0)
     compress: bool = _setting(_switch, "gzip batches on the wire.", True)

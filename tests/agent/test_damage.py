@@ -11,6 +11,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.damage import FILES, Made, RestingClock, body, copied, fill, flip, recovered
@@ -314,6 +315,26 @@ async def test_a_buffer_of_form_1_is_read_on(tmp_path: Path) -> None:
     assert (buffer.rebuilds, buffer.unsent_events) == (0, 4)
     stored = await buffer._database.transact(lambda conn: conn.execute_fetchall("SELECT seq, crc FROM events"))
     assert list(stored) == [(seq, checksum(seq, each)) for seq, each in rows]
+    await buffer.close()
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["whole", "cut short before its mark"])
+async def test_a_buffer_of_form_2_is_read_on_as_the_same_file(tmp_path: Path, noted: bool) -> None:
+    clock = ManualClock()
+    buffer = await Buffer.open(tmp_path, clock)
+    await buffer.append([(1, body(1))], [])
+    file_id = buffer.file_id
+    await buffer.close()
+    with closing(sqlite3.connect(tmp_path / "buffer.sqlite3")) as conn:
+        if noted:
+            conn.executescript("DROP TABLE leases; DROP TABLE holds; PRAGMA user_version = 2")
+    mark = Mark.open(tmp_path / "mark")
+    assert mark.facts
+    mark.write(msgspec.structs.replace(mark.facts, form=2))
+    mark.close()
+    buffer = await Buffer.open(tmp_path, clock)
+    assert (buffer.rebuilds, buffer.file_id, buffer.unsent_events) == (0, file_id, 1)
+    assert await buffer.lease_names() == []
     await buffer.close()
 
 

@@ -12,7 +12,8 @@ from agent.test_leasing import at, spend
 from fakes import eventually
 
 from sidemeter import Agent, InvalidInput
-from sidemeter.reservation import Reservation
+from sidemeter.reservation import MAX_TTL_S, Reservation, check_ttl
+from sidemeter.reserve import MAX_ENDED
 
 
 @pytest.fixture
@@ -178,10 +179,27 @@ async def test_a_reservation_of_what_is_not_leased_is_only_a_decision(
         assert agent.check("acme", "tokens").used == 3
 
 
-@pytest.mark.parametrize("ttl_s", [0, -1, 86_401, float("nan"), True])
+def test_the_longest_time_of_a_reservation_is_one() -> None:
+    check_ttl(MAX_TTL_S)
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, MAX_TTL_S + 1, float("nan"), True])
 async def test_how_long_a_reservation_lasts_has_bounds(
     tmp_path: Path, double: ControlPlaneDouble, ttl_s: float
 ) -> None:
     async with Agent(at(tmp_path, double)) as agent:
         with pytest.raises(InvalidInput, match="ttl_s: must be"):
             await hold(agent, 1, ttl_s=ttl_s)
+
+
+async def test_ended_reservations_are_remembered_up_to_a_bound(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.meter("acme", "tokens", None)
+    async with Agent(at(tmp_path, double)) as agent:
+        held = [await hold(agent, 1) for _ in range(2)]
+        assert await held[0].commit({"tokens": 1}) is not None
+        assert agent._parts is not None
+        agent._parts.reserver._ended |= dict.fromkeys(f"h{number}" for number in range(MAX_ENDED - 1))
+        assert await held[0].commit({"tokens": 1}) is not None
+        assert await held[1].commit({"tokens": 1}) is not None
+        assert len(agent._parts.reserver._ended) == MAX_ENDED
+        assert await held[0].commit({"tokens": 1}) is None

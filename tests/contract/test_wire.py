@@ -12,6 +12,7 @@ import pytest
 from sidemeter.batches import BatchAnswer, Counted, encode_events, letter_of, seal, sealed_as_letter
 from sidemeter.events import Event
 from sidemeter.events import encode as encode_event
+from sidemeter.holder import LeaseGrant, LeaseReport
 from sidemeter.losses import Loss
 from sidemeter.uplink import BatchMessage, Hello, HelloAnswer, Seen, Sync, SyncAnswer, encode
 
@@ -60,6 +61,24 @@ REQUESTS = {
     "sync": Sync("a" * 32, 3, 1, None, None, ("acme", "café"), (), 0, None),
     "sync_seen": Sync("a" * 32, 3, 2, None, Seen("g1", 41), ("acme",), (), 12, 1_767_225_600_000_001),
     "sync_nonce": Sync("a" * 32, 3, 3, bytes(range(24)), Seen("g1", 41), ("acme",), (), 12, None, "0123456789abcdef"),
+    "sync_leases": Sync(
+        "a" * 32,
+        3,
+        4,
+        bytes(range(24)),
+        Seen("g1", 41),
+        ("acme",),
+        (
+            LeaseReport("acme/tokens", 1_767_225_600_000_000, 1000, 100, 400, 50, 7, 3, 600, 20),
+            LeaseReport("acme/calls", 0, want_free=1, need=1),
+        ),
+        12,
+        1_767_225_600_000_001,
+        "0123456789abcdef",
+        17,
+        "d" * 32,
+        True,
+    ),
     "sync_settled": Sync("a" * 32, 3, 3, None, None, (), (), 0, None, "0123456789abcdef", 17),
 }
 
@@ -71,6 +90,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "batch_answer_damaged": BatchAnswer,
     "batch_answer_wait": BatchAnswer,
     "sync_answer": SyncAnswer,
+    "sync_answer_leases": SyncAnswer,
     "sync_answer_nonce": SyncAnswer,
 }
 
@@ -95,7 +115,21 @@ def test_an_answer_from_before_a_field_was_there_says_nothing_about_it() -> None
     batch = msgspec.msgpack.decode((WIRE / "batch_answer.msgpack").read_bytes(), type=BatchAnswer)
     assert batch.wait_ms == 0
     sync = msgspec.msgpack.decode((WIRE / "sync_answer.msgpack").read_bytes(), type=SyncAnswer)
-    assert sync.nonce is None
+    assert (sync.nonce, sync.sync_id, sync.grants, sync.limits[0].scale) == (None, "", (), None)
+
+
+def test_a_grant_is_read_as_it_is_recorded() -> None:
+    sync = msgspec.msgpack.decode((WIRE / "sync_answer_leases.msgpack").read_bytes(), type=SyncAnswer)
+    assert (sync.status, sync.sync_id, sync.limits[0].period, sync.limits[0].scale) == (
+        "RECOVERING",
+        "0123456789abcdef",
+        1_767_225_600_000_000,
+        6,
+    )
+    assert sync.grants == (
+        LeaseGrant("acme/tokens", 1_767_225_600_000_000, 1000, "lease", 10**9, 10**4, 3, 1_767_225_600_000_000, None),
+        LeaseGrant("acme/calls", 0, 1, "closed", 10, 1, 4, 0, 0),
+    )
 
 
 def test_the_batch_carries_its_rows_unchanged() -> None:

@@ -144,8 +144,8 @@ class LiesAboutSync(Disk):
 class AnswersEarly(Buffer):
     """It answers before the commit."""
 
-    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId]) -> set[int]:
-        self._late = asyncio.create_task(super().append(rows, caller_ids))
+    async def append(self, rows: Sequence[Row], caller_ids: Sequence[CallerId], ended: Sequence[str] = ()) -> set[int]:
+        self._late = asyncio.create_task(super().append(rows, caller_ids, ended))
         return set()
 
 
