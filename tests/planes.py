@@ -79,6 +79,7 @@ INPUTS = {
     "createApiKey": "ApiKeyInput",
     "grantAddOn": "AddOnInput",
     "setEntitlement": "EntitlementOverrideInput",
+    "setBudget": "BudgetInput",
 }
 
 

@@ -233,6 +233,13 @@ GROWN = {
     "SubscriberMove.new(): Money!",
     "SubscriberMove.problem(): String",
     "SubscriberMove.subscription(): ID!",
+    "Budget.asOf(): DateTime!",
+    "Budget.currency(): String",
+    "Budget.meter(): Meter",
+    "Budget.period(): ResetPeriod!",
+    "Budget.periodStart(): DateTime",
+    "Budget.slice(): JSON!",
+    "Budget.unit(): BudgetUnit!",
 }
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control import money
 from sidemeter_control.api.bounds import DEFAULT_PAGE
+from sidemeter_control.api.budget_types import Budget, budgets_of
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_types import CreditBalance, TopUp, balance_of
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
@@ -251,6 +252,11 @@ class Customer:
     async def top_ups(self, info: Info) -> list[TopUp]:
         """The rules that buy credits when they run low."""
         return [TopUp.of(each) for each in await info.context.ask(lambda conn: top_ups.of_customer(conn, self.key))]
+
+    @strawberry.field
+    async def budgets(self, info: Info) -> list[Budget]:
+        """The caps on what is spent, by key, and what is spent of each now."""
+        return await budgets_of(info, self.noun)
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

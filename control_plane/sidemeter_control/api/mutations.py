@@ -3,6 +3,7 @@
 import strawberry
 
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.budget_types import Budget, BudgetInput, budget_of
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_inputs import CreditGrantInput, CreditResetInput, TopUpInput
 from sidemeter_control.api.credit_types import CreditBalance, CreditGrant, TopUp, balance_of, standing
@@ -24,6 +25,7 @@ from sidemeter_control.api.pricing_types import Feature, Plan
 from sidemeter_control.api.scalars import Instant, Json, json_text
 from sidemeter_control.api.subscription_types import CustomerSubscription, MoveResult, shown
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.budgeting import remove_budget, set_budget
 from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
@@ -283,6 +285,19 @@ class Mutation:
         of = Denomination.read(unit, feature)
         context = info.context
         return await context.changed(remove_top_up(context.database, context.clock, customer, of, by=context.key.id))
+
+    @strawberry.mutation
+    async def set_budget(self, info: Info, input: BudgetInput) -> Budget:
+        """Cap what a customer, or a slice of one, spends in each period. Its key is its own among all customers'."""
+        context = info.context
+        made = await context.changed(set_budget(context.database, context.clock, input.spec(), by=context.key.id))
+        return await budget_of(info, await customer_of(info, made.customer_key), made.key)
+
+    @strawberry.mutation
+    async def remove_budget(self, info: Info, key: strawberry.ID) -> bool:
+        """Cap nothing by it any more; answers whether there was one of that key. The alerts that it raised stay."""
+        context = info.context
+        return await context.changed(remove_budget(context.database, context.clock, key, by=context.key.id))
 
     @strawberry.mutation
     async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:

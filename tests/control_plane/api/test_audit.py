@@ -92,6 +92,8 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield made("resetCredits", "customer acme", "balance", customer="acme")
     yield made("setTopUp", "customer acme", "below", customer="acme", below="1", amount="2")
     yield done("removeTopUp", "customer acme", "", customer="acme", unit="MONEY")
+    yield made("setBudget", "budget all", "key", key="all", customer="acme", amount="5")
+    yield done("removeBudget", "budget all", "", key="all")
     event = {"id": "1", "source": "s", "type": "other", "subject": "acme", "data": {}}
     yield done("ingest", "", "accepted", events=[event])
     yield done("correctEvent", "event s/1", source="s", id="1", data={"n": 1}, reason="wrong")
@@ -147,6 +149,7 @@ async def test_what_changes_nothing_leaves_no_entry(control: Plane) -> None:
     await control.ask(void, **grant)
     await control.ask('mutation { removeTopUp(customer: "acme") }')
     await control.ask('mutation { removeEntitlement(customer: "acme", feature: "calls") }')
+    await control.ask('mutation { removeBudget(key: "none") }')
     assert (await control.ask(MOVE, preview=True))["moveSubscribers"] == {"moves": [{"moved": False}]}
     assert await log(control) == before
 

@@ -70,6 +70,8 @@ CALLS = {
     "resetCredits": ('mutation { resetCredits(input: {customer: "k"}) { balance } }', Scope.WRITE),
     "setTopUp": ('mutation { setTopUp(input: {customer: "k", below: "1", amount: "1"}) { below } }', Scope.WRITE),
     "removeTopUp": ('mutation { removeTopUp(customer: "k") }', Scope.WRITE),
+    "setBudget": ('mutation { setBudget(input: {key: "k", customer: "k", amount: "1"}) { key } }', Scope.WRITE),
+    "removeBudget": ('mutation { removeBudget(key: "k") }', Scope.WRITE),
     "changePlan": ('mutation { changePlan(subscription: "s", plan: "k") { id } }', Scope.WRITE),
     "cancelSubscription": ('mutation { cancelSubscription(subscription: "s") { id } }', Scope.WRITE),
     "pauseSubscription": ('mutation { pauseSubscription(subscription: "s") { id } }', Scope.WRITE),

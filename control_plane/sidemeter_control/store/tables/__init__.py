@@ -5,6 +5,7 @@ they can be spread by it.
 """
 
 from sidemeter_control.store.tables.columns import ExactDecimal, metadata
+from sidemeter_control.store.tables.limits import budgets
 from sidemeter_control.store.tables.metering import (
     corrections,
     dead_letters,
@@ -50,6 +51,7 @@ __all__ = [
     "api_keys",
     "audit",
     "batches",
+    "budgets",
     "closed_periods",
     "corrections",
     "credit_grants",
