@@ -22,6 +22,7 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
@@ -87,6 +88,8 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("filling meters", lambda: fill_once(database, clock), every_s=1, until_done=True),
         Loop("closing billing periods", closing.once, every_s=30, until_done=True),
         Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
+        Loop("raising alerts", Alerting(database, clock).once, every_s=1),
+        Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

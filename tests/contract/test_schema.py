@@ -240,6 +240,7 @@ GROWN = {
     "Budget.periodStart(): DateTime",
     "Budget.slice(): JSON!",
     "Budget.unit(): BudgetUnit!",
+    "Alert.what(): String!",
 }
 
 

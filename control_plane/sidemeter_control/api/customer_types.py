@@ -8,6 +8,7 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control import money
+from sidemeter_control.api.alert_types import DEFAULT_ALERTS, Alert, alerts_of
 from sidemeter_control.api.bounds import DEFAULT_PAGE
 from sidemeter_control.api.budget_types import Budget, budgets_of
 from sidemeter_control.api.context import Info
@@ -257,6 +258,11 @@ class Customer:
     async def budgets(self, info: Info) -> list[Budget]:
         """The caps on what is spent, by key, and what is spent of each now."""
         return await budgets_of(info, self.noun)
+
+    @strawberry.field
+    async def alerts(self, info: Info, first: int | None = DEFAULT_ALERTS) -> list[Alert]:
+        """What was said of its budgets and quotas, newest first."""
+        return await alerts_of(info, self.noun, first)
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

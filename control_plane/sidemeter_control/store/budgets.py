@@ -11,7 +11,7 @@ from sidemeter_control.limits.budgets import Budget
 from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
 from sidemeter_control.store.tables import budgets
 
-__all__ = ["count", "get", "of_customers", "of_meter", "put", "remove"]
+__all__ = ["count", "get", "of_customers", "of_meter", "put", "remove", "set_since"]
 
 _slice = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
 _thresholds = msgspec.json.Decoder(tuple[int, ...]).decode
@@ -68,6 +68,13 @@ async def of_meter(conn: AsyncConnection, meter: str) -> list[Budget]:
     """Every budget that caps what a meter counts, by key."""
     wanted = select(budgets).where(budgets.c.meter_key == meter).order_by(budgets.c.key)
     return [_budget(row) for row in await conn.execute(wanted)]
+
+
+async def set_since(conn: AsyncConnection, version: int) -> list[str]:
+    """The customers (keys) one of whose budgets was set after that version of the configuration."""
+    return list(
+        (await conn.execute(select(budgets.c.customer_key).where(budgets.c.version > version).distinct())).scalars()
+    )
 
 
 def _budget(row: Row[Any]) -> Budget:

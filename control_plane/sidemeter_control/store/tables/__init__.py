@@ -5,7 +5,7 @@ they can be spread by it.
 """
 
 from sidemeter_control.store.tables.columns import ExactDecimal, metadata
-from sidemeter_control.store.tables.limits import budgets
+from sidemeter_control.store.tables.limits import alerts, budgets
 from sidemeter_control.store.tables.metering import (
     corrections,
     dead_letters,
@@ -48,6 +48,7 @@ __all__ = [
     "add_ons",
     "agent_epochs",
     "agents",
+    "alerts",
     "api_keys",
     "audit",
     "batches",

@@ -1,10 +1,10 @@
-"""What customers may spend: budgets."""
+"""What customers may spend, and what was said of it: budgets, alerts."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
 
-from sidemeter_control.store.tables.columns import ExactDecimal, metadata
+from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
 
-__all__ = ["budgets"]
+__all__ = ["alerts", "budgets"]
 
 # Caps on what is spent in a period. `meter_key` null: in money. `slice` is a JSON list of dimensions with their values,
 # `thresholds` one of percentages; `version` the configuration's when it was set.
@@ -21,4 +21,22 @@ budgets = Table(
     Column("thresholds", Text, nullable=False),
     Column("set_at_us", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
+)
+
+# What was said, once in a period. `threshold` 0: there is none, because a NULL is never equal to another.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("seq", RowNumber, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("customer_key", Text, ForeignKey("customers.key"), nullable=False),
+    Column("period_start_us", BigInteger, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("threshold", Integer, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    UniqueConstraint("customer_key", "period_start_us", "what", "kind", "threshold", "terms"),
+    Index(None, "customer_key", "seq"),
 )

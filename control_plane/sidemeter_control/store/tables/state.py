@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # One row. `generation` names this copy of the database; `config_version` rises with every change of a definition. What
-# happens before `closed_until_us` is late.
+# happens before `closed_until_us` is late. Every event up to `alerts_seq` has been looked at for alerts.
 state = Table(
     "state",
     metadata,
@@ -33,6 +33,7 @@ state = Table(
     Column("config_version", BigInteger, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("closed_until_us", BigInteger, nullable=False, server_default="0"),
+    Column("alerts_seq", BigInteger, nullable=False, server_default="0"),
 )
 
 # Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.

@@ -1,4 +1,4 @@
-"""Budgets."""
+"""Budgets, and the alerts that they and quotas raise."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,7 @@ revision = "0011"
 down_revision = "0009"
 
 exact = sa.Text().with_variant(sa.Numeric(), "postgresql")
+row_number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
@@ -28,3 +29,32 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_budgets_customer_key"), "budgets", ["customer_key"])
     op.create_index(op.f("ix_budgets_meter_key"), "budgets", ["meter_key"])
+    op.create_table(
+        "alerts",
+        sa.Column("seq", row_number, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("customer_key", sa.Text(), nullable=False),
+        sa.Column("period_start_us", sa.BigInteger(), nullable=False),
+        sa.Column("what", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("threshold", sa.Integer(), nullable=False),
+        sa.Column("terms", sa.Text(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["customer_key"], ["customers.key"], name=op.f("fk_alerts_customer_key_customers")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_alerts")),
+        sa.UniqueConstraint(
+            "customer_key",
+            "period_start_us",
+            "what",
+            "kind",
+            "threshold",
+            "terms",
+            name=op.f("uq_alerts_customer_key_period_start_us_what_kind_threshold_terms"),
+        ),
+        sa.UniqueConstraint("id", name=op.f("uq_alerts_id")),
+    )
+    op.create_index(op.f("ix_alerts_customer_key_seq"), "alerts", ["customer_key", "seq"])
+    op.add_column("state", sa.Column("alerts_seq", sa.BigInteger(), nullable=False, server_default="0"))
+    # What was used before there were alerts is looked at customer by customer, not event by event.
+    op.execute("UPDATE state SET alerts_seq = (SELECT coalesce(max(seq), 0) FROM events)")
