@@ -80,6 +80,7 @@ INPUTS = {
     "grantAddOn": "AddOnInput",
     "setEntitlement": "EntitlementOverrideInput",
     "setBudget": "BudgetInput",
+    "setWebhook": "WebhookInput",
 }
 
 

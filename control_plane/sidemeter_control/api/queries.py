@@ -17,6 +17,8 @@ from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
 from sidemeter_control.api.simulation_types import Simulation
 from sidemeter_control.api.subscription_types import PlanDiff
+from sidemeter_control.api.webhook_types import Webhook, WebhookDelivery
+from sidemeter_control.limits.webhooks import DeliveryState
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing.catalogue import find_plan
 from sidemeter_control.pricing.differences import differences
@@ -24,7 +26,18 @@ from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.preview import preview
 from sidemeter_control.pricing.simulation import simulate
 from sidemeter_control.pricing.words import Language
-from sidemeter_control.store import agents, audit, customers, dead_letters, events, features, losses, meters, plans
+from sidemeter_control.store import (
+    agents,
+    audit,
+    customers,
+    dead_letters,
+    events,
+    features,
+    losses,
+    meters,
+    plans,
+    webhooks,
+)
 
 __all__ = ["Query"]
 
@@ -172,6 +185,21 @@ class Query:
         size, start = page_size(first), numbers(after, 1)
         before = start[0] if start else None
         return AuditConnection.of(await info.context.ask(lambda conn: audit.page(conn, size + 1, before=before)), size)
+
+    @strawberry.field
+    async def webhooks(self, info: Info) -> list[Webhook]:
+        """Where alerts are sent, the oldest first."""
+        return [Webhook.of(each) for each in await info.context.ask(webhooks.list_all)]
+
+    @strawberry.field
+    async def webhook_deliveries(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None, state: DeliveryState | None = None
+    ) -> Connection[WebhookDelivery]:
+        """What was sent to webhooks, or is to be, newest first."""
+        size, start = page_size(first), numbers(after, 1)
+        before = start[0] if start else None
+        found = await info.context.ask(lambda conn: webhooks.page(conn, size + 1, before=before, state=state))
+        return connection(found, size, WebhookDelivery.of, lambda delivery: delivery.seq)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:

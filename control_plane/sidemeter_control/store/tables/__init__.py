@@ -5,7 +5,7 @@ they can be spread by it.
 """
 
 from sidemeter_control.store.tables.columns import ExactDecimal, metadata
-from sidemeter_control.store.tables.limits import alerts, budgets
+from sidemeter_control.store.tables.limits import alerts, budgets, webhook_deliveries, webhooks
 from sidemeter_control.store.tables.metering import (
     corrections,
     dead_letters,
@@ -78,4 +78,6 @@ __all__ = [
     "rollups",
     "state",
     "subscriptions",
+    "webhook_deliveries",
+    "webhooks",
 ]

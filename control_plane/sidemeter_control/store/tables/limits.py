@@ -1,10 +1,10 @@
-"""What customers may spend, and what was said of it: budgets, alerts."""
+"""What customers may spend, and what was said of it to whom: budgets, alerts, webhooks."""
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
 
-__all__ = ["alerts", "budgets"]
+__all__ = ["alerts", "budgets", "webhook_deliveries", "webhooks"]
 
 # Caps on what is spent in a period. `meter_key` null: in money. `slice` is a JSON list of dimensions with their values,
 # `thresholds` one of percentages; `version` the configuration's when it was set.
@@ -39,4 +39,34 @@ alerts = Table(
     Column("text", Text, nullable=False),
     UniqueConstraint("customer_key", "period_start_us", "what", "kind", "threshold", "terms"),
     Index(None, "customer_key", "seq"),
+)
+
+# Where alerts are sent. `kinds` is a JSON list, null: of every kind. The secret is there as it is: it has to sign.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("url", Text, nullable=False, unique=True),
+    Column("kinds", Text),
+    Column("secret", Text, nullable=False),
+    Column("created_at_us", BigInteger, nullable=False),
+)
+
+# Alerts on their way, written with the alert, and what became of them. They stay when their webhook goes.
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("seq", RowNumber, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("webhook_id", Text, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("alert_id", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("ended_at_us", BigInteger),
+    Index(None, "state", "seq"),
 )

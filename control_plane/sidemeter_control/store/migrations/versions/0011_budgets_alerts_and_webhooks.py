@@ -1,4 +1,4 @@
-"""Budgets, and the alerts that they and quotas raise."""
+"""Budgets, the alerts that they and quotas raise, and the webhooks that these are sent to."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -58,3 +58,31 @@ def upgrade() -> None:
     op.add_column("state", sa.Column("alerts_seq", sa.BigInteger(), nullable=False, server_default="0"))
     # What was used before there were alerts is looked at customer by customer, not event by event.
     op.execute("UPDATE state SET alerts_seq = (SELECT coalesce(max(seq), 0) FROM events)")
+    op.create_table(
+        "webhooks",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("kinds", sa.Text(), nullable=True),
+        sa.Column("secret", sa.Text(), nullable=False),
+        sa.Column("created_at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+        sa.UniqueConstraint("url", name=op.f("uq_webhooks_url")),
+    )
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("seq", row_number, nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("webhook_id", sa.Text(), nullable=False),
+        sa.Column("message_id", sa.Text(), nullable=False),
+        sa.Column("alert_id", sa.Text(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_status", sa.Integer(), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at_us", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at_us", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_webhook_deliveries")),
+        sa.UniqueConstraint("id", name=op.f("uq_webhook_deliveries_id")),
+    )
+    op.create_index(op.f("ix_webhook_deliveries_state_seq"), "webhook_deliveries", ["state", "seq"])
