@@ -279,6 +279,9 @@ GROWN = {
     "WebhookInput.url: String!",
     "WebhookSecret.secret(): String",
     "WebhookSecret.webhook(): Webhook!",
+    "Alert.amount(): Decimal!",
+    "Alert.periodStart(): DateTime",
+    "Alert.used(): Decimal!",
 }
 
 

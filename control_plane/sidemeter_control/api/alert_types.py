@@ -1,12 +1,13 @@
 """Alerts, as GraphQL shows them."""
 
+from decimal import Decimal
 from typing import Self
 
 import strawberry
 
 from sidemeter_control.api.bounds import page_size
 from sidemeter_control.api.context import Info
-from sidemeter_control.api.scalars import Instant
+from sidemeter_control.api.scalars import Instant, instant
 from sidemeter_control.limits import alerts
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.store import alerts as stored
@@ -28,6 +29,9 @@ class Alert:
     kind: str
     threshold: int | None = strawberry.field(description="How many percent were reached.")
     what: str = strawberry.field(description='Of what: "budget:" and its key, or "quota:" and the key of the feature.')
+    used: Decimal = strawberry.field(description="What was used or spent when it was raised, of the amount.")
+    amount: Decimal
+    period_start: Instant | None = strawberry.field(description="Of the period it is about; null: it never resets.")
     at: Instant
     text: str
 
@@ -40,6 +44,9 @@ class Alert:
             kind=alert.kind.value,
             threshold=alert.threshold,
             what=alert.what,
+            used=alert.used,
+            amount=alert.amount,
+            period_start=instant(alert.period_start_us),
             at=Instant(alert.at_us),
             text=alert.text,
         )

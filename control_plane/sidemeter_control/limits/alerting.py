@@ -18,6 +18,7 @@ from sidemeter_control.limits.alerts import Alert, Finding, of_budget, of_quota
 from sidemeter_control.limits.quotas import feature_meters, quotas
 from sidemeter_control.limits.raising import raise_alerts
 from sidemeter_control.limits.spending import spending
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import alerts, budgets, customers, events, features, state
@@ -31,6 +32,7 @@ MAX_SCANNED = 100_000
 MAX_LOOKED_AT_ONCE = 100
 """Customers of one turn; some milliseconds each, beside which agents' batches are counted."""
 
+LATE_US = 7 * DAY_US
 OWNERS_AT_ONCE = 10_000
 _PAGE = 100
 
@@ -125,11 +127,11 @@ async def sweep_once(database: Database, clock: Clock) -> int:
 async def look(database: Database, clock: Clock, customer_key: str, since_us: int | None = None) -> list[Alert]:
     """Raise what is worth an alert of a customer's budgets and quotas; answers the alerts that are new.
 
-    Of the periods of now, and of `since_us` where that is earlier: what arrives late may reach a threshold of a period that
-    is over. A customer who cannot be looked at for a fault of ours stops no other: the log names the incident.
+    Of the periods of now, and of `since_us` where that is earlier, but at most a week: what arrives late may reach a threshold
+    of a period that is over, and what is older is no news. A customer who cannot be looked at for a fault of ours stops no other: the log names the incident.
     """
     now_us = clock.now_us()
-    instants = {now_us, min(now_us, since_us or now_us)}
+    instants = {now_us} if since_us is None else {now_us, max(min(now_us, since_us), now_us - LATE_US)}
     try:
         found = await _ask(database, lambda conn: _unraised(conn, customer_key, instants, now_us))
     except StoreUnavailable:

@@ -6,12 +6,15 @@ from decimal import Decimal
 from enum import Enum
 
 from sidemeter_control.limits.budgets import DEFAULT_THRESHOLDS, BudgetAnswer, BudgetUnit
-from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaSource
 from sidemeter_control.money import NO_CURRENCY, decimal_text, exact
 from sidemeter_control.pricing.sentences import SENTENCES, Sentences
 from sidemeter_control.pricing.words import Language, Words
 
 __all__ = ["Alert", "AlertKind", "Finding", "of_budget", "of_quota"]
+
+
+_AGREED = frozenset({QuotaSource.PLAN, QuotaSource.OVERRIDE, QuotaSource.ADD_ON})
 
 
 class AlertKind(Enum):
@@ -56,7 +59,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alert that was raised. `seq` is the order in which alerts were."""
+    """An alert that was raised. `seq` is the order in which alerts were.
+
+    `used` and `amount` are what it was about when it was raised; `period_start_us` None: what never resets.
+    """
 
     seq: int
     id: str
@@ -66,6 +72,9 @@ class Alert:
     threshold: int | None
     at_us: int
     text: str
+    used: Decimal
+    amount: Decimal
+    period_start_us: int | None
 
 
 def of_budget(answer: BudgetAnswer) -> Iterator[Finding]:
@@ -100,7 +109,7 @@ def of_quota(quota: QuotaAnswer, name: str, unit: str | None) -> Iterator[Findin
             what=f"quota:{quota.feature}",
             threshold=threshold,
             period_start_us=quota.period.start_us,
-            terms=decimal_text(limit),
+            terms=_agreed(quota),
             name=name,
             used=used,
             amount=limit,
@@ -131,6 +140,13 @@ def _sentence(kind: AlertKind, say: Sentences) -> str:
 @exact
 def _reaches(used: Decimal, percent: int, amount: Decimal) -> bool:
     return used * 100 >= amount * percent
+
+
+@exact
+def _agreed(quota: QuotaAnswer) -> str:
+    """What was agreed on of the limit: what is left over, and credits, change with every event that arrives late."""
+    agreed = [each.quantity or Decimal(0) for each in quota.parts if each.source in _AGREED]
+    return decimal_text(sum(agreed, Decimal(0)))
 
 
 def _terms(answer: BudgetAnswer) -> str:

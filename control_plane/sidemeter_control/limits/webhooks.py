@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
@@ -16,6 +16,7 @@ import msgspec
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.alerts import Alert, AlertKind
+from sidemeter_control.money import decimal_text
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -67,7 +68,7 @@ class Webhook:
     url: str
     kinds: tuple[AlertKind, ...] | None
     created_at_us: int
-    secret: str
+    secret: str = field(repr=False)
 
     def wants(self, kind: AlertKind) -> bool:
         """Whether alerts of that kind are sent there."""
@@ -205,20 +206,29 @@ def headers_of(secret: str, message_id: str, at_us: int, body: bytes) -> Mapping
 def body_of(alert: Alert) -> str:
     """What is sent of an alert.
 
-    >>> print(body_of(Alert(1, "alert_1", "acme", "budget:b", AlertKind.BUDGET_THRESHOLD, 90, 0, "90% …")))
-    {"type":"alert.budget_threshold","timestamp":"1970-01-01T00:00:00Z","data":{"id":"alert_1","customer":"acme","kind":"budget_threshold","what":"budget:b","threshold":90,"at":"1970-01-01T00:00:00Z","text":"90% …"}}
+    >>> from decimal import Decimal
+    >>> made = Alert(1, "alert_1", "acme", "budget:b", AlertKind.BUDGET_THRESHOLD, 90, 0, "90% …", Decimal(9), Decimal(10), None)
+    >>> print(body_of(made))
+    {"type":"alert.budget_threshold","timestamp":"1970-01-01T00:00:00Z","data":{"id":"alert_1","customer":"acme","kind":"budget_threshold","what":"budget:b","threshold":90,"used":"9","amount":"10","periodStart":null,"at":"1970-01-01T00:00:00Z","text":"90% …"}}
     """
-    at = (_EPOCH + timedelta(microseconds=alert.at_us)).isoformat().replace("+00:00", "Z")
+    at = _instant(alert.at_us)
     data = {
         "id": alert.id,
         "customer": alert.customer_key,
         "kind": alert.kind.value,
         "what": alert.what,
         "threshold": alert.threshold,
+        "used": decimal_text(alert.used),
+        "amount": decimal_text(alert.amount),
+        "periodStart": None if alert.period_start_us is None else _instant(alert.period_start_us),
         "at": at,
         "text": alert.text,
     }
     return msgspec.json.encode({"type": f"alert.{alert.kind.value}", "timestamp": at, "data": data}).decode()
+
+
+def _instant(at_us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=at_us)).isoformat().replace("+00:00", "Z")
 
 
 def retry_after_ms(attempts: int, luck: int) -> int | None:

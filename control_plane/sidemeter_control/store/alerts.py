@@ -7,13 +7,14 @@ from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.alerts import Alert, AlertKind, Finding
+from sidemeter_control.pricing.periods import EVER
 from sidemeter_control.store.tables import alerts, state
 
 __all__ = ["add", "looked_at", "page", "set_looked_at", "unraised"]
 
 _ADD = (
-    "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text, used, amount)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
 
 
@@ -21,7 +22,8 @@ async def add(
     conn: AsyncConnection, alert_id: str, customer_key: str, finding: Finding, *, text: str, at_us: int
 ) -> Alert | None:
     """Raise an alert, unless the same was raised before: then None."""
-    values = (alert_id, customer_key, *_identity(finding), at_us, text)
+    numbers = format(finding.used, "f"), format(finding.amount, "f")
+    values = (alert_id, customer_key, *_identity(finding), at_us, text, *numbers)
     if not (await conn.exec_driver_sql(_ADD, values)).rowcount:
         return None
     return _alert((await conn.execute(select(alerts).where(alerts.c.id == alert_id))).one())
@@ -64,5 +66,16 @@ def _identity(finding: Finding) -> tuple[Any, ...]:
 
 
 def _alert(row: Row[Any]) -> Alert:
-    kind = AlertKind(row.kind)
-    return Alert(row.seq, row.id, row.customer_key, row.what, kind, row.threshold or None, row.at_us, row.text)
+    return Alert(
+        row.seq,
+        row.id,
+        row.customer_key,
+        row.what,
+        AlertKind(row.kind),
+        row.threshold or None,
+        row.at_us,
+        row.text,
+        row.used,
+        row.amount,
+        None if row.period_start_us == EVER.start_us else row.period_start_us,
+    )

@@ -44,12 +44,15 @@ async def test_alerts_are_shown_newest_first(control: Plane) -> None:
     control.clock.advance(60)
     await use(control, 3)
     await looking.once()
-    found = await alerts(control, "customer kind threshold what at text")
+    found = await alerts(control, "customer kind threshold what used amount periodStart at text")
     assert found[0] == {
         "customer": "acme",
         "kind": "quota_threshold",
         "threshold": 75,
         "what": "quota:calls",
+        "used": "8",
+        "amount": "10",
+        "periodStart": NOW,
         "at": "2023-11-14T22:14:20Z",
         "text": "75% of the quota API is used: 8 calls of 10 calls",
     }

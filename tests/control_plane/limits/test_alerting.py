@@ -76,6 +76,7 @@ async def test_a_threshold_is_said_once_however_often_it_is_looked_at(shop: Shop
     assert await thresholds(shop) == [("budget:b", 50)]
     (alert,) = await raised(shop)
     assert (alert.kind, alert.at_us) == (AlertKind.BUDGET_THRESHOLD, shop.clock.now_us())
+    assert (alert.used, alert.amount, alert.period_start_us) == (50, 100, us("2026-11-01"))
     assert alert.text == "50% of the budget b is spent: 50 tokens of 100 tokens"
 
 
@@ -139,6 +140,18 @@ async def test_what_arrives_after_its_period_is_said_of_that_period(shop: Shop) 
     await shop.use("acme", "2026-11-20T23:59:59", "60")
     await Alerting(shop.database, shop.clock).once()
     assert await thresholds(shop) == [("budget:b", 50)]
+
+
+async def test_what_arrives_more_than_a_week_late_is_no_news(shop: Shop) -> None:
+    await shop.customer("acme")
+    await budget(shop, "b", period=ResetPeriod.DAY, thresholds=(100,))
+    looking = Alerting(shop.database, shop.clock)
+    await shop.use("acme", "2026-11-13T12:00:00", "100")
+    await looking.once()
+    assert await raised(shop) == []
+    await shop.use("acme", "2026-11-14T12:00:00", "100")
+    await looking.once()
+    assert [each.period_start_us for each in await raised(shop)] == [us("2026-11-14")]
 
 
 async def test_only_customers_with_new_usage_or_new_budgets_are_looked_at(shop: Shop) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sidemeter_control.limits.alerts import AlertKind, Finding, of_budget, of_quota
 from sidemeter_control.limits.budgets import Budget, BudgetAnswer
-from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaPart, QuotaSource
 from sidemeter_control.pricing.periods import EVER, Period
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, ResetPeriod
 from sidemeter_control.pricing.words import Language
@@ -82,6 +82,20 @@ def test_a_quota_says_the_usual_thresholds_and_where_its_overage_begins(
 ) -> None:
     assert [each.threshold for each in quota(used, limit)] == found
     assert [each.kind is AlertKind.OVERAGE_STARTED for each in quota(used, limit)] == [each is None for each in found]
+
+
+def test_a_quota_of_another_limit_is_another_one_if_that_was_agreed_on_and_not_if_it_only_came_so() -> None:
+    def terms(*parts: tuple[QuotaSource, int]) -> str:
+        limit = Decimal(sum(quantity for _, quantity in parts))
+        numbers = (limit, limit, None, None)
+        answer = QuotaAnswer("f", EntitlementKind.METERED, Enforcement.SOFT, True, None, *numbers, 10, 20, 0)
+        named = tuple(QuotaPart(source, "", Decimal(quantity)) for source, quantity in parts)
+        return next(of_quota(replace(answer, parts=named), "f", None)).terms
+
+    plan, more = (QuotaSource.PLAN, 100), (QuotaSource.ADD_ON, 7)
+    left_over, credits = (QuotaSource.ROLLOVER, 5), (QuotaSource.CREDITS, 3)
+    assert terms(plan) == terms(plan, left_over) == terms(plan, credits) == "100"
+    assert terms(plan, more) == terms((QuotaSource.OVERRIDE, 107)) == "107"
 
 
 def test_what_never_resets_has_one_period() -> None:

@@ -37,6 +37,8 @@ alerts = Table(
     Column("terms", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Column("text", Text, nullable=False),
+    Column("used", ExactDecimal, nullable=False),
+    Column("amount", ExactDecimal, nullable=False),
     UniqueConstraint("customer_key", "period_start_us", "what", "kind", "threshold", "terms"),
     Index(None, "customer_key", "seq"),
 )

@@ -41,6 +41,8 @@ def upgrade() -> None:
         sa.Column("terms", sa.Text(), nullable=False),
         sa.Column("at_us", sa.BigInteger(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("used", exact, nullable=False),
+        sa.Column("amount", exact, nullable=False),
         sa.ForeignKeyConstraint(["customer_key"], ["customers.key"], name=op.f("fk_alerts_customer_key_customers")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_alerts")),
         sa.UniqueConstraint(
