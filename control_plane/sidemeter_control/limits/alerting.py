@@ -128,7 +128,8 @@ async def look(database: Database, clock: Clock, customer_key: str, since_us: in
     """Raise what is worth an alert of a customer's budgets and quotas; answers the alerts that are new.
 
     Of the periods of now, and of `since_us` where that is earlier, but at most a week: what arrives late may reach a threshold
-    of a period that is over, and what is older is no news. A customer who cannot be looked at for a fault of ours stops no other: the log names the incident.
+    of a period that is over, and what is older is no news. A customer who cannot be looked at for a fault of ours stops no
+    other: the log names the incident.
     """
     now_us = clock.now_us()
     instants = {now_us} if since_us is None else {now_us, max(min(now_us, since_us), now_us - LATE_US)}

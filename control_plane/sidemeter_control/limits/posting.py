@@ -23,7 +23,7 @@ ANSWERS_WITHIN_S: Final = 15
 """For all of an attempt: the name, the connection, and the head of the answer. What Standard Webhooks recommends at least."""
 
 CONNECTS_WITHIN_S: Final = 5
-LOOK_UPS_AT_ONCE: Final = 4
+LOOK_UPS_AT_ONCE: Final = 16
 MAX_ERROR_CHARS: Final = 500
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from alembic import command
 from shop import BASE, TOKENS, Shop, open_shop, us
-
 from sqlalchemy import Connection
 
 from sidemeter_control.limits.add_ons import AddOnSpec
