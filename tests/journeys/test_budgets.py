@@ -9,7 +9,7 @@ from processes import AgentProcess, ControlPlane, agent, control_plane
 from receivers import Receiver, receiver, signature
 
 TEAM, ALL = 5, 8
-QUICK = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.1", "SIDEMETER_FIRST_CHECK_WAIT_S": "5"}
+QUICK = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.1", "SIDEMETER_FIRST_CHECK_WAIT_S": "30"}
 SPENT = '{ customer(key: "acme") { budgets { key spent } } }'
 
 
@@ -42,7 +42,7 @@ async def test_a_team_is_stopped_at_its_budget_the_customer_at_its_own_and_each_
         async with agent(tmp_path / "agent", plane, **QUICK) as process:
             assert [(await consume(process, "a"))["allowed"] for _ in range(TEAM + 1)] == [True] * TEAM + [False]
             of_team_a = {("budget:team-a", percent) for percent in (50, 75, 90, 100)}
-            await eventually(lambda: of_team_a <= said(got), 60)
+            await eventually(lambda: of_team_a <= said(got), 120)
 
             plane.kill()
             rest = ALL - TEAM
@@ -50,7 +50,7 @@ async def test_a_team_is_stopped_at_its_budget_the_customer_at_its_own_and_each_
             await plane.start()
 
             both = of_team_a | {("budget:all", percent) for percent in (50, 75, 90, 100)}
-            await eventually(lambda: said(got) == both, 60)
+            await eventually(lambda: said(got) == both, 120)
         spent = (await plane.ask(SPENT))["customer"]["budgets"]
         assert spent == [{"key": "all", "spent": str(ALL)}, {"key": "team-a", "spent": str(TEAM)}]
     assert all(each.headers["webhook-signature"] == signature(secret, each) for each in got.received)
