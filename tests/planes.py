@@ -79,6 +79,8 @@ INPUTS = {
     "createApiKey": "ApiKeyInput",
     "grantAddOn": "AddOnInput",
     "setEntitlement": "EntitlementOverrideInput",
+    "setBudget": "BudgetInput",
+    "setWebhook": "WebhookInput",
 }
 
 

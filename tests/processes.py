@@ -125,11 +125,11 @@ class Program:
 class ControlPlane(Program):
     """`sidemeter-control serve` on SQLite in `directory`; restarted, it keeps its port."""
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1") -> None:
+    def __init__(self, directory: Path, host: str = "127.0.0.1", **environ: str) -> None:
         self.host = host
         self.port = 0
         self.database = directory / "control.db"
-        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY)
+        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **environ)
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
     @property
@@ -211,9 +211,9 @@ class AgentProcess(Program):
 
 
 @asynccontextmanager
-async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
+async def control_plane(directory: Path, **environ: str) -> AsyncIterator[ControlPlane]:
     """A running control plane on a fresh database in `directory`."""
-    with ControlPlane(directory) as plane:
+    with ControlPlane(directory, **environ) as plane:
         async with plane.http:
             await plane.start()
             yield plane

@@ -39,9 +39,10 @@ from sidemeter.uplink import Answer
 from sidemeter_control import money
 from sidemeter_control.api import bounds
 from sidemeter_control.errors import InvalidInput, StoreUnavailable
-from sidemeter_control.limits import given, quotas
+from sidemeter_control.limits import given, quotas, spending
 from sidemeter_control.limits.given import MAX_CUSTOMERS_REMEMBERED as GIVEN_REMEMBERS
 from sidemeter_control.limits.quotas import MAX_SETS_REMEMBERED
+from sidemeter_control.limits.spending import MAX_CUSTOMERS_REMEMBERED as SPENDING_REMEMBERS
 from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
 from sidemeter_control.metering.ingest import Ingest
@@ -354,6 +355,7 @@ REMEMBERED = {
     catalogue: CATALOGUE_REMEMBERS,
     given: GIVEN_REMEMBERS,
     books: BOOKS_REMEMBER,
+    spending: SPENDING_REMEMBERS,
 }
 
 

@@ -22,7 +22,10 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.limits.alerting import Alerting, sweep_once
+from sidemeter_control.limits.delivering import Delivering
 from sidemeter_control.limits.forgetting import forget_once
+from sidemeter_control.limits.posting import Poster
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.holders import look_at_start
 from sidemeter_control.metering.ingest import Ingest
@@ -60,7 +63,7 @@ async def build(
             *agents.routes(),
             *event_routes(gate, ingest, clock),
             *backup_routes(database, gate, clock),
-            *graphql_routes(database, gate, ingest, clock),
+            *graphql_routes(database, gate, ingest, clock, private_webhooks=settings.private_webhooks),
             *health_routes(database, gate, ingest, agents, clock),
             *pages.routes(),
         ],
@@ -86,11 +89,15 @@ class Loop:
 def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop]:
     """What is done in the background while the control plane runs, each for `repeat`."""
     closing = Closing(database, clock, settings.close_after_s)
+    delivering = Delivering(database, clock, Poster(private=settings.private_webhooks).post)
     return (
         Loop("filling meters", lambda: fill_once(database, clock), every_s=1, until_done=True),
         Loop("closing billing periods", closing.once, every_s=30, until_done=True),
         Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
         Loop("forgetting leases", lambda: forget_once(database, clock), every_s=600, until_done=True),
+        Loop("raising alerts", Alerting(database, clock).once, every_s=1),
+        Loop("sending alerts", delivering.once, every_s=1, until_done=True),
+        Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -48,11 +48,16 @@ def main() -> None:
 main.add_command(plan)
 
 
+def _shown_default(value: object) -> object:
+    """As it would be written."""
+    return ("yes" if value else "no") if isinstance(value, bool) else value
+
+
 def _settings_options(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for each in reversed(dataclasses.fields(Settings)):
             if each.name not in NOT_OPTIONS and (not names or each.name in names):
-                text = f"{each.metadata['help']} [{ENVIRON_PREFIX}{each.name.upper()}; default {each.default}]"
+                text = f"{each.metadata['help']} [{ENVIRON_PREFIX}{each.name.upper()}; default {_shown_default(each.default)}]"
                 command = click.option("--" + each.name.replace("_", "-"), each.name, metavar="VALUE", help=text)(
                     command
                 )

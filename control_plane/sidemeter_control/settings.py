@@ -60,6 +60,12 @@ def _count(low: int, high: int) -> Reader:
     return read
 
 
+def _yes_or_no(text: str) -> bool:
+    if text not in {"yes", "no"}:
+        raise ValueError("must be yes or no")
+    return text == "yes"
+
+
 def _setting(read: Reader, help_text: str, default: Any, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"read": read, "help": help_text})
 
@@ -95,6 +101,9 @@ class Settings:
         _count(0, 2_592_000),
         "How long after its end a billing period is closed; usage that comes later adjusts the next.",
         3600,
+    )
+    private_webhooks: bool = _setting(
+        _yes_or_no, "yes: webhooks may be at private and loopback addresses, and over plain http.", False
     )
     drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
 

@@ -15,6 +15,11 @@ def test_nothing_set_gives_the_documented_defaults() -> None:
     )
 
 
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False)])
+def test_a_switch_is_yes_or_no(text: str, value: bool) -> None:
+    assert Settings.from_environ({"SIDEMETER_PRIVATE_WEBHOOKS": text}).private_webhooks is value
+
+
 def test_an_option_goes_before_the_environment() -> None:
     settings = Settings.from_environ({"SIDEMETER_LISTEN": "127.0.0.1:1"}, listen="127.0.0.1:2")
     assert settings.listen == "127.0.0.1:2"
@@ -40,6 +45,7 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("SIDEMETER_RATE_EVENTS_PER_S", "10000001", "from 10 to 10000000"),
         ("SIDEMETER_MAX_BATCHES_AT_ONCE", "0", "from 1 to 1000"),
         ("SIDEMETER_MAX_BATCHES_AT_ONCE", "1001", "from 1 to 1000"),
+        ("SIDEMETER_PRIVATE_WEBHOOKS", "true", "must be yes or no"),
         ("SIDEMETER_DRAIN_S", "soon", "from 0 to 600"),
     ],
 )

@@ -27,7 +27,17 @@ class Context:
     Resolvers run concurrently and a connection does one thing at a time, so they take turns.
     """
 
-    def __init__(self, database: Database, clock: Clock, gate: Gate, ingest: Ingest, key: Key) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        gate: Gate,
+        ingest: Ingest,
+        key: Key,
+        *,
+        private_webhooks: bool = False,
+    ) -> None:
+        self.private_webhooks = private_webhooks
         self.database = database
         self.clock = clock
         self.gate = gate

@@ -8,7 +8,9 @@ import strawberry
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control import money
+from sidemeter_control.api.alert_types import DEFAULT_ALERTS, Alert, alerts_of
 from sidemeter_control.api.bounds import DEFAULT_PAGE
+from sidemeter_control.api.budget_types import Budget, budgets_of
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_types import CreditBalance, TopUp, balance_of
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
@@ -271,6 +273,16 @@ class Customer:
     async def top_ups(self, info: Info) -> list[TopUp]:
         """The rules that buy credits when they run low."""
         return [TopUp.of(each) for each in await info.context.ask(lambda conn: top_ups.of_customer(conn, self.key))]
+
+    @strawberry.field
+    async def budgets(self, info: Info) -> list[Budget]:
+        """The caps on what is spent, by key, and what is spent of each now."""
+        return await budgets_of(info, self.noun)
+
+    @strawberry.field
+    async def alerts(self, info: Info, first: int | None = DEFAULT_ALERTS) -> list[Alert]:
+        """What was said of its budgets and quotas, newest first."""
+        return await alerts_of(info, self.noun, first)
 
     @strawberry.field
     async def usage(  # noqa: PLR0917 -- the contract's arguments

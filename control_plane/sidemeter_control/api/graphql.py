@@ -44,8 +44,12 @@ _decode = msgspec.json.Decoder(Asked, float_hook=Decimal).decode
 _decode_variables = msgspec.json.Decoder(dict[str, Any] | None, float_hook=Decimal).decode
 
 
-def graphql_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) -> list[BaseRoute]:
+def graphql_routes(
+    database: Database, gate: Gate, ingest: Ingest, clock: Clock, *, private_webhooks: bool = False
+) -> list[BaseRoute]:
     """`/graphql` for clients and, as a page, for browsers; `/graphql/assets/<name>` for the page.
+
+    `private_webhooks`: alerts may be sent to private addresses.
 
     Problems leave as `Refused` or as ControlErrors, for the app's `PROBLEM_HANDLERS`.
     """
@@ -55,7 +59,7 @@ def graphql_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock)
             return explorer.page()
         key = await gate.admit(request.headers.get("authorization"), *Scope)
         asked = await _read(request)
-        async with Context(database, clock, gate, ingest, key) as context:
+        async with Context(database, clock, gate, ingest, key, private_webhooks=private_webhooks) as context:
             return _response(await _execute(asked, request.method, context))
 
     return [Route("/graphql", graphql, methods=["GET", "POST"]), Route("/graphql/assets/{name}", explorer.asset)]

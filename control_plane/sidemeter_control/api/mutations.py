@@ -3,6 +3,7 @@
 import strawberry
 
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.budget_types import Budget, BudgetInput, budget_of
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_inputs import CreditGrantInput, CreditResetInput, TopUpInput
 from sidemeter_control.api.credit_types import CreditBalance, CreditGrant, TopUp, balance_of, standing
@@ -24,11 +25,15 @@ from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, Pl
 from sidemeter_control.api.pricing_types import Feature, Plan
 from sidemeter_control.api.scalars import Instant, Json, json_text
 from sidemeter_control.api.subscription_types import CustomerSubscription, MoveResult, shown
+from sidemeter_control.api.webhook_types import Webhook, WebhookDelivery, WebhookInput, WebhookSecret
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.budgeting import remove_budget, set_budget
 from sidemeter_control.limits.catalogue import create_feature
+from sidemeter_control.limits.endpoints import redeliver, remove_webhook, set_webhook
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
 from sidemeter_control.limits.handed_out import write_off
+from sidemeter_control.limits.webhooks import read_kinds
 from sidemeter_control.metering.catalogue import archive_meter, create_meter, update_meter
 from sidemeter_control.metering.correcting import correct_event, void_event
 from sidemeter_control.metering.holders import end_recovery
@@ -286,6 +291,48 @@ class Mutation:
         of = Denomination.read(unit, feature)
         context = info.context
         return await context.changed(remove_top_up(context.database, context.clock, customer, of, by=context.key.id))
+
+    @strawberry.mutation
+    async def set_budget(self, info: Info, input: BudgetInput) -> Budget:
+        """Cap what a customer, or a slice of one, spends in each period. Its key is its own among all customers'."""
+        context = info.context
+        made = await context.changed(set_budget(context.database, context.clock, input.spec(), by=context.key.id))
+        return await budget_of(info, await customer_of(info, made.customer_key), made.key)
+
+    @strawberry.mutation
+    async def remove_budget(self, info: Info, key: strawberry.ID) -> bool:
+        """Cap nothing by it any more; answers whether there was one of that key. The alerts that it raised stay."""
+        context = info.context
+        return await context.changed(remove_budget(context.database, context.clock, key, by=context.key.id))
+
+    @strawberry.mutation
+    async def set_webhook(self, info: Info, input: WebhookInput) -> WebhookSecret:
+        """Send alerts to a URL, of all customers. The secret is answered where it is new, and not shown again."""
+        context = info.context
+        made = set_webhook(
+            context.database,
+            context.clock,
+            input.url,
+            read_kinds(input.events),
+            input.secret,
+            private=context.private_webhooks,
+            by=context.key.id,
+        )
+        webhook, secret = await context.changed(made)
+        return WebhookSecret(webhook=Webhook.of(webhook), secret=secret)
+
+    @strawberry.mutation
+    async def remove_webhook(self, info: Info, id: strawberry.ID) -> bool:
+        """Send nothing there any more, also of what is on its way; answers whether there was one of that id."""
+        context = info.context
+        return await context.changed(remove_webhook(context.database, context.clock, id, by=context.key.id))
+
+    @strawberry.mutation
+    async def redeliver(self, info: Info, id: strawberry.ID) -> WebhookDelivery:
+        """Send a message once more, whatever became of that delivery, under the same webhook-id; answers the new delivery."""
+        context = info.context
+        made = redeliver(context.database, context.clock, id, by=context.key.id)
+        return WebhookDelivery.of(await context.changed(made))
 
     @strawberry.mutation
     async def ingest(self, info: Info, events: list[EventInput]) -> IngestResult:

@@ -19,8 +19,10 @@ from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
 from sidemeter_control.api.simulation_types import Simulation
 from sidemeter_control.api.subscription_types import PlanDiff
+from sidemeter_control.api.webhook_types import Webhook, WebhookDelivery
 from sidemeter_control.errors import NotFound
 from sidemeter_control.limits.handed_out import limit_as_held
+from sidemeter_control.limits.webhooks import DeliveryState
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing.catalogue import find_plan
 from sidemeter_control.pricing.differences import differences
@@ -40,6 +42,7 @@ from sidemeter_control.store import (
     plans,
     recoveries,
     state,
+    webhooks,
 )
 
 __all__ = ["Query"]
@@ -188,6 +191,21 @@ class Query:
         size, start = page_size(first), numbers(after, 1)
         before = start[0] if start else None
         return AuditConnection.of(await info.context.ask(lambda conn: audit.page(conn, size + 1, before=before)), size)
+
+    @strawberry.field
+    async def webhooks(self, info: Info) -> list[Webhook]:
+        """Where alerts are sent, the oldest first."""
+        return [Webhook.of(each) for each in await info.context.ask(webhooks.list_all)]
+
+    @strawberry.field
+    async def webhook_deliveries(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None, state: DeliveryState | None = None
+    ) -> Connection[WebhookDelivery]:
+        """What was sent to webhooks, or is to be, newest first."""
+        size, start = page_size(first), numbers(after, 1)
+        before = start[0] if start else None
+        found = await info.context.ask(lambda conn: webhooks.page(conn, size + 1, before=before, state=state))
+        return connection(found, size, WebhookDelivery.of, lambda delivery: delivery.seq)
 
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:

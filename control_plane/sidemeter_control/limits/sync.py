@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.budgets import BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.leases import Report, Sync
 from sidemeter_control.limits.leasing import (
@@ -20,6 +21,7 @@ from sidemeter_control.limits.leasing import (
 )
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.recovery import HolderId
+from sidemeter_control.limits.spending import enforced
 from sidemeter_control.limits.sync_messages import (
     MAX_LEASES,
     MAX_SUBJECTS,
@@ -222,8 +224,12 @@ async def _limits(
     found = await registered(conn, sorted(keys))
     answers = await quotas_of(conn, found.values(), now_us)
     taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
+    budgets = await enforced(conn, found.values(), now_us)
     told = {
-        key: [_limit(key, quota, taken.get(quota.feature), policy_version) for quota in own]
+        key: [
+            *(_limit(key, quota, taken.get(quota.feature), policy_version) for quota in own),
+            *(_budget_limit(spent, meter, policy_version) for spent, meter in budgets[key]),
+        ]
         for key, own in answers.items()
     }
     return await _as_pooled(conn, told)
@@ -267,6 +273,29 @@ def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_versio
     )
 
 
-def _meter(meter: Meter) -> LimitMeter:
+def _budget_limit(spent: BudgetAnswer, meter: Meter, policy_version: int) -> LimitState:
+    """The limit that a HARD budget is. Neither its id can be that of a quota, which has a slash, nor its feature one."""
+    budget = spent.budget
+    return LimitState(
+        id=f"budget:{budget.key}",
+        customer=budget.customer_key,
+        feature=f"budget/{budget.key}",
+        kind=EntitlementKind.METERED.value,
+        enforcement=budget.enforcement.value,
+        value=None,
+        limit=decimal_text(budget.amount),
+        used=decimal_text(spent.spent),
+        meter=_meter(meter, budget.slice),
+        period_start_us=spent.period_start_us,
+        resets_at_us=spent.resets_at_us,
+        policy_version=policy_version,
+        period=spent.period_start_us or 0,
+        scale=None,
+    )
+
+
+def _meter(meter: Meter, sliced: Sequence[tuple[str, str]] = ()) -> LimitMeter:
     rules = [PropertyRule(each.property, each.is_in, each.not_in) for each in meter.filters]
+    properties = {each.key: each.property for each in meter.dimensions}
+    rules += [PropertyRule(properties[key], (value,), None) for key, value in sliced]
     return LimitMeter(meter.event_type, meter.aggregation.value, meter.value_property, rules)

@@ -9,7 +9,7 @@ from sidemeter_control.clock import SystemClock
 from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.metering.filling import MAX_FILLED, fill
 from sidemeter_control.metering.meters import Meter, Progress
-from sidemeter_control.store import audit, dead_letters, events, meters, state
+from sidemeter_control.store import audit, budgets, dead_letters, events, meters, state
 from sidemeter_control.store.database import Database
 
 __all__ = ["archive_meter", "create_meter", "split_meter", "update_meter"]
@@ -52,7 +52,8 @@ async def update_meter(
 
     Until the new definition is filled from the stored events the old one goes on counting and answering, as in
     `create_meter`; then the new one takes its place, at once. A change that is still being filled is given up for this one.
-    A name or a unit alone changes at once. NotFound when there is no meter of that key, Conflict when it is archived.
+    A name or a unit alone changes at once. NotFound when there is no meter of that key, Conflict when it is archived or a
+    budget could not go on with what it would count.
     """
     now_us = meter.created_at_us
     async with database.write() as conn:
@@ -61,6 +62,7 @@ async def update_meter(
             raise NotFound("meter", meter.key)
         if known.archived_at_us is not None:
             raise Conflict(f"meter {meter.key!r} is archived")
+        await _check_budgets(conn, meter)
         pending = (await meters.changes(conn, [meter.key])).get(meter.key)
         meter = meter.split_at((pending or known).breaks)
         if pending is not None and not pending.counts_like(meter):
@@ -107,6 +109,13 @@ async def archive_meter(database: Database, key: str, now_us: int, *, by: str = 
         await state.config_changed(conn)
         await audit.add(conn, now_us, by, "archiveMeter", f"meter {key}")
         return replace(known, archived_at_us=now_us)
+
+
+async def _check_budgets(conn: AsyncConnection, meter: Meter) -> None:
+    for budget in await budgets.of_meter(conn, meter.key):
+        misfit = budget.misfit(meter)
+        if misfit is not None:
+            raise Conflict(f"budget {budget.key!r} caps meter {meter.key!r} and {misfit}: remove it first")
 
 
 async def _unfilled(conn: AsyncConnection, meter: Meter) -> Meter:

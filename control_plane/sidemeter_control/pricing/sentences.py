@@ -1,4 +1,4 @@
-"""Every sentence that a customer reads on a line of a price or in a quota, in every language there is.
+"""Every sentence that a customer reads on a line of a price, in a quota or in an alert, in every language there is.
 
 Names in braces are filled in by `words`; `{at}` is one of the four ends beginning with `at`.
 """
@@ -78,6 +78,11 @@ class Sentences:
     add_on: str
     left_over: str
     credits: str
+    budget_threshold: str
+    quota_threshold: str
+    overage_started: str
+    limit_denied: str
+    lease_in_doubt: str
 
 
 SENTENCES: Mapping[Language, Sentences] = {
@@ -139,6 +144,11 @@ SENTENCES: Mapping[Language, Sentences] = {
         add_on="Add-on",
         left_over="Left over from earlier periods",
         credits="Credits",
+        budget_threshold="{percent} of the budget {name} is spent: {used} of {amount}",
+        quota_threshold="{percent} of the quota {name} is used: {used} of {amount}",
+        overage_started="More is used than the quota {name} has: {used} of {amount}",
+        limit_denied="Something was refused, because {name} is used up: {used} of {amount}",
+        lease_in_doubt="{used} of {name} ({amount}) are held by an agent that does not answer",
     ),
     Language.DE: Sentences(
         units="Einheiten",
@@ -198,5 +208,10 @@ SENTENCES: Mapping[Language, Sentences] = {
         add_on="Zusatzkontingent",
         left_over="Aus früheren Zeiträumen übrig",
         credits="Guthaben",
+        budget_threshold="{percent} des Budgets {name} sind ausgegeben: {used} von {amount}",
+        quota_threshold="{percent} des Kontingents {name} sind verbraucht: {used} von {amount}",
+        overage_started="Es ist mehr verbraucht, als das Kontingent {name} umfasst: {used} von {amount}",
+        limit_denied="Etwas wurde abgelehnt, weil {name} aufgebraucht ist: {used} von {amount}",
+        lease_in_doubt="{used} von {name} ({amount}) liegen bei einem Agenten, der nicht antwortet",
     ),
 }

@@ -14,6 +14,7 @@ from babel import Locale
 from babel.dates import get_day_names
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
+from sidemeter_control.money import NO_CURRENCY
 from sidemeter_control.pricing.sentences import SENTENCES, Language, Sentences
 
 __all__ = ["Language", "Words"]
@@ -213,6 +214,14 @@ class Words:
     def billed_then(self) -> str:
         """What of a closed billing period is billed."""
         return self._say.billed_then
+
+    # Alerts.
+
+    def alert(self, sentence: str, name: str, threshold: int | None, of: tuple[Decimal, Decimal]) -> str:
+        """What is to be said of a budget or a quota; `of`: what is used and what there is, in the currency if it has one."""
+        percent = "" if threshold is None else self.percent(Decimal(threshold))
+        used, amount = map(self._amount if self.currency == NO_CURRENCY else self._money, of)
+        return sentence.format(percent=percent, name=name, used=used, amount=amount)
 
     @property
     def _say(self) -> Sentences:

@@ -20,6 +20,7 @@ __all__ = [
     "StoredEvent",
     "add",
     "any_within",
+    "arrived",
     "find",
     "in_order",
     "known",
@@ -76,6 +77,12 @@ _IN_ORDER_AFTER = _IN_ORDER.where(
 _STORED = (*_EVENT, events.c.seq, events.c.received_at_us, (~_COUNTS).label("voided"))
 
 
+_ARRIVED = """
+SELECT subject, min(time_us), max(seq) FROM (SELECT subject, time_us, seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?)
+GROUP BY subject
+"""
+
+
 class Position(NamedTuple):
     """A place in the order of pages: newest first, by event time and then by arrival."""
 
@@ -128,6 +135,12 @@ async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: i
 async def last_seq(conn: AsyncConnection) -> int:
     """The number of the event that arrived last; 0 when none has."""
     return int((await conn.exec_driver_sql("SELECT max(seq) FROM events")).scalar() or 0)
+
+
+async def arrived(conn: AsyncConnection, after: int, limit: int) -> tuple[int, dict[str, int]]:
+    """Of the next `limit` events that arrived: the last one's number, and the earliest time of each subject's."""
+    found: Sequence[Sequence[Any]] = (await conn.exec_driver_sql(_ARRIVED, (after, limit))).all()
+    return max((seq for _, _, seq in found), default=after), {subject: time_us for subject, time_us, _ in found}
 
 
 async def find(conn: AsyncConnection, source: str, id_: str) -> StoredEvent | None:

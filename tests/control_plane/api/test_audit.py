@@ -92,6 +92,10 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield made("resetCredits", "customer acme", "balance", customer="acme")
     yield made("setTopUp", "customer acme", "below", customer="acme", below="1", amount="2")
     yield done("removeTopUp", "customer acme", "", customer="acme", unit="MONEY")
+    yield made("setBudget", "budget all", "key", key="all", customer="acme", amount="5")
+    yield done("removeBudget", "budget all", "", key="all")
+    yield made("setWebhook", "webhook {id}", "id: webhook { id }", url="https://example.com/")
+    yield done("removeWebhook", "webhook {id}", "", id=ids["setWebhook"])
     event = {"id": "1", "source": "s", "type": "other", "subject": "acme", "data": {}}
     yield done("ingest", "", "accepted", events=[event])
     yield done("correctEvent", "event s/1", source="s", id="1", data={"n": 1}, reason="wrong")
@@ -101,8 +105,9 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield done("revokeApiKey", "key {id}", "", id=ids["createApiKey"])
 
 
-# They need a dead letter, a lease of an agent that is gone, a recovery: test_replay.py and test_leases.py have them.
-ELSEWHERE = {"replayDeadLetters", "writeOffLease", "endRecovery"}
+# They need a dead letter, a lease of an agent that is gone, a recovery, a delivery: test_replay.py, test_leases.py and
+# test_webhooks.py have them.
+ELSEWHERE = {"replayDeadLetters", "writeOffLease", "endRecovery", "redeliver"}
 
 
 async def test_every_mutation_leaves_one_entry_with_who_what_and_of_what(control: Plane) -> None:
@@ -112,6 +117,7 @@ async def test_every_mutation_leaves_one_entry_with_who_what_and_of_what(control
     for step in steps(ids):
         answer = await step.send(control)
         named = answer.get("id") if isinstance(answer, dict) else None
+        named = named["id"] if isinstance(named, dict) else named
         ids[step.name] = named or ""
         entries = await log(control)
         names.add(step.name)
@@ -147,6 +153,8 @@ async def test_what_changes_nothing_leaves_no_entry(control: Plane) -> None:
     await control.ask(void, **grant)
     await control.ask('mutation { removeTopUp(customer: "acme") }')
     await control.ask('mutation { removeEntitlement(customer: "acme", feature: "calls") }')
+    await control.ask('mutation { removeBudget(key: "none") }')
+    await control.ask('mutation { removeWebhook(id: "none") }')
     assert (await control.ask(MOVE, preview=True))["moveSubscribers"] == {"moves": [{"moved": False}]}
     assert await log(control) == before
 

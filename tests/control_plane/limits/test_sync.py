@@ -11,12 +11,17 @@ from shop import BASE, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.add_ons import AddOnSpec
+from sidemeter_control.limits.budgeting import set_budget
+from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
 from sidemeter_control.limits.given import grant_add_on, revoke_add_on, set_entitlement
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.sync import Seen, SyncAnswer, SyncQuestion, sync
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
+from sidemeter_control.metering.catalogue import create_meter
+from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.identity import SyncStatus, next_nonce
 from sidemeter_control.metering.ingest import Hello, Ingest
+from sidemeter_control.metering.meters import Aggregation, Dimension, PropertyFilter, new_meter
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec
 from sidemeter_control.store import agents
@@ -137,6 +142,51 @@ async def test_an_agent_learns_of_add_ons_and_overrides_by_a_new_version(shop: S
     agreed = await ask(shop, "a")
     assert (agreed.limits[0].limit, agreed.state_version > added.state_version) == ("7", True)
     assert agreed.limits[0].policy_version == agreed.state_version
+
+
+async def test_a_hard_budget_is_a_limit_of_what_its_slice_counts_and_a_soft_one_is_none(shop: Shop) -> None:
+    await hello(shop)
+    split = (Dimension("team", "org.team"),)
+    own = PropertyFilter("mode", not_in=("test",))
+    meter = new_meter("llm", "llm", Aggregation.SUM, value_property="tokens", dimensions=split, filters=[own], now_us=0)
+    await create_meter(shop.database, meter)
+    for key, enforcement in (("acme", Enforcement.HARD), ("soft", Enforcement.SOFT)):
+        spec = BudgetSpec(
+            key=key,
+            customer="acme",
+            unit=BudgetUnit.METER,
+            meter="llm",
+            amount=Decimal("5.50"),
+            slice={"team": "a"},
+            enforcement=enforcement,
+        )
+        await set_budget(shop.database, shop.clock, spec)
+    event = Event("e1", "s", "llm", "b", us("2026-11-20"), '{"tokens": 2, "org": {"team": "a"}}')
+    await Ingest(shop.database, shop.clock).record([event])
+    answer = await ask(shop, "a", "idle")
+    assert answer.subjects == {"a": ["acme/calls", "acme/sso", "budget:acme"], "idle": []}
+    assert msgspec.to_builtins(answer.limits[2]) == {
+        "id": "budget:acme",
+        "customer": "acme",
+        "feature": "budget/acme",
+        "kind": "METERED",
+        "enforcement": "HARD",
+        "value": None,
+        "limit": "5.5",
+        "used": "2",
+        "meter": {
+            "event_type": "llm",
+            "aggregation": "SUM",
+            "value_property": "tokens",
+            "filters": [
+                {"property": "mode", "in": None, "not_in": ("test",)},
+                {"property": "org.team", "in": ("a",), "not_in": None},
+            ],
+        },
+        "period_start_us": us("2026-11-01"),
+        "resets_at_us": us("2026-12-01"),
+        "policy_version": answer.state_version,
+    }
 
 
 async def test_two_subjects_of_a_customer_share_its_limits(shop: Shop) -> None:

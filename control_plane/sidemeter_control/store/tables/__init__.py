@@ -12,6 +12,7 @@ from sidemeter_control.store.tables.leases import (
     recoveries,
     recovery_awaited,
 )
+from sidemeter_control.store.tables.limits import alerts, budgets, webhook_deliveries, webhooks
 from sidemeter_control.store.tables.metering import (
     corrections,
     dead_letters,
@@ -55,9 +56,11 @@ __all__ = [
     "add_ons",
     "agent_epochs",
     "agents",
+    "alerts",
     "api_keys",
     "audit",
     "batches",
+    "budgets",
     "closed_periods",
     "corrections",
     "credit_grants",
@@ -89,4 +92,6 @@ __all__ = [
     "rollups",
     "state",
     "subscriptions",
+    "webhook_deliveries",
+    "webhooks",
 ]

@@ -25,8 +25,8 @@ __all__ = [
 
 # One row. `generation` names this copy of the database; `config_version` rises with every change of a definition. What
 # happens before `closed_until_us` is late. `lease_version` rises with what is stored of leases, `holders`
-# is the number of `lease_holders`; `leases_generation` is the
-# generation that they were granted in: another than the present one shows that a backup was put in the place of the database.
+# is the number of `lease_holders`; `leases_generation` is the generation that they were granted in: another than the present one
+# shows that a backup was put in the place of the database. Every event up to `alerts_seq` has been looked at for alerts.
 state = Table(
     "state",
     metadata,
@@ -38,6 +38,7 @@ state = Table(
     Column("lease_version", BigInteger, nullable=False, server_default="0"),
     Column("holders", BigInteger, nullable=False, server_default="0"),
     Column("leases_generation", Text),
+    Column("alerts_seq", BigInteger, nullable=False, server_default="0"),
 )
 
 # Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.

@@ -1,0 +1,123 @@
+"""Budgets, as GraphQL takes and shows them."""
+
+from decimal import Decimal
+from typing import Self
+
+import strawberry
+
+from sidemeter_control.api.context import Info
+from sidemeter_control.api.meter_types import Meter
+from sidemeter_control.api.pricing_types import meter_of
+from sidemeter_control.api.scalars import Instant, Json, instant
+from sidemeter_control.errors import InvalidInput, NotFound
+from sidemeter_control.limits import budgets
+from sidemeter_control.limits.budgets import DEFAULT_THRESHOLDS, BudgetUnit
+from sidemeter_control.limits.spending import spending
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
+
+__all__ = ["Budget", "BudgetInput", "budget_of", "budgets_of"]
+
+strawberry.enum(BudgetUnit)
+
+
+@strawberry.input
+class BudgetInput:
+    """A cap on what a customer spends in each period, in place of the one of its key.
+
+    unit METER: of what the meter counts, with a slice only where its dimensions have those values: {"team": "a"}.
+    Agents stop usage at a HARD one. thresholds: at which percentages of the amount an alert is raised.
+    """
+
+    key: strawberry.ID
+    customer: strawberry.ID
+    unit: BudgetUnit = BudgetUnit.MONEY
+    meter: strawberry.ID | None = None
+    amount: Decimal
+    period: ResetPeriod = ResetPeriod.MONTH
+    slice: Json | None = None
+    enforcement: Enforcement = Enforcement.SOFT
+    thresholds: list[int] | None = strawberry.field(default_factory=lambda: list(DEFAULT_THRESHOLDS))
+
+    def spec(self) -> budgets.BudgetSpec:
+        """What is written, for the domain to check."""
+        if self.slice is not None and not isinstance(self.slice, dict):
+            raise InvalidInput("slice", "must be an object of dimensions")
+        return budgets.BudgetSpec(
+            key=self.key,
+            customer=self.customer,
+            unit=self.unit,
+            meter=self.meter,
+            amount=self.amount,
+            period=self.period,
+            slice=self.slice,
+            enforcement=self.enforcement,
+            thresholds=DEFAULT_THRESHOLDS if self.thresholds is None else self.thresholds,
+        )
+
+
+@strawberry.type
+class Budget:
+    """A cap on what is spent in a period, and what is spent of it, of everything counted by asOf.
+
+    MONEY is the customer's cost of the period before credits, as on the bill.
+    """
+
+    key: strawberry.ID
+    unit: BudgetUnit
+    amount: Decimal
+    spent: Decimal
+    remaining: Decimal
+    currency: str | None = strawberry.field(description="Of MONEY.")
+    slice: Json
+    enforcement: Enforcement
+    thresholds: list[int]
+    period: ResetPeriod
+    period_start: Instant | None
+    resets_at: Instant | None
+    leased: Decimal = strawberry.field(description="Of a HARD one: what agents hold, to spend on their own.")
+    in_doubt: Decimal = strawberry.field(description="What agents held that have not come back.")
+    as_of: Instant
+    meter_key: strawberry.Private[str | None]
+
+    @classmethod
+    def of(cls, answer: budgets.BudgetAnswer) -> Self:
+        """The noun in its GraphQL form."""
+        budget = answer.budget
+        return cls(
+            key=strawberry.ID(budget.key),
+            unit=budget.unit,
+            amount=budget.amount,
+            spent=answer.spent,
+            remaining=answer.remaining,
+            currency=answer.measured_in if budget.unit is BudgetUnit.MONEY else None,
+            slice=Json(dict(budget.slice)),
+            enforcement=budget.enforcement,
+            thresholds=list(budget.thresholds),
+            period=budget.reset,
+            period_start=instant(answer.period_start_us),
+            resets_at=instant(answer.resets_at_us),
+            leased=answer.leased,
+            in_doubt=answer.in_doubt,
+            as_of=Instant(answer.as_of_us),
+            meter_key=budget.meter_key,
+        )
+
+    @strawberry.field
+    async def meter(self, info: Info) -> Meter | None:
+        """What counts; null for MONEY."""
+        return await meter_of(info, self.meter_key)
+
+
+async def budgets_of(info: Info, customer: Customer) -> list[Budget]:
+    """Every budget of a customer, by key."""
+    now_us = info.context.now_us
+    return [Budget.of(each) for each in await info.context.ask(lambda conn: spending(conn, customer, now_us))]
+
+
+async def budget_of(info: Info, customer: Customer, key: str) -> Budget:
+    """One of them; NotFound when somebody took it away meanwhile."""
+    for each in await budgets_of(info, customer):
+        if each.key == key:
+            return each
+    raise NotFound("budget", key)

@@ -1,0 +1,155 @@
+"""Alerts: what is worth saying of a customer's budgets and quotas, and in which words. Pure rules, no I/O."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+
+from sidemeter_control.limits.budgets import DEFAULT_THRESHOLDS, BudgetAnswer, BudgetUnit
+from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaSource
+from sidemeter_control.money import NO_CURRENCY, decimal_text, exact
+from sidemeter_control.pricing.sentences import SENTENCES, Sentences
+from sidemeter_control.pricing.words import Language, Words
+
+__all__ = ["Alert", "AlertKind", "Finding", "of_budget", "of_quota"]
+
+
+_AGREED = frozenset({QuotaSource.PLAN, QuotaSource.OVERRIDE, QuotaSource.ADD_ON})
+
+
+class AlertKind(Enum):
+    """What an alert is about.
+
+    BUDGET_THRESHOLD, QUOTA_THRESHOLD: so many percent are spent or used. OVERAGE_STARTED: more than the quota is used.
+    LIMIT_DENIED: an agent refused something. LEASE_IN_DOUBT: a part of a limit is with an agent that has not come back.
+    """
+
+    BUDGET_THRESHOLD = "budget_threshold"
+    QUOTA_THRESHOLD = "quota_threshold"
+    OVERAGE_STARTED = "overage_started"
+    LIMIT_DENIED = "limit_denied"
+    LEASE_IN_DOUBT = "lease_in_doubt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something to be said once in a period: of `what`, by its `kind`, at so many percent (None: it has none).
+
+    `terms`: what it was a threshold of. One of another amount is another one, so that who raises a budget, or buys more,
+    is warned anew. `name`, `used` and `amount` are for its words, in a `currency` or in `unit`.
+    """
+
+    kind: AlertKind
+    what: str
+    threshold: int | None = None
+    period_start_us: int
+    terms: str = ""
+    name: str
+    used: Decimal
+    amount: Decimal
+    currency: str | None = None
+    unit: str | None = None
+
+    def text(self, language: Language) -> str:
+        """The sentence that the customer reads."""
+        words = Words(self.currency or NO_CURRENCY, self.unit, language)
+        sentence = _sentence(self.kind, SENTENCES[language])
+        return words.alert(sentence, self.name, self.threshold, (self.used, self.amount))
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert that was raised. `seq` is the order in which alerts were.
+
+    `used` and `amount` are what it was about when it was raised; `period_start_us` None: what never resets.
+    """
+
+    seq: int
+    id: str
+    customer_key: str
+    what: str
+    kind: AlertKind
+    threshold: int | None
+    at_us: int
+    text: str
+    used: Decimal
+    amount: Decimal
+    period_start_us: int | None
+
+
+def of_budget(answer: BudgetAnswer) -> Iterator[Finding]:
+    """The thresholds of a budget that what is spent has reached."""
+    budget = answer.budget
+    in_money = budget.unit is BudgetUnit.MONEY
+    for percent in budget.thresholds:
+        if _reaches(answer.spent, percent, budget.amount):
+            yield Finding(
+                kind=AlertKind.BUDGET_THRESHOLD,
+                what=f"budget:{budget.key}",
+                threshold=percent,
+                period_start_us=answer.period.start_us,
+                terms=_terms(answer),
+                name=budget.key,
+                used=answer.spent,
+                amount=budget.amount,
+                currency=answer.measured_in if in_money else None,
+                unit=None if in_money else answer.measured_in,
+            )
+
+
+def of_quota(quota: QuotaAnswer, name: str, unit: str | None) -> Iterator[Finding]:
+    """The thresholds of a quota that usage has reached, and that it is beyond it; nothing where there is no limit."""
+    used, limit = quota.used, quota.limit
+    if used is None or limit is None:
+        return
+
+    def found(kind: AlertKind, threshold: int | None) -> Finding:
+        return Finding(
+            kind=kind,
+            what=f"quota:{quota.feature}",
+            threshold=threshold,
+            period_start_us=quota.period.start_us,
+            terms=_agreed(quota),
+            name=name,
+            used=used,
+            amount=limit,
+            unit=unit,
+        )
+
+    for percent in DEFAULT_THRESHOLDS:
+        if limit > 0 and _reaches(used, percent, limit):
+            yield found(AlertKind.QUOTA_THRESHOLD, percent)
+    if used > limit:
+        yield found(AlertKind.OVERAGE_STARTED, None)
+
+
+def _sentence(kind: AlertKind, say: Sentences) -> str:
+    match kind:
+        case AlertKind.BUDGET_THRESHOLD:
+            return say.budget_threshold
+        case AlertKind.QUOTA_THRESHOLD:
+            return say.quota_threshold
+        case AlertKind.OVERAGE_STARTED:
+            return say.overage_started
+        case AlertKind.LIMIT_DENIED:
+            return say.limit_denied
+        case AlertKind.LEASE_IN_DOUBT:
+            return say.lease_in_doubt
+
+
+@exact
+def _reaches(used: Decimal, percent: int, amount: Decimal) -> bool:
+    return used * 100 >= amount * percent
+
+
+@exact
+def _agreed(quota: QuotaAnswer) -> str:
+    """What was agreed on of the limit: what is left over, and credits, change with every event that arrives late."""
+    agreed = [each.quantity or Decimal(0) for each in quota.parts if each.source in _AGREED]
+    return decimal_text(sum(agreed, Decimal(0)))
+
+
+def _terms(answer: BudgetAnswer) -> str:
+    budget = answer.budget
+    sliced = [f"{key}={value}" for key, value in budget.slice]
+    return " ".join([decimal_text(budget.amount), budget.reset.value, budget.meter_key or "", *sliced]).strip()

@@ -1,0 +1,86 @@
+"""Setting budgets and taking them away."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.clock import Clock
+from sidemeter_control.errors import Conflict, InvalidInput, NotFound
+from sidemeter_control.limits.budgets import MAX_BUDGETS, Budget, BudgetSpec, BudgetUnit, new_budget
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.pricing.balances import currency_of
+from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.store import audit, budgets, customers, meters, state
+from sidemeter_control.store.database import Database
+
+__all__ = ["remove_budget", "set_budget"]
+
+
+async def set_budget(database: Database, clock: Clock, spec: BudgetSpec, *, by: str = audit.OPERATOR) -> Budget:
+    """Write the budget, new or in place of the customer's one of that key.
+
+    NotFound names the customer or meter that does not exist, InvalidInput the field that is wrong; Conflict: the key is
+    that of another customer's budget, or the customer has as many budgets as there may be.
+    """
+    async with database.write() as conn:
+        customer = (await customers.get(conn, [spec.customer])).get(spec.customer)
+        if customer is None:
+            raise NotFound("customer", spec.customer)
+        currency = currency_of(customer, (await subscribed(conn, [customer]))[customer.key])
+        meter = await _meter(conn, spec)
+        budget = new_budget(spec, meter=meter, currency=currency, now_us=clock.now_us())
+        await _check_change(conn, budget)
+        before = await budgets.get(conn, spec.key)
+        if before is not None and before.customer_key != customer.key:
+            raise Conflict(f"there is a budget {spec.key!r} of another customer already")
+        if before is None and await budgets.count(conn, customer.key) >= MAX_BUDGETS:
+            raise Conflict(f"customer {customer.key!r} has {MAX_BUDGETS} budgets, and no more are allowed")
+        await state.config_changed(conn)
+        await budgets.put(conn, budget, (await state.get(conn)).config_version)
+        await _audited(conn, budget, by)
+    return budget
+
+
+async def remove_budget(database: Database, clock: Clock, key: str, *, by: str = audit.OPERATOR) -> bool:
+    """Cap nothing by it any more; False when there was none of that key. What it has raised stays."""
+    async with database.write() as conn:
+        removed = await budgets.remove(conn, key)
+        if removed:
+            await state.config_changed(conn)
+            await audit.add(conn, clock.now_us(), by, "removeBudget", f"budget {key}")
+    return removed
+
+
+async def _meter(conn: AsyncConnection, spec: BudgetSpec) -> Meter | None:
+    if spec.meter is None or spec.unit is BudgetUnit.MONEY:
+        return None
+    found = (await meters.get(conn, [spec.meter])).get(spec.meter)
+    if found is None:
+        raise NotFound("meter", spec.meter)
+    return found
+
+
+async def _check_change(conn: AsyncConnection, budget: Budget) -> None:
+    """What the meter is about to count must be something that the budget can cap, too."""
+    if budget.meter_key is None:
+        return
+    change = (await meters.changes(conn, [budget.meter_key])).get(budget.meter_key)
+    misfit = None if change is None else budget.misfit(change)
+    if misfit is not None:
+        raise InvalidInput("meter", f"must not be about to change so: the budget {misfit}")
+
+
+async def _audited(conn: AsyncConnection, budget: Budget, by: str) -> None:
+    await audit.add(
+        conn,
+        budget.set_at_us,
+        by,
+        "setBudget",
+        f"budget {budget.key}",
+        customer=budget.customer_key,
+        unit=budget.unit,
+        meter=budget.meter_key,
+        amount=budget.amount,
+        period=budget.reset,
+        slice=dict(budget.slice),
+        enforcement=budget.enforcement,
+        thresholds=budget.thresholds,
+    )

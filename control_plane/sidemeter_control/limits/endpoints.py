@@ -1,0 +1,90 @@
+"""Saying where alerts are sent, and sending one again."""
+
+import base64
+
+from sidemeter_control.clock import Clock
+from sidemeter_control.errors import Conflict, NotFound
+from sidemeter_control.limits.alerts import AlertKind
+from sidemeter_control.limits.webhooks import MAX_WEBHOOKS, Delivery, Webhook, check_secret, check_url, secret_of
+from sidemeter_control.store import audit, webhooks
+from sidemeter_control.store.database import Database
+
+__all__ = ["redeliver", "remove_webhook", "set_webhook"]
+
+
+async def set_webhook(
+    database: Database,
+    clock: Clock,
+    url: str,
+    kinds: tuple[AlertKind, ...] | None,
+    secret: str | None = None,
+    *,
+    private: bool = False,
+    by: str = audit.OPERATOR,
+) -> tuple[Webhook, str | None]:
+    """Send alerts of those kinds (None: of every kind) to a URL, new or in place of what was set for it.
+
+    Answers the secret where it is new: the one that was given, or one that is made for a new webhook. InvalidInput names
+    what is wrong, Conflict says that there are as many webhooks as there may be.
+    """
+    check_url(url, private=private)
+    if secret is not None:
+        check_secret(secret)
+    async with database.write() as conn:
+        before = await webhooks.of_url(conn, url)
+        if before is None and await webhooks.count(conn) >= MAX_WEBHOOKS:
+            raise Conflict(f"there are {MAX_WEBHOOKS} webhooks, and no more are allowed")
+        now_us = clock.now_us()
+        if before is None:
+            secret = secret or _new_secret(clock)
+            webhook = Webhook(clock.new_id("webhook"), url, kinds, now_us, secret)
+        else:
+            webhook = Webhook(before.id, url, kinds, before.created_at_us, secret or before.secret)
+        await webhooks.put(conn, webhook)
+        detail = {"url": url, "events": kinds, "newSecret": secret is not None}
+        await audit.add(conn, now_us, by, "setWebhook", f"webhook {webhook.id}", **detail)
+    return webhook, secret
+
+
+async def remove_webhook(database: Database, clock: Clock, webhook_id: str, *, by: str = audit.OPERATOR) -> bool:
+    """Send nothing there any more, also of what is on its way; False when there is none of that id."""
+    async with database.write() as conn:
+        removed = await webhooks.remove(conn, webhook_id)
+        if removed:
+            now_us = clock.now_us()
+            await webhooks.give_up(conn, webhook_id, "the webhook was removed", now_us)
+            await audit.add(conn, now_us, by, "removeWebhook", f"webhook {webhook_id}")
+    return removed
+
+
+async def redeliver(database: Database, clock: Clock, delivery_id: str, *, by: str = audit.OPERATOR) -> Delivery:
+    """Send a message once more, whatever became of it: as a delivery of its own, under the same webhook-id.
+
+    NotFound when there is no such delivery, Conflict when its webhook was removed.
+    """
+    async with database.write() as conn:
+        found = await webhooks.delivery(conn, delivery_id)
+        if found is None:
+            raise NotFound("delivery", delivery_id)
+        if await webhooks.get(conn, found.webhook_id) is None:
+            raise Conflict(f"the webhook of delivery {delivery_id!r} was removed")
+        again, now_us = clock.new_id("delivery"), clock.now_us()
+        await webhooks.add_delivery(
+            conn,
+            delivery_id=again,
+            webhook_id=found.webhook_id,
+            message_id=found.message_id,
+            alert_id=found.alert_id,
+            body=found.body,
+            now_us=now_us,
+        )
+        await audit.add(conn, now_us, by, "redeliver", f"delivery {again}", repeats=delivery_id)
+        made = await webhooks.delivery(conn, again)
+    if made is None:
+        raise LookupError(f"delivery {again!r} was written and is not there")
+    return made
+
+
+def _new_secret(clock: Clock) -> str:
+    random = clock.new_secret()
+    return secret_of(base64.urlsafe_b64decode(random + "=" * (-len(random) % 4)))

@@ -1,0 +1,47 @@
+"""Raising alerts: each once, whoever finds it and however often; with it, in one transaction, what is sent to webhooks.
+
+The rules of leases raise theirs here, too: that an agent refused something, that a lease is in doubt.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.clock import Clock
+from sidemeter_control.limits.alerts import Alert, Finding
+from sidemeter_control.limits.webhooks import body_of
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.store import alerts, webhooks
+
+__all__ = ["raise_alerts"]
+
+
+async def raise_alerts(
+    conn: AsyncConnection, clock: Clock, customer: Customer, findings: Iterable[Finding]
+) -> list[Alert]:
+    """Raise in this transaction what was not raised before; answers the alerts that are new."""
+    raised = []
+    for finding in findings:
+        text, at_us = finding.text(customer.language), clock.now_us()
+        alert = await alerts.add(conn, clock.new_id("alert"), customer.key, finding, text=text, at_us=at_us)
+        if alert is not None:
+            raised.append(alert)
+    if raised:
+        await _send(conn, clock, raised)
+    return raised
+
+
+async def _send(conn: AsyncConnection, clock: Clock, raised: Sequence[Alert]) -> None:
+    """Write down what is to be sent, so that an alert is never there without it."""
+    for webhook in await webhooks.list_all(conn):
+        for alert in raised:
+            if webhook.wants(alert.kind):
+                await webhooks.add_delivery(
+                    conn,
+                    delivery_id=clock.new_id("delivery"),
+                    webhook_id=webhook.id,
+                    message_id=clock.new_id("msg"),
+                    alert_id=alert.id,
+                    body=body_of(alert),
+                    now_us=alert.at_us,
+                )

@@ -1,0 +1,143 @@
+"""What is spent of budgets, from the usage and the cost as they are counted now.
+
+Of MONEY it is the customer's live cost of the budget's period, exact and before credits: fees, minimums and what came
+late to closed periods are in it, as on the bill. Credits pay what is owed; they do not make it less. Of a METER it is
+exactly what the meter counts in the period, of the slice if there is one.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.limits.budgets import Budget, BudgetAnswer
+from sidemeter_control.limits.entitlements import reset_period
+from sidemeter_control.metering import usage
+from sidemeter_control.metering.meters import Meter
+from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.cost import Cost, cost
+from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.periods import Interval, Period, Recurrence
+from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
+from sidemeter_control.pricing.subscriptions import Subscribed
+from sidemeter_control.store import budgets, meters, state
+from sidemeter_control.store.remembered import Remembered
+
+__all__ = ["budgets_of", "enforced", "spending"]
+
+# Some hundred bytes for each budget.
+MAX_CUSTOMERS_REMEMBERED = 5_000
+
+Metered = tuple[Budget, Meter | None]
+"""A budget and the meter that it caps; None: it is in money."""
+
+_known: Remembered[str, Sequence[Metered]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
+
+
+async def budgets_of(conn: AsyncConnection, keys: Collection[str]) -> Mapping[str, Sequence[Metered]]:
+    """The budgets of those customers, by key; read anew only when the configuration has changed."""
+    known = _known.at(await state.get(conn))
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        found = await budgets.of_customers(conn, unknown)
+        named = {each.meter_key for own in found.values() for each in own if each.meter_key is not None}
+        counted = await meters.get(conn, sorted(named)) if named else {}
+        known |= {
+            key: tuple((each, counted[each.meter_key] if each.meter_key else None) for each in found.get(key, ()))
+            for key in unknown
+        }
+    return {key: known[key] for key in keys}
+
+
+async def spending(
+    conn: AsyncConnection, customer: Customer, now_us: int, at_us: int | None = None
+) -> Sequence[BudgetAnswer]:
+    """What is spent of each budget of a customer in the period of an instant, by default now; by key."""
+    own = (await budgets_of(conn, [customer.key]))[customer.key]
+    return await _answers(conn, customer, own, now_us, now_us if at_us is None else at_us) if own else ()
+
+
+async def enforced(
+    conn: AsyncConnection, customers: Collection[Customer], now_us: int
+) -> Mapping[str, Sequence[tuple[BudgetAnswer, Meter]]]:
+    """What is spent of the budgets that agents enforce, by customer key: the HARD ones, each with its meter."""
+    own = await budgets_of(conn, [each.key for each in customers])
+    found: dict[str, Sequence[tuple[BudgetAnswer, Meter]]] = {}
+    for customer in customers:
+        hard = [each for each in own[customer.key] if each[0].enforcement is Enforcement.HARD]
+        answers = await _answers(conn, customer, hard, now_us, now_us) if hard else ()
+        found[customer.key] = [
+            (answer, meter) for answer, (_, meter) in zip(answers, hard, strict=True) if meter is not None
+        ]
+    return found
+
+
+async def _answers(
+    conn: AsyncConnection, customer: Customer, own: Sequence[Metered], now_us: int, at_us: int
+) -> list[BudgetAnswer]:
+    subscriptions = (await subscribed(conn, [customer]))[customer.key]
+    periods = {each.key: _period(each.reset, subscriptions, customer, at_us) for each, _ in own}
+    counted = await _counted(conn, customer, own, periods)
+    costs: dict[ResetPeriod, Cost] = {}
+    answers = []
+    for budget, meter in own:
+        if meter is not None:
+            period, spent = periods[budget.key], counted[budget.key]
+            answers.append(BudgetAnswer(budget, period, spent, now_us, meter.unit))
+            continue
+        if budget.reset not in costs:
+            costs[budget.reset] = await _cost(conn, customer, budget.reset, periods[budget.key], at_us)
+        owed = costs[budget.reset]
+        period = Period(owed.from_us, owed.to_us)
+        answers.append(BudgetAnswer(budget, period, owed.total.amount, now_us, owed.total.currency))
+    return answers
+
+
+async def _cost(conn: AsyncConnection, customer: Customer, reset: ResetPeriod, period: Period, at_us: int) -> Cost:
+    """Of a billing period, the very cost that the customer is shown: what lies before a change of plan is in it."""
+    if reset is ResetPeriod.BILLING_PERIOD:
+        return await cost(conn, customer, at_us)
+    return await cost(conn, customer, at_us, period.start_us, period.end_us)
+
+
+def _period(reset: ResetPeriod, own: Sequence[Subscribed], customer: Customer, at_us: int) -> Period:
+    active = next((each for each in own if each.subscription.is_active_at(at_us)), None)
+    calendar = Recurrence.on_calendar(Interval.MONTH, customer.time_zone)
+    billing = calendar.period_at(at_us) if active is None else active.period_at(at_us)
+    return reset_period(reset, billing, customer.time_zone, at_us)
+
+
+async def _counted(
+    conn: AsyncConnection, customer: Customer, own: Sequence[Metered], periods: Mapping[str, Period]
+) -> Mapping[str, Decimal]:
+    """What the meters count for each budget, by its key: one question for all that slice one meter by the same dimensions."""
+    together: defaultdict[tuple[Meter, Period, tuple[str, ...]], list[Budget]] = defaultdict(list)
+    for budget, meter in own:
+        if meter is not None:
+            together[meter, periods[budget.key], budget.dimensions].append(budget)
+    found: dict[str, Decimal] = {}
+    for (meter, period, dimensions), some in together.items():
+        if dimensions:
+            by_values = await _by_values(conn, customer, meter, period, some)
+            found |= {each.key: by_values.get(each.values) or Decimal(0) for each in some}
+        else:
+            counted = await usage.quantity(conn, meter, customer.subjects, period.start_us, period.end_us)
+            found |= {each.key: counted.value or Decimal(0) for each in some}
+    return found
+
+
+async def _by_values(
+    conn: AsyncConnection, customer: Customer, meter: Meter, period: Period, some: Sequence[Budget]
+) -> Mapping[tuple[str | None, ...], Decimal | None]:
+    dimensions = some[0].dimensions
+    rows = await usage.rows(
+        conn,
+        meter,
+        subjects=dict.fromkeys(customer.subjects, customer.key),
+        from_us=period.start_us,
+        to_us=period.end_us,
+        group_by=dimensions,
+        filters={key: {dict(each.slice)[key] for each in some} for key in dimensions},
+    )
+    return {tuple(row.dimensions[key] for key in dimensions): row.value for row in rows}

@@ -1,0 +1,81 @@
+"""Alerts that were raised, each once, and how far events were looked at for them."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from sqlalchemy import Row, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sidemeter_control.limits.alerts import Alert, AlertKind, Finding
+from sidemeter_control.pricing.periods import EVER
+from sidemeter_control.store.tables import alerts, state
+
+__all__ = ["add", "looked_at", "page", "set_looked_at", "unraised"]
+
+_ADD = (
+    "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text, used, amount)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+async def add(
+    conn: AsyncConnection, alert_id: str, customer_key: str, finding: Finding, *, text: str, at_us: int
+) -> Alert | None:
+    """Raise an alert, unless the same was raised before: then None."""
+    numbers = format(finding.used, "f"), format(finding.amount, "f")
+    values = (alert_id, customer_key, *_identity(finding), at_us, text, *numbers)
+    if not (await conn.exec_driver_sql(_ADD, values)).rowcount:
+        return None
+    return _alert((await conn.execute(select(alerts).where(alerts.c.id == alert_id))).one())
+
+
+async def unraised(conn: AsyncConnection, customer_key: str, findings: Iterable[Finding]) -> list[Finding]:
+    """Those of the findings for which nothing was raised yet; each once."""
+    found = {_identity(each): each for each in findings}
+    if found:
+        for identity in await _raised(conn, customer_key, {each.period_start_us for each in found.values()}):
+            found.pop(identity, None)
+    return list(found.values())
+
+
+async def page(conn: AsyncConnection, customer_key: str, limit: int) -> list[Alert]:
+    """At most `limit` alerts of a customer, newest first."""
+    wanted = select(alerts).where(alerts.c.customer_key == customer_key).order_by(alerts.c.seq.desc()).limit(limit)
+    return [_alert(row) for row in await conn.execute(wanted)]
+
+
+async def looked_at(conn: AsyncConnection) -> int:
+    """The number of the last event that was looked at, with all before it."""
+    return int((await conn.execute(select(state.c.alerts_seq))).scalar_one())
+
+
+async def set_looked_at(conn: AsyncConnection, seq: int) -> None:
+    """Say so of an event and all before it."""
+    await conn.execute(update(state).values(alerts_seq=seq))
+
+
+async def _raised(conn: AsyncConnection, customer_key: str, periods: Collection[int]) -> list[tuple[Any, ...]]:
+    table = alerts.c
+    wanted = select(table.period_start_us, table.what, table.kind, table.threshold, table.terms)
+    wanted = wanted.where(table.customer_key == customer_key, table.period_start_us.in_(sorted(periods)))
+    return [tuple(row) for row in await conn.execute(wanted)]
+
+
+def _identity(finding: Finding) -> tuple[Any, ...]:
+    return finding.period_start_us, finding.what, finding.kind.value, finding.threshold or 0, finding.terms
+
+
+def _alert(row: Row[Any]) -> Alert:
+    return Alert(
+        row.seq,
+        row.id,
+        row.customer_key,
+        row.what,
+        AlertKind(row.kind),
+        row.threshold or None,
+        row.at_us,
+        row.text,
+        row.used,
+        row.amount,
+        None if row.period_start_us == EVER.start_us else row.period_start_us,
+    )
