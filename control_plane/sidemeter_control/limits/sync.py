@@ -168,7 +168,7 @@ async def _answered(
         as_of_us=now_us,
         counted_batch_no=0,
         next_sync_ms=LONGEST_MS,
-        sync_id=question.sync_id,
+        sync_id=question.sync_id or "",
     )
 
 
