@@ -136,6 +136,10 @@ def restore(file: Path, **options: str | None) -> None:
         " as far as they keep it (keep_sent_s and keep_sent_bytes; a day, if nothing else is set)"
     )
     click.echo("definitions and keys are as they were when the backup was made: make and revoke again what was since")
+    click.echo(
+        "nothing more is granted of hard limits that agents lease until each has told what it holds; endRecovery, in"
+        " GraphQL, ends that where one is gone for good"
+    )
 
 
 @contextlib.contextmanager

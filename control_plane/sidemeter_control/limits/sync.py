@@ -66,8 +66,8 @@ async def sync(
     _check(question)
     known, shared = await _shared_before(database, question, now_us)
     async with database.write() as conn:
-        if shared and (await state.get(conn)) != known:  # a limit was changed meanwhile
-            shared = await shared_limits(conn, set(shared), now_us)
+        if known is not None and known != await state.get(conn):  # a limit was changed meanwhile
+            shared = await shared_limits(conn, _limits_told(question), now_us)
         answer, said = await _admit(conn, rollbacks, question, shared, now_us)
     if said is not None:
         await database.witness.keep(said)
@@ -95,10 +95,13 @@ async def _shared_before(
     """The limits of its leases, read beside the one writer, which has better things to do; and of which state they are."""
     if question.hello_id is None or not question.leases:
         return None, {}
-    limits = {each.limit for each in question.leases}
     async with database.snapshot() as snapshot:
         known = await snapshot.ask(state.get)
-        return known, await snapshot.ask(lambda conn: shared_limits(conn, limits, now_us))
+        return known, await snapshot.ask(lambda conn: shared_limits(conn, _limits_told(question), now_us))
+
+
+def _limits_told(question: SyncQuestion) -> Collection[str]:
+    return {each.limit for each in question.leases}
 
 
 async def _admit(
@@ -167,7 +170,7 @@ async def _answered(
         as_of_us=now_us,
         counted_batch_no=0,
         next_sync_ms=LONGEST_MS,
-        sync_id=question.sync_id,
+        sync_id=question.sync_id or "",
     )
 
 

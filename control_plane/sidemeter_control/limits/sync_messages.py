@@ -134,7 +134,8 @@ class Grant(msgspec.Struct, frozen=True):
 class SyncAnswer(msgspec.Struct, frozen=True):
     """All of one snapshot: `used` contains the agent's batches up to `counted_batch_no`, and no later one.
 
-    `subjects` names the limits of every subject asked for; none: nothing is granted to it. `sync_id` is the question's.
+    `subjects` names the limits of every subject asked for; none: nothing is granted to it. `sync_id` is the question's, empty
+    where it has none.
     """
 
     status: SyncStatus
@@ -147,4 +148,4 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     subjects: Mapping[str, Sequence[str]] = {}
     limits: Sequence[LimitState] = ()
     grants: Sequence[Grant] = ()
-    sync_id: str | None = None
+    sync_id: str = ""

@@ -80,6 +80,12 @@ async def test_a_lease_on_the_wire_is_told_in_full(shop: Shopped) -> None:
     assert (answer["sync_id"], grant["granted"], grant["mode"], grant["keep_free"]) == ("a-h1", 10, "lease", None)
 
 
+async def test_an_agent_from_before_there_were_sync_ids_is_named_none(shop: Shopped) -> None:
+    await shop.hello("a")
+    answer = await shop.send("sync", agent_id="a", epoch=1, subjects=[], backlog=0, leases=[])
+    assert (answer["status"], answer["sync_id"], answer["grants"]) == ("OK", "", [])
+
+
 LIMIT = "id committed limit holders { agent epoch granted returned used state }"
 WRITE_OFF = f"""mutation($limit: ID!, $agent: ID!, $epoch: Int!, $reason: String!) {{
     writeOffLease(limit: $limit, agent: $agent, epoch: $epoch, reason: $reason) {{ {LIMIT} }}
