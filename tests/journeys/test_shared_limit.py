@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fakes import eventually
+from journeys.test_identity import control_plane
 from journeys.test_leases import SET_UP
-from processes import ADMIN_KEY, ControlPlane, control_plane
+from processes import ADMIN_KEY, ControlPlane
 
 from sidemeter import Agent, Settings
 
