@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sidemeter_control.metering.events import parse_time
-from sidemeter_control.pricing.credits import Grant, Overdraw, Recurs, Reset, worth
+from sidemeter_control.pricing.credits.instants import Grant, Overdraw, Recurs, Reset, worth
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
 
 VECTORS = Path(os.environ.get("SIDEMETER_SHARED", Path(__file__).parents[2] / "shared")) / "vectors" / "credits.jsonl"

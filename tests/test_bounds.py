@@ -47,8 +47,7 @@ from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.usage import MAX_ROWS
-from sidemeter_control.pricing import books, catalogue, credits, customers, grants, plans, register
-from sidemeter_control.pricing.books import MAX_CUSTOMERS_REMEMBERED as BOOKS_REMEMBER
+from sidemeter_control.pricing import catalogue, customers, plans, register
 from sidemeter_control.pricing.catalogue import MAX_CUSTOMERS_REMEMBERED as CATALOGUE_REMEMBERS
 from sidemeter_control.pricing.charges import (
     BandSpec,
@@ -64,6 +63,8 @@ from sidemeter_control.pricing.charges.matrix import read_rates
 from sidemeter_control.pricing.charges.modifiers import read_percentages
 from sidemeter_control.pricing.charges.outcome import read_outcome
 from sidemeter_control.pricing.charges.tiers import read_tiers
+from sidemeter_control.pricing.credits import books, grants
+from sidemeter_control.pricing.credits.books import MAX_CUSTOMERS_REMEMBERED as BOOKS_REMEMBER
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, read_plan
 from sidemeter_control.pricing.preview import UsageSpec, preview
 from sidemeter_control.pricing.register import MAX_CUSTOMERS_REMEMBERED as REGISTER_REMEMBERS
@@ -253,8 +254,8 @@ def top_ups(count: int) -> None:
 
 
 def changes(count: int) -> None:
-    resets = [credits.Reset(at_us) for at_us in range(count)]
-    credits.instants([], resets, 0, count - 1)
+    resets = [instants.Reset(at_us) for at_us in range(count)]
+    instants.instants([], resets, 0, count - 1)
 
 
 RULES: dict[str, Callable[[int], None]] = {
@@ -319,8 +320,8 @@ RULES: dict[str, Callable[[int], None]] = {
     "sidemeter_control.pricing.plans:MAX_GRACE_DAYS": lambda n: a_plan(entitlements=(grace(n),)),
     "sidemeter_control.pricing.plans:MAX_NAME_CHARS": lambda n: a_plan(name=TEXT[:n]),
     "sidemeter_control.pricing.plans:MAX_VALUE_BYTES": lambda n: a_plan(entitlements=(value(n),)),
-    "sidemeter_control.pricing.grants:MAX_TOP_UPS_PER_PERIOD": top_ups,
-    "sidemeter_control.pricing.credits:MAX_INSTANTS": changes,
+    "sidemeter_control.pricing.credits.grants:MAX_TOP_UPS_PER_PERIOD": top_ups,
+    "sidemeter_control.pricing.credits.instants:MAX_INSTANTS": changes,
     "sidemeter_control.pricing.customers:MAX_NAME_CHARS": lambda n: customer(name=TEXT[:n]),
     "sidemeter_control.pricing.customers:MAX_SUBJECTS": lambda n: customer(subjects=[f"s{i}" for i in range(n)]),
     "sidemeter_control.pricing.customers:MAX_METADATA_BYTES": lambda n: customer(metadata=TEXT[:n]),
@@ -561,8 +562,8 @@ DOORS: dict[str, Callable[[Plane, int], Awaitable[bool]]] = {
     "sidemeter_control.api.bounds:MAX_TOKENS": tokens,
     "sidemeter_control.api.auth:MAX_NAME": key_name,
     "sidemeter_control.pricing.cost:MAX_BILLING_PERIODS": billing_periods,
-    "sidemeter_control.pricing.grants:MAX_GRANTS": granted,
-    "sidemeter_control.pricing.grants:MAX_RESETS": reset,
+    "sidemeter_control.pricing.credits.grants:MAX_GRANTS": granted,
+    "sidemeter_control.pricing.credits.grants:MAX_RESETS": reset,
 }
 
 

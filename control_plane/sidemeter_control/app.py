@@ -32,7 +32,7 @@ from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Meter, Reader
 from sidemeter_control.metering.pacing import Pacer
 from sidemeter_control.pricing.closing import Closing
-from sidemeter_control.pricing.topping_up import settle_once, top_up_once
+from sidemeter_control.pricing.credits.topping_up import settle_once, top_up_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import strawberry
 
 from sidemeter_control.api.scalars import Instant
-from sidemeter_control.pricing.grants import CreditReset, CreditUnit, Denomination, GrantSpec, TopUp
+from sidemeter_control.pricing.credits.grants import CreditReset, CreditUnit, Denomination, GrantSpec, TopUp
 from sidemeter_control.pricing.periods import Interval
 
 __all__ = ["CreditGrantInput", "CreditResetInput", "TopUpInput"]

@@ -9,11 +9,11 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.pricing_types import Feature, feature_of
 from sidemeter_control.api.scalars import Instant, instant
 from sidemeter_control.errors import NotFound
-from sidemeter_control.pricing import balances, grants
-from sidemeter_control.pricing.credits import Allocation
+from sidemeter_control.pricing.credits import balances, grants
+from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.credits.instants import Allocation
+from sidemeter_control.pricing.credits.owed import owed_between
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import CreditUnit, Denomination
-from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.periods import Interval, check_instant
 
 __all__ = [

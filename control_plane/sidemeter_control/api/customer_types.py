@@ -28,9 +28,9 @@ from sidemeter_control.limits.handed_out import HandedOut
 from sidemeter_control.limits.leasing import period_of
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
-from sidemeter_control.pricing.balances import Credited, credited
-from sidemeter_control.pricing.grants import CreditUnit, Denomination
-from sidemeter_control.pricing.owed import owed_between
+from sidemeter_control.pricing.credits.balances import Credited, credited
+from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.credits.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import agents, top_ups

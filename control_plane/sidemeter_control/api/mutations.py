@@ -39,15 +39,15 @@ from sidemeter_control.metering.correcting import correct_event, void_event
 from sidemeter_control.metering.holders import end_recovery
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.changes import ChangeAt
-from sidemeter_control.pricing.customers import new_customer
-from sidemeter_control.pricing.granting import (
+from sidemeter_control.pricing.credits.granting import (
     grant_credits,
     remove_top_up,
     reset_credits,
     set_top_up,
     void_credits,
 )
-from sidemeter_control.pricing.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.pricing.lifecycle import cancel, change_plan, pause, resume
 from sidemeter_control.pricing.moves import move_subscribers
 from sidemeter_control.pricing.register import upsert_customer

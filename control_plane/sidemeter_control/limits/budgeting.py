@@ -6,8 +6,8 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
 from sidemeter_control.limits.budgets import MAX_BUDGETS, Budget, BudgetSpec, BudgetUnit, new_budget
 from sidemeter_control.metering.meters import Meter
-from sidemeter_control.pricing.balances import currency_of
 from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.credits.balances import currency_of
 from sidemeter_control.store import audit, budgets, customers, meters, state
 from sidemeter_control.store.database import Database
 

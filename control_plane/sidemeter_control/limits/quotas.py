@@ -24,11 +24,11 @@ from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.pricing.balances import feature_credits
-from sidemeter_control.pricing.books import Book, books
 from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.credits.balances import feature_credits
+from sidemeter_control.pricing.credits.books import Book, books
+from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import CreditUnit, Denomination
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import EntitlementKind
 from sidemeter_control.pricing.sentences import SENTENCES

@@ -8,8 +8,8 @@ import msgspec
 from sqlalchemy import Row, and_, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.pricing.credits import State
-from sidemeter_control.pricing.grants import CreditGrant, CreditReset, CreditUnit, Denomination
+from sidemeter_control.pricing.credits.grants import CreditGrant, CreditReset, CreditUnit, Denomination
+from sidemeter_control.pricing.credits.instants import State
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.store.tables import credit_grants, credit_resets, credit_snapshots
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.pricing.grants import Denomination, TopUp
+from sidemeter_control.pricing.credits.grants import Denomination, TopUp
 from sidemeter_control.store.credits import denomination, is_of, key_of
 from sidemeter_control.store.tables import credit_grants, credit_top_ups
 

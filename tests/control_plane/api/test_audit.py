@@ -9,7 +9,7 @@ import pytest
 from planes import INPUTS, Plane, call, plane
 
 from sidemeter_control.api.schema import SCHEMA
-from sidemeter_control.pricing.topping_up import top_up_once
+from sidemeter_control.pricing.credits.topping_up import top_up_once
 from sidemeter_control.store.keys import Scope
 
 LOG = """{ auditLog(first: 200) { edges { node { at actor actorName action target detail } } } }"""

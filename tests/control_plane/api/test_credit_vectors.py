@@ -15,7 +15,7 @@ from planes import Plane, call, plane
 
 from sidemeter_control.api.scalars import instant_text
 from sidemeter_control.metering.events import parse_time
-from sidemeter_control.pricing.credits import Grant, Overdraw
+from sidemeter_control.pricing.credits.instants import Grant, Overdraw
 from sidemeter_control.pricing.periods import Interval
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

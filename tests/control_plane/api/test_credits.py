@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from planes import Plane, call, plane
 
-from sidemeter_control.pricing.topping_up import top_up_once
+from sidemeter_control.pricing.credits.topping_up import top_up_once
 
 NOW = "2023-11-14T22:13:20Z"  # where the tests' clock stands
 INGEST = "mutation($events: [EventInput!]!) { ingest(events: $events) { accepted } }"

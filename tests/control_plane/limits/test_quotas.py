@@ -17,10 +17,10 @@ from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota, quotas, quotas_of
 from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS
 from sidemeter_control.money import decimal_text
-from sidemeter_control.pricing.balances import feature_credits
+from sidemeter_control.pricing.credits.balances import feature_credits
+from sidemeter_control.pricing.credits.granting import grant_credits
+from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination, GrantSpec
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.granting import grant_credits
-from sidemeter_control.pricing.grants import CreditUnit, Denomination, GrantSpec
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 
 TOKENS = EntitlementSpec(

@@ -21,8 +21,8 @@ from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, Meter, new_meter
 from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.cost import cost
-from sidemeter_control.pricing.granting import grant_credits
-from sidemeter_control.pricing.grants import GrantSpec
+from sidemeter_control.pricing.credits.granting import grant_credits
+from sidemeter_control.pricing.credits.grants import GrantSpec
 from sidemeter_control.pricing.lifecycle import change_plan
 from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
 from sidemeter_control.store import budgets, customers

@@ -5,9 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from sidemeter_control.pricing.credits import Line, State
-from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import (
+from sidemeter_control.pricing.credits.grants import (
     MONEY,
     CreditGrant,
     CreditReset,
@@ -15,6 +13,8 @@ from sidemeter_control.pricing.grants import (
     Denomination,
     TopUp,
 )
+from sidemeter_control.pricing.credits.instants import Line, State
+from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.store import credits, customers, top_ups
 from sidemeter_control.store.credits import Snapshot

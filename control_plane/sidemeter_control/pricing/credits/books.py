@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import Meter
+from sidemeter_control.pricing.credits.grants import CreditGrant, CreditReset, Denomination
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import CreditGrant, CreditReset, Denomination
 from sidemeter_control.store import credits, features, meters, state
 from sidemeter_control.store.remembered import Remembered
 

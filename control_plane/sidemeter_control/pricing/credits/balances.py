@@ -20,10 +20,11 @@ from sidemeter_control.limits.beyond import Past
 from sidemeter_control.limits.given import ever_given
 from sidemeter_control.limits.unallowed import unallowed
 from sidemeter_control.money import Money, exact
-from sidemeter_control.pricing.books import Book, books
-from sidemeter_control.pricing.burning import Burned, burn, opened
 from sidemeter_control.pricing.catalogue import subscribed
-from sidemeter_control.pricing.credits import (
+from sidemeter_control.pricing.credits.books import Book, books
+from sidemeter_control.pricing.credits.burning import Burned, burn, opened
+from sidemeter_control.pricing.credits.grants import MONEY, CreditGrant, CreditUnit, Denomination
+from sidemeter_control.pricing.credits.instants import (
     MAX_INSTANTS,
     Allocation,
     Grant,
@@ -35,7 +36,6 @@ from sidemeter_control.pricing.credits import (
     instants,
 )
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditUnit, Denomination
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import credits
 from sidemeter_control.store.credits import Snapshot

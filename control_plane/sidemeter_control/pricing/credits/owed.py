@@ -6,9 +6,9 @@ from decimal import Decimal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.money import exact
-from sidemeter_control.pricing.balances import UsedBetween
 from sidemeter_control.pricing.cost import Cost, cost
-from sidemeter_control.pricing.credits import ANYTHING, Line
+from sidemeter_control.pricing.credits.balances import UsedBetween
+from sidemeter_control.pricing.credits.instants import ANYTHING, Line
 from sidemeter_control.pricing.customers import Customer
 
 __all__ = ["owed_between", "owed_lines"]

@@ -20,17 +20,17 @@ from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.quotas import quota
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.pricing.balances import CreditBalance, balance
 from sidemeter_control.pricing.catalogue import publish_plan
 from sidemeter_control.pricing.changes import ChangeAt
+from sidemeter_control.pricing.credits.balances import CreditBalance, balance
+from sidemeter_control.pricing.credits.granting import grant_credits, set_top_up
+from sidemeter_control.pricing.credits.grants import CreditGrant, CreditUnit, Denomination, GrantSpec, TopUp
+from sidemeter_control.pricing.credits.owed import owed_between
+from sidemeter_control.pricing.credits.topping_up import settle_once, top_up_once
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.granting import grant_credits, set_top_up
-from sidemeter_control.pricing.grants import CreditGrant, CreditUnit, Denomination, GrantSpec, TopUp
 from sidemeter_control.pricing.lifecycle import change_plan, pause
-from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, ResetPeriod
 from sidemeter_control.pricing.subscriptions import Subscription
-from sidemeter_control.pricing.topping_up import settle_once, top_up_once
 from sidemeter_control.store import credits
 from sidemeter_control.store.tables import credit_snapshots
 

@@ -7,8 +7,8 @@ import pytest
 from credit_vectors import Case, Found, at, cases, check, grant, money, overdraw, resets
 
 from sidemeter_control.metering.events import parse_time
-from sidemeter_control.pricing.burning import Burned, burn, opened, segmented
-from sidemeter_control.pricing.credits import Grant, Line, Segment, burn_order, instants
+from sidemeter_control.pricing.credits.burning import Burned, burn, opened, segmented
+from sidemeter_control.pricing.credits.instants import Grant, Line, Segment, burn_order, instants
 
 
 @pytest.mark.parametrize("case", cases())

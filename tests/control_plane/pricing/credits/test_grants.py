@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.pricing.grants import (
+from sidemeter_control.pricing.credits.grants import (
     MONEY,
     CreditUnit,
     Denomination,

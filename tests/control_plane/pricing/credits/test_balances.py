@@ -16,7 +16,9 @@ from sidemeter_control.limits.catalogue import create_feature
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.meters import Aggregation, new_meter
-from sidemeter_control.pricing.balances import (
+from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
+from sidemeter_control.pricing.cost import cost
+from sidemeter_control.pricing.credits.balances import (
     CreditBalance,
     Credited,
     FeatureCredits,
@@ -24,16 +26,21 @@ from sidemeter_control.pricing.balances import (
     credited,
     feature_credits,
 )
-from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
-from sidemeter_control.pricing.cost import cost
-from sidemeter_control.pricing.credits import State
+from sidemeter_control.pricing.credits.granting import grant_credits, reset_credits, void_credits
+from sidemeter_control.pricing.credits.grants import (
+    MONEY,
+    CreditGrant,
+    CreditReset,
+    CreditUnit,
+    Denomination,
+    GrantSpec,
+)
+from sidemeter_control.pricing.credits.instants import State
+from sidemeter_control.pricing.credits.owed import owed_between, owed_lines
+from sidemeter_control.pricing.credits.topping_up import settle_once
 from sidemeter_control.pricing.customers import Customer, new_customer
-from sidemeter_control.pricing.granting import grant_credits, reset_credits, void_credits
-from sidemeter_control.pricing.grants import MONEY, CreditGrant, CreditReset, CreditUnit, Denomination, GrantSpec
-from sidemeter_control.pricing.owed import owed_between, owed_lines
 from sidemeter_control.pricing.periods import Interval
 from sidemeter_control.pricing.register import upsert_customer
-from sidemeter_control.pricing.topping_up import settle_once
 from sidemeter_control.store import credits
 from sidemeter_control.store.credits import Snapshot
 

@@ -8,7 +8,7 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering.events import MAX_ID
 from sidemeter_control.money import decimal_text, exact, rounded
 from sidemeter_control.pricing.charges.parameters import not_negative, positive
-from sidemeter_control.pricing.credits import Grant
+from sidemeter_control.pricing.credits.instants import Grant
 from sidemeter_control.pricing.periods import Interval, Recurrence, check_instant
 from sidemeter_control.pricing.plans import MAX_CHARGES, check_key
 

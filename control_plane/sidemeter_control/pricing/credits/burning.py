@@ -9,7 +9,16 @@ from decimal import Decimal
 from itertools import pairwise
 
 from sidemeter_control.money import exact
-from sidemeter_control.pricing.credits import Allocation, Grant, Line, Overdraw, Reset, Segment, State, burn_order
+from sidemeter_control.pricing.credits.instants import (
+    Allocation,
+    Grant,
+    Line,
+    Overdraw,
+    Reset,
+    Segment,
+    State,
+    burn_order,
+)
 
 __all__ = ["Burned", "burn", "opened", "segmented"]
 

@@ -10,12 +10,20 @@ import pytest
 from shop import BASE, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput, NotFound
-from sidemeter_control.pricing.balances import feature_credits
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
+from sidemeter_control.pricing.credits.balances import feature_credits
+from sidemeter_control.pricing.credits.granting import grant_credits, remove_top_up, set_top_up
+from sidemeter_control.pricing.credits.grants import (
+    MAX_GRANTS,
+    MONEY,
+    CreditUnit,
+    Denomination,
+    GrantSpec,
+    TopUp,
+    new_grant,
+)
+from sidemeter_control.pricing.credits.topping_up import top_up_once
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.granting import grant_credits, remove_top_up, set_top_up
-from sidemeter_control.pricing.grants import MAX_GRANTS, MONEY, CreditUnit, Denomination, GrantSpec, TopUp, new_grant
-from sidemeter_control.pricing.topping_up import top_up_once
 from sidemeter_control.store import credits, top_ups
 
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")

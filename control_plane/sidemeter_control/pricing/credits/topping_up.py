@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput
-from sidemeter_control.pricing.balances import balance, settled
-from sidemeter_control.pricing.books import books
 from sidemeter_control.pricing.catalogue import subscribed
+from sidemeter_control.pricing.credits.balances import balance, settled
+from sidemeter_control.pricing.credits.books import books
+from sidemeter_control.pricing.credits.granting import grant_within
+from sidemeter_control.pricing.credits.grants import CreditGrant, GrantSpec, TopUp
+from sidemeter_control.pricing.credits.owed import owed_between
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.granting import grant_within
-from sidemeter_control.pricing.grants import CreditGrant, GrantSpec, TopUp
-from sidemeter_control.pricing.owed import owed_between
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
 from sidemeter_control.store import audit, credits, customers, top_ups
 from sidemeter_control.store.database import Database

@@ -5,9 +5,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, NotFound
 from sidemeter_control.metering.meters import Aggregation
-from sidemeter_control.pricing.balances import currency_of
 from sidemeter_control.pricing.catalogue import subscribed
-from sidemeter_control.pricing.grants import (
+from sidemeter_control.pricing.credits.balances import currency_of
+from sidemeter_control.pricing.credits.grants import (
     MAX_GRANTS,
     MAX_RESETS,
     CreditGrant,

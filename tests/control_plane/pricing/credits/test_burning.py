@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.pricing.burning import Burned, burn, opened, segmented
-from sidemeter_control.pricing.credits import (
+from sidemeter_control.pricing.credits.burning import Burned, burn, opened, segmented
+from sidemeter_control.pricing.credits.instants import (
     ANYTHING,
     Grant,
     Line,

@@ -1,0 +1,1 @@
+"""Credits: given, burned down before anything is owed, and what stands at any instant."""
