@@ -63,7 +63,7 @@ from sidemeter_control.pricing.charges.matrix import read_rates
 from sidemeter_control.pricing.charges.modifiers import read_percentages
 from sidemeter_control.pricing.charges.outcome import read_outcome
 from sidemeter_control.pricing.charges.tiers import read_tiers
-from sidemeter_control.pricing.credits import books, grants
+from sidemeter_control.pricing.credits import books, grants, instants
 from sidemeter_control.pricing.credits.books import MAX_CUSTOMERS_REMEMBERED as BOOKS_REMEMBER
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, PlanSpec, read_plan
 from sidemeter_control.pricing.preview import UsageSpec, preview
