@@ -155,7 +155,7 @@ class AgentDoor:
         try:
             yield arrival
         finally:
-            self.pacer.finish(entry)
+            self.pacer.finish(entry, self._clock.monotonic_s())
 
     def _send_away(self, entry: Entry) -> None:
         self.sent_away["busy" if entry.busy else "paced"] += 1

@@ -40,6 +40,8 @@ _EARLY_S = 0.02
 """How much earlier than its instant a batch is let in: clocks and networks are not exact."""
 _LATE_S = 30.0
 """An agent that does not come within this time after its instant has to ask for a new one."""
+_TAKES_OVER = 2
+"""Batches over which it is learned how long one that drains takes: a machine that is slow now is quick again soon."""
 _BUSY_S, _BUSY_STEP_S, _LONGEST_BUSY_S = 0.1, 0.001, 2.0
 """When to come back while too many batches are worked on; each agent a little after the one before it."""
 
@@ -55,11 +57,12 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the door answers: come in (`wait_s` 0), or come back after that; `busy` if too many are inside."""
+    """What the door answers: come in (`wait_s` 0) `at_s`, or come back after that; `busy` if too many are inside."""
 
     wait_s: float = 0.0
     busy: bool = False
     drains: bool = False
+    at_s: float = 0.0
 
     @property
     def admitted(self) -> bool:
@@ -89,6 +92,7 @@ class Pacer:
         self._max_drains = max(max_batches // _DRAIN_PART, 1)
         self._inside = 0
         self._drains_inside = 0
+        self._drain_takes_s = 0.0
         self._window: deque[tuple[float, int, bool]] = deque()
         self._fresh = 0
         self._drained = 0
@@ -118,9 +122,10 @@ class Pacer:
     def admit(self, arrival: Arrival, now_s: float) -> Entry:
         """Let the batch in, or say when to come back with it."""
         self._see(now_s)
-        if self.is_full:
-            return Entry(self._busy_s(now_s), busy=True)
         drains = arrival.waiting > self._fresh_events and not self._is_up_to_date(arrival.agent_id, now_s)
+        if self.is_full:
+            line_s = self._instant_s(arrival, now_s) - now_s if drains else 0.0
+            return Entry(max(self._busy_s(now_s), line_s), busy=True)
         wait_s = self._line_wait_s(arrival, now_s) if drains else self._room_wait_s(arrival.events, now_s)
         if wait_s > 0:
             return Entry(wait_s, drains=drains)
@@ -133,12 +138,14 @@ class Pacer:
             self._fresh += arrival.events
             self._fresh_per_s += arrival.events / _FRESH_OVER_S
             self._largest_fresh = max(self._largest_fresh, arrival.events)
-        return Entry(drains=drains)
+        return Entry(drains=drains, at_s=now_s)
 
-    def finish(self, entry: Entry) -> None:
+    def finish(self, entry: Entry, now_s: float) -> None:
         """A batch that was let in is answered."""
         self._inside -= 1
         self._drains_inside -= entry.drains
+        if entry.drains:
+            self._drain_takes_s += (now_s - entry.at_s - self._drain_takes_s) / _TAKES_OVER
 
     def next_wait_s(self, agent_id: str, waiting: int, now_s: float) -> float:
         """How long an agent with so many events left waits before its next batch; it gets an instant of its own."""
@@ -165,7 +172,7 @@ class Pacer:
         if is_taken or self._drains_inside >= self._max_drains:
             return self._queue(agent_id, events, now_s)
         if ticket is None:
-            self._line_free_s = max(self._line_free_s, now_s) + events / self._line_rate
+            self._line_free_s = max(self._line_free_s, now_s) + self._line_step_s(events)
         wait_s = max(self._room_wait_s(events, now_s), self._drain_wait_s(events, now_s))
         if wait_s > 0:
             _put(self._tickets, agent_id, _Ticket(now_s + wait_s, events))
@@ -173,11 +180,27 @@ class Pacer:
             self._tickets.pop(agent_id, None)
         return wait_s
 
+    def _instant_s(self, arrival: Arrival, now_s: float) -> float:
+        """When an agent that drains may come: at the instant it has, or one that it gets now."""
+        ticket = self._tickets.get(arrival.agent_id)
+        if ticket is None or ticket.at_s <= now_s:
+            self._queue(arrival.agent_id, arrival.events, now_s)
+            ticket = self._tickets[arrival.agent_id]
+        return ticket.at_s
+
     def _queue(self, agent_id: str, events: int, now_s: float) -> float:
         at_s = max(self._line_free_s, now_s)
-        self._line_free_s = at_s + events / self._line_rate
+        self._line_free_s = at_s + self._line_step_s(events)
         _put(self._tickets, agent_id, _Ticket(at_s, events))
         return max(at_s - now_s, _EARLY_S)
+
+    def _line_step_s(self, events: int) -> float:
+        """How long after one batch the next is due: by the rate, and by how fast batches are really counted.
+
+        On a slow machine, or a slow disk, whoever came by the rate alone would be sent away again and again, and what
+        that costs makes it slower still.
+        """
+        return max(events / self._line_rate, self._drain_takes_s / self._max_drains)
 
     @property
     def _line_bound(self) -> float:

@@ -23,7 +23,7 @@ def come(pace: Pacer, name: str, events: int, waiting: int, now_s: float) -> flo
     """Let a batch in and out again, or how long it has to wait."""
     entry = pace.admit(Arrival(name, events, waiting), now_s)
     if entry.admitted:
-        pace.finish(entry)
+        pace.finish(entry, now_s)
     return entry.wait_s
 
 
@@ -103,7 +103,7 @@ def test_while_the_door_is_full_everybody_is_sent_away_one_after_the_other() -> 
     turned = [pace.admit(Arrival(str(number), 1, 1), 0.0) for number in range(2000)]
     assert all(entry.busy for entry in turned)
     assert turned[0].wait_s < turned[1].wait_s < turned[-1].wait_s <= 2
-    pace.finish(inside[0])
+    pace.finish(inside[0], 0.0)
     assert pace.admit(Arrival("c", 1, 1), 0.0).admitted
 
 
@@ -231,7 +231,7 @@ class Outage:
         self.at(self.free_s, agent, (entry, events))
 
     def answer(self, agent: Agent, entry: Entry, events: int, now_s: float) -> None:
-        self.pace.finish(entry)
+        self.pace.finish(entry, now_s)
         agent.waiting -= events
         self.delays_s[agent.name.partition("-")[0]].append(now_s - agent.sent_s)
         agent.sent_s = now_s
@@ -263,11 +263,15 @@ def test_500_agents_drain_an_hour_within_the_rate_and_fresh_events_do_not_wait_f
     assert outage.requests <= 2 * len(outage.let_in)
 
 
-def test_a_machine_that_counts_less_than_it_announced_is_not_overrun() -> None:
-    drains = [Agent(f"drains-{n}", 0.0, waiting=30_000) for n in range(200)]
-    fresh = [Agent(f"fresh-{n}", 20.0) for n in range(20)]
-    outage = Outage(pacer(), random.Random(7), RATE / 2)
+@pytest.mark.parametrize("part", [2, 20])
+def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int) -> None:
+    """Nor asked in vain: to send somebody away costs a slow machine what it has least of."""
+    counts_per_s = RATE / part
+    drains = [Agent(f"drains-{n}", 0.0, waiting=60_000 / part) for n in range(200)]
+    fresh = [Agent(f"fresh-{n}", 20.0 / part) for n in range(20)]
+    outage = Outage(pacer(), random.Random(7), counts_per_s)
     outage.run([*drains, *fresh], until_s=500)
     counted = sum(events for _, events in outage.let_in)
-    assert max(agent.drained_s for agent in drains) <= 1.1 * counted / (RATE / 2) + 5
-    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 3
+    assert outage.requests <= 3 * len(outage.let_in)
+    assert max(agent.drained_s for agent in drains) <= 1.1 * counted / counts_per_s + 5
+    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 3 * MAX_BATCH_EVENTS / counts_per_s + 3

@@ -186,7 +186,7 @@ class Plane:
     def _work(self, request: Request, reply: Callable[[Answer | None], None], life: int, entry: Entry) -> None:
         world = self.world
         if life == self._life and request.path == "/agent/v1/batch":
-            self.pacer.finish(entry)
+            self.pacer.finish(entry, self.world.now_s)
         if life != self._life:
             reply(None)
             return
