@@ -22,7 +22,7 @@ import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -30,10 +30,9 @@ from typing import Final
 from fakes import eventually
 from processes import AgentProcess, Program
 
-from .identity import FAULTS as COPIES
-from .identity import Place
+from .identity import Place, command
 from .oracle import Tally
-from .proxy import REPLAYED, TWICE, Proxy, named
+from .proxy import TWICE, Proxy
 from .rig import QUICK, Deployment, at_work, deployed
 from .spending import Budget, Spenders, sell_limits
 from .zygote import forked
@@ -42,10 +41,15 @@ __all__ = ["FAULTS", "round"]
 
 AGENTS: Final = 8
 CALLERS: Final = 10
-EVENTS: Final = 500
-PAUSE_S: Final = 0.03
+EVENTS: Final = 60
+PAUSE_S: Final = 0.02
 A_WHILE_S: Final = (0.05, 0.35)
+LATE: Final = 3
+"""Faults after which one is late in the round."""
+
 KNOWN_WITHIN_S: Final = 5.0
+"""After the faults: what is not known again by then is gone."""
+
 NOTICED_WITHIN_S: Final = 30.0
 TO_AGENT: Final = "to an agent"
 
@@ -67,7 +71,9 @@ class Contest:
     spenders: Spenders
     proxies: list[Proxy]
     rng: random.Random
-    faults: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str]
+    begun: int = 0
+    """How many of the faults."""
 
     def agent(self) -> AgentProcess:
         """Any of them."""
@@ -76,6 +82,16 @@ class Contest:
     def cell_of(self, agent: AgentProcess) -> Path:
         """The directory of its cell."""
         return Path(agent.environ["SIDEMETER_CELL_DIR"])
+
+    async def has_recovered(self) -> bool:
+        """Whether the control plane grants again."""
+        return (await self.it.plane.ask("{ recovery { since } }"))["recovery"] is None
+
+    async def refill(self) -> None:
+        """So that there is something to fight over until the end, however quick callers are."""
+        for each in self.budgets:
+            if each.is_short and self.rng.random() < 0.5:
+                await each.rise(self.it.plane)
 
     def heal(self) -> None:
         """Every agent reaches the control plane again."""
@@ -140,22 +156,22 @@ async def _cloned(it: Contest) -> None:
     it.it.agents.append(clone)
 
 
-async def _restored(it: Contest) -> None:
-    """The newer cell is there all the same."""
-    await COPIES["agent restored from an old copy"](it.place)
+def _restored(*, with_cell: bool) -> Callable[[Contest], Awaitable[None]]:
+    async def fault(it: Contest) -> None:
+        """The directory goes back to how it was, and its cell does not: that is newer, or gone."""
+        agent = it.agent()
+        await it.place.end(agent)
+        kept, copy = set(it.it.oracle.kept[agent]), it.place.copy(agent)
+        await agent.start()
+        await asyncio.sleep(it.rng.uniform(*A_WHILE_S))
+        await it.place.end(agent)
+        await it.place.put_back(agent, copy)
+        it.it.oracle.destroyed_at(agent, it.it.plane.database, but=kept)
+        if not with_cell:
+            _delete(it.cell_of(agent))
+        await agent.start()
 
-
-async def _restored_without_cell(it: Contest) -> None:
-    agent = it.agent()
-    await it.place.end(agent)
-    kept, copy = set(it.it.oracle.kept[agent]), it.place.copy(agent)
-    await agent.start()
-    await asyncio.sleep(it.rng.uniform(*A_WHILE_S))
-    await it.place.end(agent)
-    await it.place.put_back(agent, copy)
-    it.it.oracle.destroyed_at(agent, it.it.plane.database, but=kept)
-    _delete(it.cell_of(agent))
-    await agent.start()
+    return fault
 
 
 async def _cell_deleted(it: Contest) -> None:
@@ -177,22 +193,33 @@ def _delete(cells: Path) -> None:
 
 
 async def _plane_restored(it: Contest) -> None:
-    """From a backup that was made while it ran; it knows that it is older, and recovers."""
+    """From a backup that was made while it ran. It knows that it is older, and waits for its holders, which are all there.
+
+    One that comes late in the round does so while the last faults strike: then a holder may be gone before it told.
+    """
+    plane, backup = it.it.plane, it.place.fresh()
+    await command("backup", str(backup), "--url", plane.url)
+    await asyncio.sleep(it.rng.uniform(*A_WHILE_S))
+    assert await plane.stop() == 0
+    await command("restore", str(backup), "--database", f"sqlite:///{plane.database}")
+    it.it.oracle.rolled_back(plane.database)
     for each in it.budgets:
         each.forget_ceiling()
-    await COPIES["control plane restored from a backup"](it.place)
-    for each in it.budgets:
-        each.forget_ceiling()
+    await plane.start()
+    if len(FAULTS) - it.begun > LATE:
+        it.heal()
+        await eventually(it.has_recovered, NOTICED_WITHIN_S)
 
 
 async def _cut(it: Contest) -> None:
     for each in it.budgets:
-        await each.change(it.it.plane, (each.limit / 2).quantize(each.finest))
+        await each.halve(it.it.plane)
+    await asyncio.sleep(it.rng.uniform(*A_WHILE_S))
 
 
 async def _raised(it: Contest) -> None:
     for each in it.budgets:
-        await each.change(it.it.plane, (each.highest * Decimal("1.3")).quantize(each.finest))
+        await each.rise(it.it.plane)
 
 
 FAULTS: Final[dict[str, Callable[[Contest], Awaitable[None]]]] = {
@@ -201,10 +228,10 @@ FAULTS: Final[dict[str, Callable[[Contest], Awaitable[None]]]] = {
     "control plane killed": _plane_killed,
     "control plane killed right after an answer": _plane_killed_after_answer,
     "control plane restarted": _plane_restarted,
-    "control plane restored from a backup, holders at work": _plane_restored,
+    "control plane restored from a backup while holders spend": _plane_restored,
     "agent cloned with its cell while it ran": _cloned,
-    "agent restored from an old copy, its cell newer": _restored,
-    "agent restored from an old copy, its cell gone": _restored_without_cell,
+    "agent restored from an old copy, its cell newer": _restored(with_cell=True),
+    "agent restored from an old copy, its cell gone": _restored(with_cell=False),
     "cell deleted": _cell_deleted,
     "limits cut to half": _cut,
     "limits raised": _raised,
@@ -224,11 +251,15 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         async with at_work([contest.spenders.caller(PAUSE_S) for _ in range(CALLERS)]):
             for fault in rng.sample(sorted(FAULTS), len(FAULTS)):
                 await asyncio.sleep(rng.uniform(*A_WHILE_S))
+                contest.begun += 1
                 await FAULTS[fault](contest)
                 contest.faults[fault] += 1
+                await contest.refill()
                 if rng.random() < 0.5:
                     contest.heal()
         contest.heal()
+        with contextlib.suppress(AssertionError):
+            await eventually(contest.has_recovered, KNOWN_WITHIN_S)
         await _raised(contest)
         await contest.spenders.exhaust()
         tally = await it.settle()

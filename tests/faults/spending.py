@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -15,7 +15,7 @@ from .oracle import Event, Oracle, tag_of
 __all__ = ["Budget", "Spenders", "sell_limits"]
 
 PATIENCE_S: Final = 2.0
-PASSES_WITHOUT: Final = 5
+PASSES_WITHOUT: Final = 4
 """So often nobody is allowed anything any more, each time a sync later, until a limit is taken for exhausted."""
 
 REFUSALS: Final = frozenset({"limit_reached", "lease_short", "no_lease", "unknown_subject", "agent_stopping"})
@@ -30,7 +30,7 @@ STANDING: Final = """query($customer: ID!, $feature: ID!, $limit: ID!) {
 class Budget:
     """A customer's hard limit of a feature, and what callers were allowed of it.
 
-    `amounts` are what an operation asks for, the finest last. `highest` is the largest limit that was in force so far,
+    `amounts` are what an operation asks for, the finest last: only for the rest. `highest` is the largest limit that was in force so far,
     `told` what was allowed, `unheard` what may have been taken by requests that nobody heard the answer of.
     """
 
@@ -63,7 +63,9 @@ class Budget:
         self.told += amount
         most = self.highest if self.ceiling is None else self.ceiling
         if self.told > most and not self.wrong:
-            self.wrong.append(f"overspend: {self.told} of {self.id} were allowed, where {most} is the most there ever was")
+            self.wrong.append(
+                f"overspend: {self.told} of {self.id} were allowed, where {most} is the most there ever was"
+            )
 
     async def change(self, plane: ControlPlane, limit: Decimal) -> None:
         """Let the customer's limit be another one, while agents hold parts of it.
@@ -73,11 +75,26 @@ class Budget:
         """
         self.ceiling = None
         self.highest = max(self.highest, limit)
-        await plane.make("setEntitlement", "EntitlementOverrideInput", customer=self.customer, **self._entitlement(limit))
+        await plane.make(
+            "setEntitlement", "EntitlementOverrideInput", customer=self.customer, **self._entitlement(limit)
+        )
         cut, self.limit = limit < self.limit, limit
         found = await self.standing(plane)
         if cut and found["recovery"] is None and found["limit"] is not None:
             self.ceiling = max(Decimal(found["limit"]["committed"]), limit)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether most of the largest limit there was has been allowed."""
+        return 5 * self.told > 4 * self.highest
+
+    async def rise(self, plane: ControlPlane) -> None:
+        """Raise the limit, beyond all that there was."""
+        await self.change(plane, (self.highest * Decimal("1.3")).quantize(self.finest))
+
+    async def halve(self, plane: ControlPlane) -> None:
+        """Cut the limit."""
+        await self.change(plane, (self.limit / 2).quantize(self.finest))
 
     def forget_ceiling(self) -> None:
         """The control plane is an older one now: it grants by the limit of then, and does not know what all holders have."""
@@ -112,7 +129,7 @@ def sell_limits(events: int) -> list[Budget]:
         Budget("by-count", "counted", "calls", Decimal(events), (Decimal(1),)),
         Budget(
             *("by-sum", "summed", "costs", Decimal(5 * events) + Decimal("0.75")),
-            (Decimal("9.37"), Decimal("2.5"), Decimal("0.4"), Decimal("0.01")),
+            (*map(Decimal, ("9.37", "2.5", "0.41", "0.1", "0.03", "0.01")),),
         ),
     ]
 
@@ -158,13 +175,16 @@ class Spenders:
         """Ask every agent for what is left, until none allows anything."""
         without = 0
         while without < PASSES_WITHOUT:
-            got = await asyncio.gather(*(self._all_of(agent, each) for agent in self.agents for each in self.budgets))
+            finest = without > 0
+            got = await asyncio.gather(
+                *(self._all_of(agent, each, finest=finest) for agent in self.agents for each in self.budgets)
+            )
             without = 0 if any(got) else without + 1
             await asyncio.sleep(0.2)
 
-    async def _all_of(self, agent: AgentProcess, budget: Budget) -> bool:
+    async def _all_of(self, agent: AgentProcess, budget: Budget, *, finest: bool) -> bool:
         got = False
-        for amount in budget.amounts:
+        for amount in budget.amounts[-1:] if finest else budget.amounts:
             while await self._consume(agent, self._event(budget, amount), budget, amount):
                 got = True
         return got
@@ -174,7 +194,7 @@ class Spenders:
             event, budget, amount = self._again.pop()
         else:
             budget = self.rng.choice(self.budgets)
-            amount = self.rng.choice(budget.amounts)
+            amount = self.rng.choice(budget.amounts[:3])
             event = self._event(budget, amount)
             if self.rng.random() < 0.3:
                 await self._reserve(agent, event, budget, amount)
@@ -229,7 +249,9 @@ class Spenders:
             await self._commit(agent, route, event, budget, amount)
 
     async def _commit(self, agent: AgentProcess, route: str, event: Event, budget: Budget, reserved: Decimal) -> None:
-        cost = reserved if budget.meter == "calls" else self.rng.choice((reserved, (reserved / 2).quantize(budget.finest)))
+        cost = (
+            reserved if budget.meter == "calls" else self.rng.choice((reserved, (reserved / 2).quantize(budget.finest)))
+        )
         event["data"]["cost"] = str(cost)
         budget.allowed(cost)
         for _ in range(2):
