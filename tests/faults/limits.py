@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from fakes import eventually
-from processes import AgentProcess, Program
+from processes import AgentProcess, ControlPlane
 
 from .identity import Place, command
 from .oracle import Tally
@@ -102,9 +102,9 @@ class Contest:
             proxy.chance = 0.0
 
 
-async def _struck(program: Program) -> None:
+async def _struck(program: AgentProcess | ControlPlane) -> None:
     program.kill()
-    await program.start()  # type: ignore[attr-defined]
+    await program.start()
 
 
 async def _agent_killed(it: Contest) -> None:
