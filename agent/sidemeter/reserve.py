@@ -63,7 +63,7 @@ class Reserver:
         self._open: dict[str, _Open] = {}
         self._nothing = Leases()  # for those that hold nothing: their limits are not leased
         self._ends: dict[str, asyncio.Task[Receipt | None]] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, str | None] = OrderedDict()  # and the source of their events
         self._end_seen = asyncio.Event()
 
     async def restore(self) -> None:
@@ -128,9 +128,9 @@ class Reserver:
         """
         found = self._open.get(hold_id)
         if found is None:
-            source = self._settings.service
-            known = hold_id in self._ended and await self._recorder.holds(source, hold_id)
-            return Receipt(hold_id, source, duplicate=True) if known else None
+            source = self._ended.get(hold_id)
+            known = source is not None and await self._recorder.holds(source, hold_id)
+            return Receipt(hold_id, source, duplicate=True) if source is not None and known else None
         text = data if isinstance(data, str) else Event.of(found.event.type, found.event.subject, data).data
         event = msgspec.structs.replace(found.event, data=text)
         return await self._end(hold_id, lambda: self._commit(hold_id, found, event))
@@ -193,7 +193,7 @@ class Reserver:
         changed = found.leases.commit(hold_id, used)
         self._tenure.keep(lease for lease, _ in changed or ())
         self._tenure.keep_changed()
-        self._ended[hold_id] = None
+        self._ended[hold_id] = found.event.source
         while len(self._ended) > MAX_ENDED:
             self._ended.popitem(last=False)
         self._end_seen.set()

@@ -12,6 +12,7 @@ from agent.test_leasing import at, spend
 from fakes import eventually
 
 from sidemeter import Agent, InvalidInput
+from sidemeter.events import Event
 from sidemeter.reservation import MAX_TTL_S, Reservation, check_ttl
 from sidemeter.reserve import MAX_ENDED
 
@@ -59,6 +60,18 @@ async def test_every_final_call_is_idempotent(tmp_path: Path, double: ControlPla
         assert (await spend(agent, 5)).allowed
     assert double.books.total(limit, "used") == 10
     assert len(double.events) == 2
+
+
+async def test_a_final_call_said_again_is_known_also_of_an_event_with_a_source_of_its_own(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.lease("acme", "tokens", 10)
+    async with Agent(at(tmp_path, double)) as agent:
+        event = Event.of("call", "acme", {"tokens": 8}, id="call-1", source="gateway")
+        assert (await agent.reserve_event(event, 60)).allowed
+        receipts = [await agent.commit("call-1", {"tokens": 5}) for _ in range(2)]
+    told = [(receipt.id, receipt.source, receipt.duplicate) for receipt in receipts if receipt]
+    assert told == [("call-1", "gateway", False), ("call-1", "gateway", True)]
 
 
 async def test_what_is_used_beyond_the_reservation_counts_in_full(tmp_path: Path, double: ControlPlaneDouble) -> None:

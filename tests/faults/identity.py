@@ -17,7 +17,7 @@ from .oracle import Tally
 from .rig import QUICK, Deployment, at_work, deliver, deployed, traffic
 from .zygote import forked
 
-__all__ = ["FAULTS", "round"]
+__all__ = ["FAULTS", "Place", "command", "round"]
 
 A_WHILE_S: Final = (0.2, 0.6)
 NOTICED_WITHIN_S: Final = 30.0
@@ -182,10 +182,10 @@ async def _restored_by_command(place: Place) -> None:
     plane = place.it.plane
     backup = place.fresh()
     async with at_work([traffic(place.oracle, agent, place.rng) for agent in place.it.agents]):
-        await _command("backup", str(backup), "--url", plane.url)
+        await command("backup", str(backup), "--url", plane.url)
     await place.work()
     await plane.stop()
-    await _command("restore", str(backup), "--database", f"sqlite:///{plane.database}")
+    await command("restore", str(backup), "--database", f"sqlite:///{plane.database}")
     place.oracle.rolled_back(plane.database)
     await plane.start()
 
@@ -210,16 +210,17 @@ def _copy_database(source: Path, target: Path) -> None:
             shutil.copyfile(file, copy)
 
 
-async def _command(*arguments: str) -> None:
-    command = await asyncio.create_subprocess_exec(
+async def command(*arguments: str) -> None:
+    """Run `sidemeter-control` with these arguments; it must succeed."""
+    process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "sidemeter_control.cli", *arguments),
         env=without_settings(SIDEMETER_ADMIN_KEY=ADMIN_KEY),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
     async with asyncio.timeout(COMMAND_WITHIN_S):
-        told, _ = await command.communicate()
-    assert command.returncode == 0, told.decode()
+        told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()
 
 
 FAULTS: Final[dict[str, Callable[[Place], Awaitable[None]]]] = {

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from .letters import Letter, letters_of
 
-__all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn", "batches_of"]
+__all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn", "batches_of", "tag_of"]
 
 EVENT_TYPE: Final = "fault.call"
 SUBJECTS: Final = ("acme", "globex", "initech")

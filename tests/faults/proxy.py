@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from .messages import Message, answer, read_message
 
-__all__ = ["ANSWERED_FOR_ANOTHER", "FAULTS", "REFUSED", "REPLAYED", "Proxy", "named"]
+__all__ = ["ANSWERED_FOR_ANOTHER", "FAULTS", "REFUSED", "REPLAYED", "TWICE", "Proxy", "named"]
 
 KEPT_REQUESTS: Final = 2_000
 """Requests that can be sent again later; older ones go."""
@@ -286,6 +286,10 @@ class Proxy:
         """Send everything on to a URL or a Unix socket from now on; the URL of this proxy."""
         self._to = upstream
         return f"http://127.0.0.1:{self._port}"
+
+    def only(self, kinds: Sequence[str], chance: float = 1.0) -> None:
+        """Break that part of the requests from now on, in these ways and no other."""
+        self._cards, self._deck, self.chance = list(kinds), [], chance
 
     @property
     def had_every_fault(self) -> bool:

@@ -121,11 +121,13 @@ async def deployed(
     launch_plane: Launch = forked,
     database: Path | None = None,
     data: Path | None = None,
+    environ_of: Callable[[int], dict[str, str]] = lambda n: {},
     **environ: str,
 ) -> AsyncIterator[Deployment]:
     """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own.
 
-    `launch` makes the process of agent `n`, `launch_plane` the control plane's; `environ` is for the agents. `database`
+    `launch` makes the process of agent `n`, `launch_plane` the control plane's; `environ` is for all agents, and what
+    `environ_of` says for agent `n`. `database`
     and `data` are where the control plane's file and the agents' directories are, if they are not in `directory` too.
     """
     async with AsyncExitStack() as stack:
@@ -140,7 +142,7 @@ async def deployed(
             url = through(plane.url) if through else plane.url
             place, log = (data or directory) / f"agent-{n}", directory / f"agent-{n}.log"
             key = await plane.new_key("AGENT")
-            agent = stack.enter_context(AgentProcess(place, url, key, log, **(QUICK | environ)))
+            agent = stack.enter_context(AgentProcess(place, url, key, log, **(QUICK | environ | environ_of(n))))
             agent.launch = launch(n)
             await stack.enter_async_context(agent.http)
             await agent.start()

@@ -30,6 +30,7 @@ KINDS: Final = (
     "identity",
     "keys",
     "kills",
+    "limits",
     "load",
     "namespaces",
     "network",
