@@ -358,7 +358,7 @@ def values_of(meter: Meter, group: str) -> Mapping[str, str | None]:
     """What a group of that meter says of each of its dimensions, by key.
 
     >>> team = Dimension("team", "org.team")
-    >>> dict(values_of(new_meter("calls", "call", dimensions=[team], now_us=0), '["a"]'))
+    >>> dict(values_of(new_meter("calls", "call", Aggregation.COUNT, dimensions=[team], now_us=0), '["a"]'))
     {'team': 'a'}
     """
     return dict(zip((each.key for each in meter.dimensions), _ungroup(group), strict=False))  # a band may follow
