@@ -27,6 +27,7 @@ CONTRACT = SHARED / "design" / "schema.graphql"
 
 # What the product has beyond the contract, whose types may grow.
 GROWN = {
+    "Budget.limitId(): ID",
     "Plan.definition(): JSON!",
     "AuditEntry.actorName(): String",
     "Correction.actor(): ID!",

@@ -12,7 +12,10 @@ from sidemeter_control.api.scalars import Instant, Json, instant
 from sidemeter_control.errors import InvalidInput, NotFound
 from sidemeter_control.limits import budgets
 from sidemeter_control.limits.budgets import DEFAULT_THRESHOLDS, BudgetUnit
+from sidemeter_control.limits.handed_out import NOTHING_HANDED_OUT, HandedOut
+from sidemeter_control.limits.shared import period_of
 from sidemeter_control.limits.spending import spending
+from sidemeter_control.limits.units import PoolId
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
 
@@ -75,10 +78,12 @@ class Budget:
     period: ResetPeriod
     period_start: Instant | None
     resets_at: Instant | None
-    leased: Decimal = strawberry.field(description="Of a HARD one: what agents hold, to spend on their own.")
-    in_doubt: Decimal = strawberry.field(description="What agents held that have not come back.")
+    limit_id: strawberry.ID | None = strawberry.field(
+        description="What agents call the limit that a HARD one is, and `limit` shows. Another meter or slice is another limit."
+    )
     as_of: Instant
     meter_key: strawberry.Private[str | None]
+    pool: strawberry.Private[PoolId | None]
 
     @classmethod
     def of(cls, answer: budgets.BudgetAnswer) -> Self:
@@ -97,16 +102,30 @@ class Budget:
             period=budget.reset,
             period_start=instant(answer.period_start_us),
             resets_at=instant(answer.resets_at_us),
-            leased=answer.leased,
-            in_doubt=answer.in_doubt,
+            limit_id=strawberry.ID(budget.limit_id) if budget.is_enforced else None,
             as_of=Instant(answer.as_of_us),
             meter_key=budget.meter_key,
+            pool=(budget.customer_key, budget.limit_name, period_of(answer)) if budget.is_enforced else None,
         )
 
     @strawberry.field
     async def meter(self, info: Info) -> Meter | None:
         """What counts; null for MONEY."""
         return await meter_of(info, self.meter_key)
+
+    @strawberry.field
+    async def leased(self, info: Info) -> Decimal:
+        """Of a HARD one: what agents hold and have not said they used."""
+        return (await self._handed_out(info)).leased
+
+    @strawberry.field
+    async def in_doubt(self, info: Info) -> Decimal:
+        """What agents held of it that are gone, and may have used."""
+        return (await self._handed_out(info)).in_doubt
+
+    async def _handed_out(self, info: Info) -> HandedOut:
+        found = None if self.pool is None else await info.context.loaders.handed_out.load(self.pool)
+        return found or NOTHING_HANDED_OUT
 
 
 async def budgets_of(info: Info, customer: Customer) -> list[Budget]:

@@ -25,7 +25,7 @@ from sidemeter_control.limits import quotas
 from sidemeter_control.limits.entitlements import Given, QuotaAnswer
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.handed_out import HandedOut
-from sidemeter_control.limits.leasing import period_of
+from sidemeter_control.limits.shared import period_of
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
 from sidemeter_control.pricing.credits.balances import Credited, credited

@@ -10,7 +10,8 @@ from decimal import Decimal
 from enum import Enum
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.metering.meters import Aggregation, Meter, property_text
+from sidemeter_control.limits.units import LEASED, Slice, budget_name, limit_id
+from sidemeter_control.metering.meters import Meter, property_text
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.charges.parameters import positive
 from sidemeter_control.pricing.periods import EVER, Period
@@ -38,9 +39,6 @@ MAX_BUDGETS = 200
 MAX_THRESHOLDS = 20
 MAX_THRESHOLD_PERCENT = 1_000
 MAX_SLICE_CHARS = 256
-
-# What an agent can add up by itself, event by event, and so stop in time.
-_STOPPABLE = frozenset({Aggregation.COUNT, Aggregation.SUM})
 
 
 class BudgetUnit(Enum):
@@ -74,7 +72,7 @@ class Budget:
     amount: Decimal
     meter_key: str | None
     reset: ResetPeriod
-    slice: tuple[tuple[str, str], ...]
+    slice: Slice
     enforcement: Enforcement
     thresholds: tuple[int, ...]
     set_at_us: int
@@ -83,6 +81,21 @@ class Budget:
     def unit(self) -> BudgetUnit:
         """What its amount counts."""
         return BudgetUnit.MONEY if self.meter_key is None else BudgetUnit.METER
+
+    @property
+    def is_enforced(self) -> bool:
+        """Whether it is a limit that agents stop usage at."""
+        return self.meter_key is not None and self.enforcement is Enforcement.HARD
+
+    @property
+    def limit_name(self) -> str:
+        """What that limit has in the place of a feature's key."""
+        return budget_name(self.key, self.meter_key, self.slice)
+
+    @property
+    def limit_id(self) -> str:
+        """What agents call it."""
+        return limit_id(self.customer_key, self.limit_name)
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -100,7 +113,7 @@ class Budget:
         missing = [key for key in self.dimensions if key not in known]
         if missing:
             return f"needs its dimension {missing[0]!r}"
-        if self.enforcement is Enforcement.HARD and meter.aggregation not in _STOPPABLE:
+        if self.enforcement is Enforcement.HARD and meter.aggregation not in LEASED:
             return "is HARD, which only what COUNT and SUM count can be"
         return None
 
@@ -109,8 +122,7 @@ class Budget:
 class BudgetAnswer:
     """What is spent of a budget in the period of an instant, of everything counted by `as_of_us`.
 
-    `measured_in` is the currency, or the unit of the meter if it has one. `leased` and `in_doubt` are what agents hold of
-    it, and what agents held that have not come back.
+    `measured_in` is the currency, or the unit of the meter if it has one.
     """
 
     budget: Budget
@@ -118,8 +130,6 @@ class BudgetAnswer:
     spent: Decimal
     as_of_us: int
     measured_in: str | None = None
-    leased: Decimal = Decimal(0)
-    in_doubt: Decimal = Decimal(0)
 
     @property
     @exact
@@ -184,13 +194,13 @@ def _check_meter(spec: BudgetSpec, meter: Meter | None) -> None:
         raise InvalidInput("meter", "must be given: the unit is METER")
     if meter.archived_at_us is not None:
         raise InvalidInput("meter", "must not be archived: it counts nothing any more")
-    if spec.enforcement is Enforcement.HARD and meter.aggregation not in _STOPPABLE:
+    if spec.enforcement is Enforcement.HARD and meter.aggregation not in LEASED:
         raise InvalidInput(
             "enforcement", f"must be SOFT: agents stop what COUNT and SUM count, not {meter.aggregation.value}"
         )
 
 
-def _slice(wanted: Mapping[str, object], meter: Meter | None) -> tuple[tuple[str, str], ...]:
+def _slice(wanted: Mapping[str, object], meter: Meter | None) -> Slice:
     known = {each.key for each in meter.dimensions} if meter else set()
     chosen: list[tuple[str, str]] = []
     for key, value in sorted(wanted.items()):

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.limits.add_ons import check_reason
 from sidemeter_control.limits.leases import Holding, Standing
-from sidemeter_control.limits.leasing import Shared, shared_limits
+from sidemeter_control.limits.shared import Shared, shared_limits
 from sidemeter_control.limits.units import PoolId, from_units
 from sidemeter_control.metering import holders
 from sidemeter_control.store import agents, audit, leases, state
@@ -18,7 +18,7 @@ from sidemeter_control.store.agents import PENDING_WITHIN_US
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.leases import Held, Holder
 
-__all__ = ["HandedOut", "HandedOutLimit", "handed_out", "limit_as_held", "write_off"]
+__all__ = ["NOTHING_HANDED_OUT", "HandedOut", "HandedOutLimit", "handed_out", "limit_as_held", "write_off"]
 
 
 class HandedOut(NamedTuple):
@@ -26,6 +26,9 @@ class HandedOut(NamedTuple):
 
     leased: Decimal
     in_doubt: Decimal
+
+
+NOTHING_HANDED_OUT = HandedOut(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,11 @@
 """Leasing: what a holder reports is taken in and what can be granted is, in one transaction, durable before the answer."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.leases import (
     Holding,
     Key,
@@ -23,75 +21,20 @@ from sidemeter_control.limits.leases import (
     take,
     tells_more,
 )
-from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.recovery import HolderId
-from sidemeter_control.limits.units import LEASED, PoolId, limit_id, limit_units, pool_id, scale_of, units_of
-from sidemeter_control.metering import holders, usage
+from sidemeter_control.limits.shared import Shared
+from sidemeter_control.limits.units import PoolId, limit_id, limit_units, pool_id, units_of
+from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import NO_NONCES
-from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollbacks import Rollbacks
-from sidemeter_control.pricing.periods import Period
-from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
-from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, leases, recoveries, state
 from sidemeter_control.store.leases import Held, Holder, StoredPool
 
-__all__ = ["Shared", "ceiling_of", "heard_without", "is_taken", "period_of", "shared_limits", "take_leases"]
+__all__ = ["heard_without", "is_taken", "take_leases"]
 
 _log = logging.getLogger(__name__)
 
 NOTHING = Holding()
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """A limit that is shared by leases, as it stands: `ceiling` is where usage stops, `used` all that was counted in the
-    period of the pool `id`, both in the unit of the meter."""
-
-    id: PoolId
-    ceiling: Decimal
-    used: Decimal
-    end_us: int | None
-    window: Period
-    meter: Meter
-    subjects: tuple[str, ...]
-
-    @property
-    def scale(self) -> int:
-        """What a pool that is made now has."""
-        return scale_of(self.meter.aggregation, self.ceiling)
-
-
-def ceiling_of(quota: QuotaAnswer, meter: Meter | None) -> Decimal | None:
-    """The limit that is shared by leases; None where there is none, or what an event adds is not known when it happens."""
-    if quota.kind is not EntitlementKind.METERED or quota.enforcement is not Enforcement.HARD:
-        return None
-    if meter is None or meter.aggregation not in LEASED or not meter.progress.done:
-        return None
-    return quota.ceiling
-
-
-def period_of(quota: QuotaAnswer) -> int:
-    """The name of the period that counts now."""
-    return quota.period_start_us or 0
-
-
-async def shared_limits(conn: AsyncConnection, limits: Collection[str], now_us: int) -> Mapping[str, Shared]:
-    """Those of these limits, by id, that are shared by leases now."""
-    customers = {pool_id((limit, 0))[0] for limit in limits}
-    found = await registered(conn, sorted(customers)) if customers else {}
-    answers = await quotas_of(conn, found.values(), now_us)
-    taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
-    shared: dict[str, Shared] = {}
-    for key, own in answers.items():
-        for quota in own:
-            meter, limit = taken.get(quota.feature), limit_id(key, quota.feature)
-            ceiling = ceiling_of(quota, meter)
-            if limit in limits and ceiling is not None and meter is not None:
-                id_ = key, quota.feature, period_of(quota)
-                used, window = quota.used or Decimal(0), quota.period
-                shared[limit] = Shared(id_, ceiling, used, quota.resets_at_us, window, meter, found[key].subjects)
-    return shared
 
 
 async def is_taken(conn: AsyncConnection, holder: HolderId, *, has_leases: bool) -> bool:
@@ -154,8 +97,8 @@ async def _pools(
 
 async def _made(conn: AsyncConnection, limit: Shared) -> StoredPool:
     """A new pool: nobody speaks for what was counted so far, as this transaction sees it."""
-    counted = await usage.quantity(conn, limit.meter, limit.subjects, limit.window.start_us, limit.window.end_us)
-    pool = StoredPool(limit.id, limit.end_us, limit.scale, units_of(counted.value or Decimal(0), limit.scale))
+    outside = units_of(await limit.counted(conn), limit.scale)
+    pool = StoredPool(limit.id, limit.meter.key, limit.slice, limit.end_us, limit.scale, outside)
     await leases.put_pool(conn, pool)
     return pool
 

@@ -13,18 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.budgets import Budget, BudgetAnswer
 from sidemeter_control.limits.entitlements import reset_period
+from sidemeter_control.limits.units import Slice
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.cost import Cost, cost
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
-from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
+from sidemeter_control.pricing.plans import ResetPeriod
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import budgets, meters, state
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["budgets_of", "enforced", "spending"]
+__all__ = ["budgets_of", "counted", "enforced", "spending"]
 
 # Some hundred bytes for each budget.
 MAX_CUSTOMERS_REMEMBERED = 5_000
@@ -42,9 +43,9 @@ async def budgets_of(conn: AsyncConnection, keys: Collection[str]) -> Mapping[st
     if unknown:
         found = await budgets.of_customers(conn, unknown)
         named = {each.meter_key for own in found.values() for each in own if each.meter_key is not None}
-        counted = await meters.get(conn, sorted(named)) if named else {}
+        caps = await meters.get(conn, sorted(named)) if named else {}
         known |= {
-            key: tuple((each, counted[each.meter_key] if each.meter_key else None) for each in found.get(key, ()))
+            key: tuple((each, caps[each.meter_key] if each.meter_key else None) for each in found.get(key, ()))
             for key in unknown
         }
     return {key: known[key] for key in keys}
@@ -65,7 +66,7 @@ async def enforced(
     own = await budgets_of(conn, [each.key for each in customers])
     found: dict[str, Sequence[tuple[BudgetAnswer, Meter]]] = {}
     for customer in customers:
-        hard = [each for each in own[customer.key] if each[0].enforcement is Enforcement.HARD]
+        hard = [each for each in own[customer.key] if each[0].is_enforced]
         answers = await _answers(conn, customer, hard, now_us, now_us) if hard else ()
         found[customer.key] = [
             (answer, meter) for answer, (_, meter) in zip(answers, hard, strict=True) if meter is not None
@@ -73,17 +74,28 @@ async def enforced(
     return found
 
 
+async def counted(
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], period: Period, sliced: Slice = ()
+) -> Decimal:
+    """What the meter counts of those subjects together in the period, of the slice; an empty one is everything."""
+    if not sliced:
+        found = await usage.quantity(conn, meter, subjects, period.start_us, period.end_us)
+        return found.value or Decimal(0)
+    by_values = await _by_values(conn, meter, subjects, period, [sliced])
+    return by_values.get(tuple(value for _, value in sliced)) or Decimal(0)
+
+
 async def _answers(
     conn: AsyncConnection, customer: Customer, own: Sequence[Metered], now_us: int, at_us: int
 ) -> list[BudgetAnswer]:
     subscriptions = (await subscribed(conn, [customer]))[customer.key]
     periods = {each.key: _period(each.reset, subscriptions, customer, at_us) for each, _ in own}
-    counted = await _counted(conn, customer, own, periods)
+    quantities = await _counted(conn, customer, own, periods)
     costs: dict[ResetPeriod, Cost] = {}
     answers = []
     for budget, meter in own:
         if meter is not None:
-            period, spent = periods[budget.key], counted[budget.key]
+            period, spent = periods[budget.key], quantities[budget.key]
             answers.append(BudgetAnswer(budget, period, spent, now_us, meter.unit))
             continue
         if budget.reset not in costs:
@@ -119,25 +131,25 @@ async def _counted(
     found: dict[str, Decimal] = {}
     for (meter, period, dimensions), some in together.items():
         if dimensions:
-            by_values = await _by_values(conn, customer, meter, period, some)
+            by_values = await _by_values(conn, meter, customer.subjects, period, [each.slice for each in some])
             found |= {each.key: by_values.get(each.values) or Decimal(0) for each in some}
         else:
-            counted = await usage.quantity(conn, meter, customer.subjects, period.start_us, period.end_us)
-            found |= {each.key: counted.value or Decimal(0) for each in some}
+            found |= dict.fromkeys((each.key for each in some), await counted(conn, meter, customer.subjects, period))
     return found
 
 
 async def _by_values(
-    conn: AsyncConnection, customer: Customer, meter: Meter, period: Period, some: Sequence[Budget]
+    conn: AsyncConnection, meter: Meter, subjects: Sequence[str], period: Period, slices: Sequence[Slice]
 ) -> Mapping[tuple[str | None, ...], Decimal | None]:
-    dimensions = some[0].dimensions
+    """The same of several slices by the same dimensions, by their values."""
+    dimensions = [key for key, _ in slices[0]]
     rows = await usage.rows(
         conn,
         meter,
-        subjects=dict.fromkeys(customer.subjects, customer.key),
+        subjects=dict.fromkeys(subjects, "all"),
         from_us=period.start_us,
         to_us=period.end_us,
         group_by=dimensions,
-        filters={key: {dict(each.slice)[key] for each in some} for key in dimensions},
+        filters={key: {dict(each)[key] for each in slices} for key in dimensions},
     )
     return {tuple(row.dimensions[key] for key in dimensions): row.value for row in rows}

@@ -11,16 +11,13 @@ from sidemeter_control.limits.budgets import BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.leases import Report, Sync
 from sidemeter_control.limits.leasing import (
-    Shared,
-    ceiling_of,
     heard_without,
     is_taken,
-    period_of,
-    shared_limits,
     take_leases,
 )
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.recovery import HolderId
+from sidemeter_control.limits.shared import Shared, of_budget, of_quota, period_of, shared_limits
 from sidemeter_control.limits.spending import enforced
 from sidemeter_control.limits.sync_messages import (
     MAX_LEASES,
@@ -33,12 +30,13 @@ from sidemeter_control.limits.sync_messages import (
     SyncAnswer,
     SyncQuestion,
 )
-from sidemeter_control.limits.units import limit_id, pool_id, scale_of
+from sidemeter_control.limits.units import limit_id, pool_id
 from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import Claim, SyncStatus, decide_sync
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.money import decimal_text
+from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, customers, leases, state
@@ -230,8 +228,8 @@ async def _limits(
     budgets = await enforced(conn, found.values(), now_us)
     told = {
         key: [
-            *(_limit(key, quota, taken.get(quota.feature), policy_version) for quota in own),
-            *(_budget_limit(spent, meter, policy_version) for spent, meter in budgets[key]),
+            *(_limit(found[key], quota, taken.get(quota.feature), policy_version) for quota in own),
+            *(_budget_limit(found[key], spent, meter, policy_version) for spent, meter in budgets[key]),
         ]
         for key, own in answers.items()
     }
@@ -254,13 +252,13 @@ async def _as_pooled(
     return {key: list(map(pooled, own)) for key, own in told.items()}
 
 
-def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_version: int) -> LimitState:
+def _limit(customer: Customer, quota: QuotaAnswer, meter: Meter | None, policy_version: int) -> LimitState:
     counted = quota.kind is EntitlementKind.METERED
     limit = quota.ceiling if quota.enforcement is Enforcement.HARD else quota.limit
-    ceiling = ceiling_of(quota, meter)
+    shared = of_quota(customer, quota, meter)
     return LimitState(
-        id=limit_id(customer, quota.feature),
-        customer=customer,
+        id=limit_id(customer.key, quota.feature),
+        customer=customer.key,
         feature=quota.feature,
         kind=quota.kind.value,
         enforcement=quota.enforcement.value,
@@ -272,16 +270,16 @@ def _limit(customer: str, quota: QuotaAnswer, meter: Meter | None, policy_versio
         resets_at_us=quota.resets_at_us,
         policy_version=policy_version,
         period=period_of(quota),
-        scale=None if ceiling is None or meter is None else scale_of(meter.aggregation, ceiling),
+        scale=None if shared is None else shared.scale,
     )
 
 
-def _budget_limit(spent: BudgetAnswer, meter: Meter, policy_version: int) -> LimitState:
-    """The limit that a HARD budget is. Neither its id can be that of a quota, which has a slash, nor its feature one."""
-    budget = spent.budget
+def _budget_limit(customer: Customer, spent: BudgetAnswer, meter: Meter, policy_version: int) -> LimitState:
+    """The limit that a HARD budget is. Its feature is none that there can be: it has a slash."""
+    budget, shared = spent.budget, of_budget(customer, spent, meter)
     return LimitState(
-        id=f"budget:{budget.key}",
-        customer=budget.customer_key,
+        id=budget.limit_id,
+        customer=customer.key,
         feature=f"budget/{budget.key}",
         kind=EntitlementKind.METERED.value,
         enforcement=budget.enforcement.value,
@@ -292,8 +290,8 @@ def _budget_limit(spent: BudgetAnswer, meter: Meter, policy_version: int) -> Lim
         period_start_us=spent.period_start_us,
         resets_at_us=spent.resets_at_us,
         policy_version=policy_version,
-        period=spent.period_start_us or 0,
-        scale=None,
+        period=period_of(spent),
+        scale=None if shared is None else shared.scale,
     )
 
 

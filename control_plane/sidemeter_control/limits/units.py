@@ -4,7 +4,10 @@ One unit is 10^-scale of the meter's unit. A limit is rounded down to them and w
 stop usage too early rather than too late.
 """
 
+import hashlib
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+
+import msgspec
 
 from sidemeter_control.limits.leases import Key
 from sidemeter_control.metering.meters import Aggregation
@@ -13,7 +16,10 @@ __all__ = [
     "LEASED",
     "MAX_UNITS",
     "PoolId",
+    "Slice",
+    "budget_name",
     "from_units",
+    "is_budget",
     "limit_id",
     "limit_units",
     "pool_id",
@@ -36,7 +42,10 @@ _DOWN = Context(prec=300, rounding=ROUND_FLOOR)
 _UP = Context(prec=300, rounding=ROUND_CEILING)
 
 PoolId = tuple[str, str, int]
-"""A customer's key, a feature's key, and the period."""
+"""A customer's key, a feature's key or the name of a budget, and the period."""
+
+Slice = tuple[tuple[str, str], ...]
+"""The dimensions of a meter, in order, that only count with these values."""
 
 
 def scale_of(aggregation: Aggregation, limit: Decimal) -> int:
@@ -87,8 +96,26 @@ def from_units(units: int, scale: int) -> Decimal:
     return Decimal(units).scaleb(-scale, _UP)
 
 
+def budget_name(key: str, meter_key: str | None, sliced: Slice) -> str:
+    """What a budget has in the place of a feature's key, which begins with a letter or digit.
+
+    What it caps is in it: a lease of tokens is never spent as one of calls, nor that of one team as another's, when a
+    budget is set anew under its old key. Set back, it is the limit that it was.
+
+    >>> budget_name("team-a", "calls", (("team", "a"),))
+    '@team-a:717aba91be50'
+    """
+    capped = hashlib.sha256(msgspec.json.encode((meter_key, sliced))).hexdigest()
+    return f"@{key}:{capped[:12]}"
+
+
+def is_budget(name: str) -> bool:
+    """Whether it is the name of a budget, rather than a feature's key."""
+    return name.startswith("@")
+
+
 def limit_id(customer: str, feature: str) -> str:
-    """What agents call the limit that a customer has of a feature.
+    """What agents call the limit that a customer has of a feature, or by a budget.
 
     >>> limit_id("acme/berlin", "calls")
     'acme/berlin/calls'
@@ -97,7 +124,7 @@ def limit_id(customer: str, feature: str) -> str:
 
 
 def pool_id(key: Key) -> PoolId:
-    """The customer, feature and period of a lease; features have no slash in their keys.
+    """The customer, feature (or name of a budget) and period of a lease; these have no slash in them.
 
     >>> pool_id(("acme/berlin/calls", 0))
     ('acme/berlin', 'calls', 0)

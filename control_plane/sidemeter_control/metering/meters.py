@@ -36,6 +36,7 @@ __all__ = [
     "new_meter",
     "property_text",
     "to_nano",
+    "values_of",
 ]
 
 NANO = 10**9
@@ -351,6 +352,16 @@ def band_of(group: str) -> int:
     2
     """
     return int(_ungroup(group)[-1] or 0)
+
+
+def values_of(meter: Meter, group: str) -> Mapping[str, str | None]:
+    """What a group of that meter says of each of its dimensions, by key.
+
+    >>> team = Dimension("team", "org.team")
+    >>> dict(values_of(new_meter("calls", "call", Aggregation.COUNT, dimensions=[team], now_us=0), '["a"]'))
+    {'team': 'a'}
+    """
+    return dict(zip((each.key for each in meter.dimensions), _ungroup(group), strict=False))  # a band may follow
 
 
 def finder(path: str) -> Callable[[Mapping[str, object]], object]:

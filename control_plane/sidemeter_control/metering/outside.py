@@ -8,11 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.limits.units import LEASED, PoolId, units_of_nano
 from sidemeter_control.metering.counting import Readers
 from sidemeter_control.metering.events import Data, Event
-from sidemeter_control.metering.meters import Aggregation, Reader, Uncountable
+from sidemeter_control.metering.meters import Aggregation, Reader, Uncountable, values_of
 from sidemeter_control.store import leases, state
 from sidemeter_control.store.leases import StoredPool
 
 __all__ = ["note_outside"]
+
+_Read = tuple[int, Mapping[str, str | None]]
+"""What a meter makes of an event: nano-units, and its dimensions."""
 
 
 async def note_outside(
@@ -31,10 +34,13 @@ async def note_outside(
     pools = await leases.pools_of(conn, {event.subject for event, _ in counted}, agent_id) if counted else {}
     more: Counter[PoolId] = Counter()
     for event, parsed in counted:
-        for meter_key, pool in pools.get(event.subject, ()):
-            readers = leased.get((event.type, meter_key))
-            if readers is not None and _counts_in(pool, event.time_us):
-                more[pool.id] += _units(readers, event, parsed, pool.scale)
+        read: dict[str, Sequence[_Read]] = {}
+        for pool in pools.get(event.subject, ()):
+            if not _counts_in(pool, event.time_us):
+                continue
+            if pool.meter_key not in read:
+                read[pool.meter_key] = _read(leased.get((event.type, pool.meter_key), ()), event, parsed)
+            more[pool.id] += _units(read[pool.meter_key], pool)
     await leases.add_outside(conn, +more)
 
 
@@ -52,18 +58,31 @@ def _counts_in(pool: StoredPool, time_us: int) -> bool:
     return pool.end_us is None or pool.id[2] <= time_us < pool.end_us
 
 
-def _units(readers: Sequence[Reader], event: Event, data: Data, scale: int) -> int:
-    """What an event adds; the most where a meter is being defined anew, nothing where it is a dead letter."""
-    found = [0]
+def _read(readers: Sequence[Reader], event: Event, data: Data) -> Sequence[_Read]:
+    """What each of them makes of an event; nothing where it is a dead letter."""
+    found: list[_Read] = []
     for reader in readers:
         if reader.counts_all:
-            found.append(units_of_nano(10**9, scale))
+            found.append((10**9, {}))
             continue
         try:
             read = reader.read(data, event.time_us, event.source, event.id)
         except Uncountable:
             continue
         if read is not None:
-            nano = 10**9 if reader.meter.aggregation is Aggregation.COUNT else read[1]
-            found.append(units_of_nano(nano if isinstance(nano, int) else 0, scale))
-    return max(found)
+            group, reading = read
+            nano = 10**9 if reader.meter.aggregation is Aggregation.COUNT else reading
+            found.append((nano if isinstance(nano, int) else 0, values_of(reader.meter, group)))
+    return found
+
+
+def _units(read: Sequence[_Read], pool: StoredPool) -> int:
+    """What an event adds to a pool; the most where a meter is being defined anew."""
+    return max(
+        (
+            units_of_nano(nano, pool.scale)
+            for nano, values in read
+            if all(values.get(key) == value for key, value in pool.slice)
+        ),
+        default=0,
+    )

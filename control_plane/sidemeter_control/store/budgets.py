@@ -8,12 +8,13 @@ from sqlalchemy import Row, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.budgets import Budget
+from sidemeter_control.limits.units import Slice
 from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
 from sidemeter_control.store.tables import budgets
 
 __all__ = ["count", "get", "of_customers", "of_meter", "put", "remove", "set_since"]
 
-_slice = msgspec.json.Decoder(tuple[tuple[str, str], ...]).decode
+_slice = msgspec.json.Decoder(Slice).decode
 _thresholds = msgspec.json.Decoder(tuple[int, ...]).decode
 
 

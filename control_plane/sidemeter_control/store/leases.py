@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.leases import Holding, Standing
 from sidemeter_control.limits.recovery import HolderId
-from sidemeter_control.limits.units import PoolId
+from sidemeter_control.limits.units import PoolId, Slice
 from sidemeter_control.store import state
 from sidemeter_control.store.tables import lease_holders, lease_pools
 
@@ -52,14 +52,16 @@ _COUNTS = (
     "turn",
 )
 _counts = attrgetter(*_COUNTS)
+_slice = msgspec.json.Decoder(Slice).decode
 
 # One probe of the key for each; SQLite answers a list of row values by a scan.
 _ASKED = """
 json_each(?) AS asked CROSS JOIN {} ON {}.customer_key = json_extract(asked.value, '$[0]')
  AND {}.feature_key = json_extract(asked.value, '$[1]') AND {}.period = json_extract(asked.value, '$[2]')
 """
+_OF_POOL = "p.customer_key, p.feature_key, p.period, p.meter_key, p.slice, p.end_us, p.scale, p.outside, p.turn"
 _POOLS = f"""
-SELECT p.customer_key, p.feature_key, p.period, p.end_us, p.scale, p.outside, p.turn
+SELECT {_OF_POOL}
 FROM {_ASKED.replace("{}", "lease_pools AS p", 1).replace("{}", "p")}
 """  # noqa: S608 -- names of tables
 _HOLDINGS = f"""
@@ -74,25 +76,25 @@ ON CONFLICT (customer_key, feature_key, period, agent_id, hello_id)
 DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COUNTS)}
 """  # noqa: S608 -- names of columns
 _PUT_POOL = """
-INSERT INTO lease_pools (customer_key, feature_key, period, end_us, scale, outside, turn) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO lease_pools (customer_key, feature_key, period, meter_key, slice, end_us, scale, outside, turn)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer_key, feature_key, period) DO UPDATE SET
-    end_us = excluded.end_us, scale = excluded.scale, outside = excluded.outside, turn = excluded.turn
+    meter_key = excluded.meter_key, slice = excluded.slice, end_us = excluded.end_us, scale = excluded.scale, outside = excluded.outside, turn = excluded.turn
 """
 _ONE = "WHERE customer_key = ? AND feature_key = ? AND period = ?"
 _OUTSIDE = f"UPDATE lease_pools SET outside = outside + ? {_ONE}"  # noqa: S608 -- a part of the statement
 _TURNED = f"UPDATE lease_pools SET turn = turn + 1 {_ONE}"  # noqa: S608 -- the same
 _DROP = f"DELETE FROM lease_pools {_ONE}"  # noqa: S608 -- the same
 _DROP_HOLDINGS = f"DELETE FROM lease_holdings {_ONE}"  # noqa: S608 -- the same
-_OF_SUBJECTS = """
-SELECT s.subject, f.meter_key, p.customer_key, p.feature_key, p.period, p.end_us, p.scale, p.outside, p.turn
+_OF_SUBJECTS = f"""
+SELECT s.subject, {_OF_POOL}
 FROM json_each(?) AS asked CROSS JOIN customer_subjects AS s ON s.subject = asked.value
 CROSS JOIN lease_pools AS p ON p.customer_key = s.customer_key
-JOIN features AS f ON f.key = p.feature_key
 WHERE NOT EXISTS (
     SELECT 1 FROM lease_holdings AS h
     WHERE h.customer_key = p.customer_key AND h.feature_key = p.feature_key AND h.period = p.period AND h.agent_id = ?
 )
-"""
+"""  # noqa: S608 -- names of columns
 # A holder that was not followed by another may still tell what it did with what it has.
 _OVER = """
 SELECT p.customer_key, p.feature_key, p.period FROM lease_pools AS p
@@ -120,9 +122,14 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class StoredPool:
-    """A limit in one period: see `leases.Pool`. `end_us` None: the period never ends. `outside` in units."""
+    """A limit in one period: see `leases.Pool`. `end_us` None: the period never ends. `outside` in units.
+
+    It is of what the meter counts with these values of its dimensions; `slice` empty: of all that it counts.
+    """
 
     id: PoolId
+    meter_key: str
+    slice: Slice
     end_us: int | None
     scale: int
     outside: int
@@ -208,20 +215,21 @@ async def pools(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId, St
 
 async def pools_of(
     conn: AsyncConnection, subjects: Collection[str], agent_id: str | None
-) -> dict[str, list[tuple[str, StoredPool]]]:
-    """The pools that usage of these subjects may count toward, each with the key of its meter, by subject.
+) -> dict[str, list[StoredPool]]:
+    """The pools that usage of these subjects may count toward, by subject.
 
     `agent_id`: not those that this agent has a part of.
     """
-    found: dict[str, list[tuple[str, StoredPool]]] = {}
-    for subject, meter_key, *pool in await _rows(conn, _OF_SUBJECTS, _json(subjects), agent_id):
-        found.setdefault(subject, []).append((meter_key, _pool(*pool)))
+    found: dict[str, list[StoredPool]] = {}
+    for subject, *pool in await _rows(conn, _OF_SUBJECTS, _json(subjects), agent_id):
+        found.setdefault(subject, []).append(_pool(*pool))
     return found
 
 
 async def put_pool(conn: AsyncConnection, pool: StoredPool) -> None:
     """Write a pool, new or in place of what was there."""
-    await conn.exec_driver_sql(_PUT_POOL, (*pool.id, pool.end_us, pool.scale, pool.outside, pool.turn))
+    counts = pool.meter_key, msgspec.json.encode(pool.slice).decode()
+    await conn.exec_driver_sql(_PUT_POOL, (*pool.id, *counts, pool.end_us, pool.scale, pool.outside, pool.turn))
 
 
 async def add_outside(conn: AsyncConnection, units: Mapping[PoolId, int]) -> None:
@@ -278,8 +286,8 @@ async def _rows(conn: AsyncConnection, statement: str, *parameters: object) -> S
     return list(await conn.exec_driver_sql(statement, parameters))
 
 
-def _pool(customer: str, feature: str, period: int, *rest: Any) -> StoredPool:
-    return StoredPool((customer, feature, period), *rest)
+def _pool(customer: str, name: str, period: int, meter_key: str, sliced: str, *rest: Any) -> StoredPool:
+    return StoredPool((customer, name, period), meter_key, _slice(sliced), *rest)
 
 
 def _json(values: Iterable[Any]) -> str:

@@ -68,7 +68,7 @@ async def test_what_is_told_of_a_forgotten_period_changes_nothing_and_raises_no_
 async def test_so_many_are_forgotten_at_once_and_the_others_next_time(shop: Shop, more: int) -> None:
     async with shop.database.write() as conn:
         for period in range(MAX_FORGOTTEN + more):
-            await leases.put_pool(conn, StoredPool(("acme", "calls", period), period + 1, 0, 0))
+            await leases.put_pool(conn, StoredPool(("acme", "calls", period), "calls", (), period + 1, 0, 0))
     assert await forget_once(shop.database, shop.clock) is (more >= 0)
     async with shop.database.read() as conn:
         assert (await leases.figures(conn)).pools == max(more, 0)

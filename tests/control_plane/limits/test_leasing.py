@@ -1,6 +1,8 @@
 """Leases over the real store: what is granted is durable, is never more than the limit, and is never forgotten."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,22 @@ from lessees import Lessee
 from shop import BASE, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.limits.budgeting import remove_budget, set_budget
+from sidemeter_control.limits.budgets import Budget, BudgetSpec, BudgetUnit
+from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import remove_entitlement, set_entitlement
 from sidemeter_control.limits.leases import Holding, Standing
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.sync_messages import LeaseReport
 from sidemeter_control.limits.units import PoolId
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
+from sidemeter_control.metering.catalogue import create_meter
+from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.identity import SyncStatus
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
-from sidemeter_control.store import leases, recoveries, state
+from sidemeter_control.store import leases, meters, recoveries, state
 
 NOVEMBER, DECEMBER = us("2026-11-01"), us("2026-12-01")
 CALLS = EntitlementSpec(feature="calls", kind=EntitlementKind.METERED, limit=Decimal(100), enforcement=Enforcement.HARD)
@@ -288,3 +296,114 @@ async def test_leases_of_limits_that_are_none_leave_nothing_behind(shop: Shop) -
     async with shop.database.read() as conn:
         assert (await leases.figures(conn)).pools == 0
         assert await recoveries.current(conn) is None
+
+
+SPLIT = (Dimension("team", "team"),)
+TEAM_A = BudgetSpec(
+    key="team-a",
+    customer="acme",
+    unit=BudgetUnit.METER,
+    meter="split",
+    amount=Decimal(100),
+    slice={"team": "a"},
+    enforcement=Enforcement.HARD,
+)
+
+
+async def budget(shop: Shop, **changes: Any) -> Budget:
+    """The budget of team a, of what a meter counts of the same events as calls."""
+    async with shop.database.read() as conn:
+        known = await meters.get(conn, ["split", "words"])
+    if not known:
+        await create_meter(shop.database, new_meter("split", "llm", Aggregation.COUNT, dimensions=SPLIT, now_us=0))
+        words = new_meter("words", "llm", Aggregation.SUM, value_property="n", dimensions=SPLIT, now_us=0)
+        await create_meter(shop.database, words)
+    return await set_budget(shop.database, shop.clock, replace(TEAM_A, **changes))
+
+
+async def of_team(shop: Shop, team: str, *ids: str) -> None:
+    at = shop.clock.now_us()
+    made = [Event(id_, "direct", "llm", "a", at, f'{{"team":"{team}","n":3,"tokens":0}}') for id_ in ids]
+    assert (await Ingest(shop.database, shop.clock).record(made)).accepted == len(ids)
+
+
+async def test_a_budget_is_shared_as_a_quota_is_and_what_its_slice_counts_takes_from_it(shop: Shop) -> None:
+    made = await budget(shop)
+    now = made.limit_id, NOVEMBER
+    await of_team(shop, "a", "e1", "e2")
+    await of_team(shop, "b", "e3")
+    agent, other = await Lessee(shop).hello(), await Lessee(shop, "agent-2").hello()
+    (grant,) = (await agent.sync({now: 30})).grants
+    assert (grant.granted, grant.limit_units) == (30, 98)
+    await of_team(shop, "a", "f1")
+    await of_team(shop, "b", "f2")
+    (both,) = (await other.sync({now: 1000})).grants
+    assert (both.limit_units, both.granted) == (97, 33)  # half of what is left
+    assert (await agent.sync(subjects=("b",))).limits[-1].scale == 0
+
+
+async def test_twenty_first_syncs_at_once_are_never_granted_more_than_a_budget(shop: Shop) -> None:
+    made = await budget(shop)
+    agents = [await Lessee(shop, f"agent-{number}").hello() for number in range(20)]
+    await asyncio.gather(*(agent.sync({(made.limit_id, NOVEMBER): 40}) for agent in agents))
+    parts = [each.held for each in (await held(shop, ("acme", made.limit_name, NOVEMBER))).values()]
+    assert (len(parts), sum(parts)) == (20, 100)
+
+
+async def test_a_budget_that_is_removed_is_leased_no_more_and_set_again_it_has_forgotten_nothing(shop: Shop) -> None:
+    made, agent = await budget(shop), await Lessee(shop).hello()
+    now = made.limit_id, NOVEMBER
+    await agent.sync({now: 50})
+    await remove_budget(shop.database, shop.clock, made.key)
+    await of_team(shop, "a", *map(str, range(30)))
+    answer = await agent.sync({now: 50}, subjects=("b",))
+    assert (answer.grants, [each.id for each in answer.limits]) == ([], ["acme/calls", "acme/tokens"])
+    await budget(shop)
+    (grant,) = (await agent.sync({now: 1000})).grants
+    assert (grant.granted, grant.limit_units) == (70, 70)
+
+
+async def test_a_budget_that_is_cut_grants_nothing_until_enough_came_back_and_raised_it_grants_again(
+    shop: Shop,
+) -> None:
+    made, agent = await budget(shop), await Lessee(shop).hello()
+    now = made.limit_id, NOVEMBER
+    await agent.sync({now: 50})
+    assert (await budget(shop, amount=Decimal(20))).limit_id == made.limit_id
+    (grant,) = (await agent.sync({now: 80})).grants
+    assert (grant.mode, grant.granted, grant.limit_units) == ("closed", 50, 20)
+    await budget(shop, amount=Decimal(70))
+    (grant,) = (await agent.sync({now: 1000})).grants
+    assert grant.granted == 70
+
+
+@pytest.mark.parametrize("changes", [{"meter": "words"}, {"slice": {"team": "b"}}, {"slice": None}])
+async def test_a_budget_that_caps_something_else_is_another_limit_and_set_back_the_old_one(
+    shop: Shop, changes: dict[str, Any]
+) -> None:
+    made, agent = await budget(shop), await Lessee(shop).hello()
+    await agent.sync({(made.limit_id, NOVEMBER): 90})
+    other = await budget(shop, **changes)
+    assert other.limit_id != made.limit_id
+    old, new = (made.limit_id, NOVEMBER), (other.limit_id, NOVEMBER)
+    (grant,) = (await agent.sync({old: 100, new: 5})).grants
+    assert grant.limit == other.limit_id
+    assert grant.granted > 0
+    await budget(shop)
+    (grant,) = (await agent.sync({old: 1000, new: 0})).grants
+    assert (grant.limit, grant.granted) == (made.limit_id, 100)
+
+
+async def test_the_period_of_a_budget_that_is_over_is_closed_and_the_next_one_granted_in_full(shop: Shop) -> None:
+    made, agent = await budget(shop), await Lessee(shop).hello()
+    now, then = (made.limit_id, NOVEMBER), (made.limit_id, DECEMBER)
+    await agent.sync({now: 1000})
+    shop.clock.advance((us("2026-12-02") - shop.clock.now_us()) // 1_000_000)
+    old, new = (await agent.sync({now: 1000, then: 1000})).grants
+    assert (old.mode, old.granted, old.period_now) == ("closed", 100, DECEMBER)
+    assert (new.granted, new.period_now) == (100, DECEMBER)
+
+
+async def test_no_quota_can_have_the_name_of_a_budgets_limit(shop: Shop) -> None:
+    with pytest.raises(InvalidInput, match="key: must be 1 to 128 letters"):
+        new_feature((await budget(shop)).limit_name, now_us=0)

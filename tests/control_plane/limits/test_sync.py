@@ -12,7 +12,7 @@ from shop import BASE, Shop, open_shop, us
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.add_ons import AddOnSpec
 from sidemeter_control.limits.budgeting import set_budget
-from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
+from sidemeter_control.limits.budgets import Budget, BudgetSpec, BudgetUnit
 from sidemeter_control.limits.given import grant_add_on, revoke_add_on, set_entitlement
 from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.sync import Seen, SyncAnswer, SyncQuestion, sync
@@ -150,6 +150,7 @@ async def test_a_hard_budget_is_a_limit_of_what_its_slice_counts_and_a_soft_one_
     own = PropertyFilter("mode", not_in=("test",))
     meter = new_meter("llm", "llm", Aggregation.SUM, value_property="tokens", dimensions=split, filters=[own], now_us=0)
     await create_meter(shop.database, meter)
+    made: dict[str, Budget] = {}
     for key, enforcement in (("acme", Enforcement.HARD), ("soft", Enforcement.SOFT)):
         spec = BudgetSpec(
             key=key,
@@ -160,13 +161,13 @@ async def test_a_hard_budget_is_a_limit_of_what_its_slice_counts_and_a_soft_one_
             slice={"team": "a"},
             enforcement=enforcement,
         )
-        await set_budget(shop.database, shop.clock, spec)
+        made[key] = await set_budget(shop.database, shop.clock, spec)
     event = Event("e1", "s", "llm", "b", us("2026-11-20"), '{"tokens": 2, "org": {"team": "a"}}')
     await Ingest(shop.database, shop.clock).record([event])
     answer = await ask(shop, "a", "idle")
-    assert answer.subjects == {"a": ["acme/calls", "acme/sso", "budget:acme"], "idle": []}
+    assert answer.subjects == {"a": ["acme/calls", "acme/sso", made["acme"].limit_id], "idle": []}
     assert msgspec.to_builtins(answer.limits[2]) == {
-        "id": "budget:acme",
+        "id": made["acme"].limit_id,
         "customer": "acme",
         "feature": "budget/acme",
         "kind": "METERED",
@@ -186,6 +187,8 @@ async def test_a_hard_budget_is_a_limit_of_what_its_slice_counts_and_a_soft_one_
         "period_start_us": us("2026-11-01"),
         "resets_at_us": us("2026-12-01"),
         "policy_version": answer.state_version,
+        "period": us("2026-11-01"),
+        "scale": 9,
     }
 
 

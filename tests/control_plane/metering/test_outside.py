@@ -9,13 +9,15 @@ import pytest
 from lessees import Lessee
 from shop import BASE, Shop, open_shop, us
 
+from sidemeter_control.limits.budgeting import remove_budget, set_budget
+from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
 from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
+from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.metering.meters import Reader, Reading, Uncountable
+from sidemeter_control.metering.meters import Aggregation, Dimension, Reader, Reading, Uncountable, new_meter
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.store import dead_letters, leases
-from sidemeter_control.store.leases import StoredPool
 
 NOVEMBER = us("2026-11-01")
 TOKENS = EntitlementSpec(
@@ -116,8 +118,29 @@ async def test_a_letter_of_an_agent_is_its_own_to_speak_for(shop: Shop) -> None:
     assert await outside(shop) == (1000, 1)
 
 
-async def test_a_feature_without_a_meter_has_nothing_to_take_from(shop: Shop) -> None:
-    async with shop.database.write() as conn:
-        await leases.put_pool(conn, StoredPool(("acme", "sso", 0), None, 0, 0))  # of a feature without a meter
-    await record(shop, "e", '{"tokens":1}')
-    assert await outside(shop) == (1000, 1)
+async def test_a_slice_takes_what_its_dimensions_count_whatever_becomes_of_its_budget(shop: Shop) -> None:
+    split = (Dimension("team", "org.team"), Dimension("model", "model"))
+    meter = new_meter("split", "llm", Aggregation.SUM, value_property="tokens", dimensions=split, now_us=0)
+    await create_meter(shop.database, meter)
+    both = {"team": "a", "model": "7"}
+    pools = []
+    for key, sliced in (("all", {}), ("team", {"team": "a"}), ("both", both)):
+        spec = BudgetSpec(
+            key=key,
+            customer="acme",
+            unit=BudgetUnit.METER,
+            meter="split",
+            amount=Decimal(10),
+            slice=sliced,
+            enforcement=Enforcement.HARD,
+        )
+        budget = await set_budget(shop.database, shop.clock, spec)
+        await (await Lessee(shop, key).hello()).sync({(budget.limit_id, NOVEMBER): 1})
+        pools.append(("acme", budget.limit_name, NOVEMBER))
+    await remove_budget(shop.database, shop.clock, "both")
+    for number, (team, model) in enumerate((("a", '"7"'), ("a", "7.0"), ("a", '"8"'), ("b", "7"), ("", "7"))):
+        await record(shop, f"e{number}", f'{{"tokens":1,"org":{{"team":"{team}"}},"model":{model}}}')
+    await record(shop, "e", '{"tokens":1,"model":7}')
+    async with shop.database.read() as conn:
+        found = await leases.pools(conn, pools)
+    assert [found[each].outside // 10**9 for each in pools] == [6, 3, 2]

@@ -17,14 +17,17 @@ lease_holders = Table(
     sqlite_with_rowid=False,
 )
 
-# A limit in one period. One unit is 10^-scale of the meter's; `outside` are units that no holder speaks for, `turn` counts
-# the syncs that asked for it. `end_us` null: the period never ends.
+# A limit in one period: of a feature, or of a budget, whose name here no feature has. `meter_key` counts it, of `slice` as in
+# `budgets`, whatever becomes of the budget. One unit is 10^-scale of the meter's; `outside` are units that no holder speaks
+# for, `turn` counts the syncs that asked for it. `end_us` null: the period never ends.
 lease_pools = Table(
     "lease_pools",
     metadata,
     Column("customer_key", Text, primary_key=True),
     Column("feature_key", Text, primary_key=True),
     Column("period", BigInteger, primary_key=True, autoincrement=False),
+    Column("meter_key", Text, nullable=False, server_default=""),
+    Column("slice", Text, nullable=False, server_default="[]"),
     Column("end_us", BigInteger),
     Column("scale", Integer, nullable=False),
     Column("outside", BigInteger, nullable=False),
