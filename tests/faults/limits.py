@@ -265,7 +265,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         with contextlib.suppress(AssertionError):
             await eventually(contest.has_recovered, KNOWN_WITHIN_S)
         await _raised(contest)
-        await contest.spenders.exhaust()
+        await contest.spenders.exhaust(it.plane, BACK_WITHIN_S)
         tally = await it.settle()
         for budget in contest.budgets:
             tally.wrong += budget.wrong + await _left(contest, budget)

@@ -134,17 +134,6 @@ MUTANTS: Final = (
         "repeats",
         1,
     ),
-    Mutant(
-        "a kill forgets what was spent of a lease",
-        "agent/sidemeter/tenure.py",
-        """                lease.used,
-""",
-        """                0,
-""",
-        "limits",
-        2,
-        230.0,
-    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -171,16 +172,31 @@ class Spenders:
                 strike()
         self._on_answer = None
 
-    async def exhaust(self) -> None:
-        """Ask every agent for what is left, until none allows anything."""
-        without = 0
-        while without < PASSES_WITHOUT:
+    async def exhaust(self, plane: ControlPlane, within_s: float) -> None:
+        """Ask every agent for what is left, until none allows anything, and there is nothing to grant.
+
+        An agent that was cut off asks again only after a while: so nobody gives up for `within_s`.
+        """
+        without, ends_s = 0, time.monotonic() + within_s
+        while without < PASSES_WITHOUT or (time.monotonic() < ends_s and await self._is_left(plane)):
             finest = without > 0
             got = await asyncio.gather(
                 *(self._all_of(agent, each, finest=finest) for agent in self.agents for each in self.budgets)
             )
             without = 0 if any(got) else without + 1
+            if any(got):
+                ends_s = time.monotonic() + within_s
             await asyncio.sleep(0.2)
+
+    async def _is_left(self, plane: ControlPlane) -> bool:
+        """Whether the control plane could grant more of a limit than one unit for each agent."""
+        for each in self.budgets:
+            found = await each.standing(plane)
+            if found["recovery"] is not None or found["limit"] is None:
+                continue
+            if each.limit - Decimal(found["limit"]["committed"]) > len(self.agents) * each.unit():
+                return True
+        return False
 
     async def _all_of(self, agent: AgentProcess, budget: Budget, *, finest: bool) -> bool:
         got = False
