@@ -43,9 +43,9 @@ class Shopped:
         )
         return int(answer["epoch"])
 
-    async def lease(self, agent: str, want_free: int, epoch: int = 1, hello_id: str = "h1", **counts: int) -> Any:
+    async def lease(self, agent: str, want_free: int, epoch: int = 1, hello_id: str = "h1", **told: Any) -> Any:
         """The first sync of an epoch."""
-        lease = LEASE | {"want_free": want_free} | counts
+        lease = LEASE | {"want_free": want_free} | told
         asked = {"agent_id": agent, "epoch": epoch, "subjects": [], "backlog": 0, "leases": [lease]}
         return await self.send("sync", **asked, hello_id=hello_id, sync_id=f"{agent}-{hello_id}")
 
@@ -193,3 +193,29 @@ async def test_leases_are_metrics(shop: Shopped) -> None:
         "sidemeter_recovering 0.0",
     ):
         assert line in figures
+
+
+BUDGET = '{ customer(key: "acme") { budgets { limitId spent leased inDoubt } } }'
+
+
+async def test_what_is_held_of_a_budget_is_seen_and_written_off_as_of_a_quota(shop: Shopped) -> None:
+    for key, enforcement in (("hard", "HARD"), ("soft", "SOFT")):
+        of = {"customer": "acme", "unit": "METER", "meter": "calls", "amount": "50", "enforcement": enforcement}
+        await shop.plane.make("setBudget", key=key, period="NEVER", **of)
+    await shop.plane.http.post("/v1/events", json=[{"id": "e", "type": "call", "subject": "acme"}])
+    nothing = {"spent": "1", "leased": "0", "inDoubt": "0"}
+    hard, soft = (await shop.plane.ask(BUDGET))["customer"]["budgets"]
+    limit = hard["limitId"]
+    assert (hard, soft) == ({"limitId": limit, **nothing}, {"limitId": None, **nothing})
+
+    await shop.hello("a")
+    await shop.lease("a", 20, limit=limit)
+    await shop.hello("a", "h2")
+    await shop.lease("a", 10, 2, "h2", limit=limit)
+    hard, soft = (await shop.plane.ask(BUDGET))["customer"]["budgets"]
+    assert (hard["leased"], hard["inDoubt"]) == ("10", "20")
+    assert soft == {"limitId": None, **nothing}
+    found = (await shop.plane.ask(f'{{ limit(id: "{limit}") {{ {LIMIT} }} }}'))["limit"]
+    assert (found["committed"], found["limit"], len(found["holders"])) == ("31", "50", 2)
+    freed = (await shop.plane.ask(WRITE_OFF, **named("a", 1, limit)))["writeOffLease"]
+    assert (freed["id"], freed["committed"]) == (limit, "11")
