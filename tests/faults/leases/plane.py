@@ -145,7 +145,7 @@ class Plane:
         books.state_version = max(books.state_version, self.witness.state_version) + 1
         for limit in books.periods:  # the calendar is not in the database
             books.periods[limit] = max(books.periods[limit], self.oracle.period_now[limit])
-            self.oracle.allows((limit, books.periods[limit]), books.limits[limit])  # a change since is rolled back with it
+            self.oracle.allows((limit, books.periods[limit]), books.limits[limit])  # of then, whatever changed since
         self._witness()
         self.world.note("recovering", sorted(books.recovery.awaited), holders)
 
