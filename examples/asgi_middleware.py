@@ -64,11 +64,8 @@ class MeteringMiddleware:
         await self.app(scope, receive, record_then_send)
 
     async def decide(self, subject: str) -> Decision:
-        """From memory; only a subject never seen before costs a call to the control plane, once."""
-        decision = self.agent.check(subject, self.feature)
-        if decision.reason == "unknown_subject" and await self.agent.learn(subject):
-            decision = self.agent.check(subject, self.feature)
-        return decision
+        """From memory; only a subject never seen before, or a lease that is used up, waits for the control plane."""
+        return await self.agent.ask(subject, self.feature)
 
 
 def refusal(decision: Decision) -> JSONResponse:

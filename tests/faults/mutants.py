@@ -67,11 +67,13 @@ MUTANTS: Final = (
     Mutant(
         "an id is claimed before its event is counted",
         "control_plane/sidemeter_control/metering/ingest.py",
-        """        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch)
+        """        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch, agent_id=agent_id)
 """,
         """        from dataclasses import replace
         from sidemeter_control.metering.totals import add_to_totals
-        stored = await store(conn, replace(rules, readers={}), arrived.events, arrived.data, batch=batch)
+        stored = await store(
+            conn, replace(rules, readers={}), arrived.events, arrived.data, batch=batch, agent_id=agent_id
+        )
         await conn.commit()
         new, data = ([all_of[place] for place in stored.new] for all_of in (arrived.events, arrived.data))
         await add_to_totals(conn, rules.readers, new, now_us, data=data, batch=batch)
@@ -82,11 +84,11 @@ MUTANTS: Final = (
     Mutant(
         "the agent's acknowledgement comes before its commit",
         "agent/sidemeter/record.py",
-        """            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+        """            duplicates = await self._buffer.append(
 """,
         """            for waiter in group.waiters:
                 waiter.answer.done() or waiter.answer.set_result(set())
-            duplicates = await self._buffer.append(group.rows, group.caller_ids)
+            duplicates = await self._buffer.append(
 """,
         "kills",
         3,

@@ -249,12 +249,14 @@ async def test_two_machines_from_one_snapshot_are_told_apart_at_the_next_contact
                 for n in range(5):
                     await one.record("call", "acme", id=f"one-{n}")
                     await other.record("call", "acme", id=f"other-{n}")
-            await eventually(lambda: one.status().new_names + other.status().new_names == 1, 30)
+            await eventually(lambda: one.status().new_names + other.status().new_names >= 1, 30)
             await eventually(lambda: one.status().backlog_events + other.status().backlog_events == 0, 30)
             await drained(plane, 2)
-            assert one.status().new_names + other.status().new_names == 1
+            # Whoever comes second is told; the first is too, when it said something else with the same nonce before.
+            new_names = one.status().new_names + other.status().new_names
+            assert new_names in {1, 2}
         found = await known(plane)
-        assert len(found) == 2
+        assert len(found) == 1 + new_names
         counted = sum(row["events"] for row in (await plane.ask(USAGE))["usage"])
         assert counted == (1 if idle else 11)
         figures = (await plane.http.get(f"{plane.url}/metrics")).text

@@ -273,5 +273,5 @@ def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int) 
     outage.run([*drains, *fresh], until_s=500)
     counted = sum(events for _, events in outage.let_in)
     assert outage.requests <= 3 * len(outage.let_in)
-    assert max(agent.drained_s for agent in drains) <= 1.1 * counted / counts_per_s + 5
-    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 3 * MAX_BATCH_EVENTS / counts_per_s + 3
+    assert max(agent.drained_s for agent in drains) <= 1.6 * counted / counts_per_s + 5
+    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 5 * MAX_BATCH_EVENTS / counts_per_s + 3
