@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
-from itertools import islice, pairwise
+from itertools import pairwise
 from operator import attrgetter
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.entitlements import Entitlement, Given, Right, granted, most_permissive
-from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, PERIODS_AT_FIRST, carried, settled
+from sidemeter_control.limits.rollover import carried, in_parts, settled
 from sidemeter_control.money import exact
 from sidemeter_control.pricing.periods import EVER
 from sidemeter_control.pricing.subscriptions import Subscribed
@@ -198,10 +198,9 @@ def _with_carried(offer: Entitlement, used: UsedBetween) -> Entitlement:
     spec = offer.spec
     if spec.rollover_max is None:
         return offer
-    earlier = islice(offer.earlier(), MAX_ROLLOVER_PERIODS)
     known: list[Decimal] = []
-    while some := list(islice(earlier, max(PERIODS_AT_FIRST, len(known)))):
-        known = [*(used(each.start_us, each.end_us) for each in reversed(some)), *known]
+    for some in in_parts(offer.earlier()):
+        known = [*(used(each.start_us, each.end_us) for each in some), *known]
         handed_on = settled(spec, known)
         if handed_on is not None:
             return replace(offer, carried=handed_on)

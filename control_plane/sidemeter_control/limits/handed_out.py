@@ -73,10 +73,14 @@ def _rest(holding: Holding) -> int:
 
 async def limit_as_held(conn: AsyncConnection, limit: str, now_us: int) -> HandedOutLimit:
     """A limit by its id, as it is shared now; NotFound when there is none of that id that is shared by leases."""
-    shared = (await shared_limits(conn, {limit}, now_us)).get(limit)
-    if shared is None:
+    return await _as_held(conn, limit, await _shared(conn, limit, now_us))
+
+
+async def _shared(conn: AsyncConnection, limit: str, now_us: int) -> Shared:
+    found = (await shared_limits(conn, {limit}, now_us)).get(limit)
+    if found is None:
         raise NotFound("limit that is shared by leases", limit)
-    return await _as_held(conn, limit, shared)
+    return found
 
 
 async def _as_held(conn: AsyncConnection, limit: str, shared: Shared) -> HandedOutLimit:
@@ -92,15 +96,13 @@ async def write_off(
 ) -> HandedOutLimit:
     """Free what a holder, an agent and its epoch, has of a limit and did not use: it is gone, and will never spend that.
 
-    A current holder that was not heard of for ten minutes is fenced with it. Sent again, it changes nothing. NotFound when there is no such limit, or no such
-    holder of it; Conflict when it may still spend.
+    A current holder that was not heard of for ten minutes is fenced with it. Sent again, it changes nothing. NotFound when
+    there is no such limit, or no such holder of it; Conflict when it may still spend.
     """
     check_reason(reason)
     agent_id, epoch = holder
     async with database.write() as conn:
-        shared = (await shared_limits(conn, {limit}, now_us)).get(limit)
-        if shared is None:
-            raise NotFound("limit that is shared by leases", limit)
+        shared = await _shared(conn, limit, now_us)
         before = await _as_held(conn, limit, shared)
         theirs = [each for each in before.held if (each.holder.id[0], each.holder.epoch) == holder]
         if not theirs:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +18,7 @@ from sidemeter_control.limits.entitlements import (
 )
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.grace import Threshold, reached_at, was_reached_by
-from sidemeter_control.limits.rollover import MAX_ROLLOVER_PERIODS, PERIODS_AT_FIRST, carried, settled
+from sidemeter_control.limits.rollover import carried, in_parts, settled
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.metering.rollups import DAY_US
@@ -164,10 +163,9 @@ async def _chosen(conn: AsyncConnection, customer: Customer, right: Right, taken
 
 async def _carried(conn: AsyncConnection, customer: Customer, offer: Entitlement, meter: Meter) -> Decimal:
     """What earlier periods left, looking back no further than it matters."""
-    earlier = islice(offer.earlier(), MAX_ROLLOVER_PERIODS)
     used: list[Decimal] = []
-    while some := list(islice(earlier, max(PERIODS_AT_FIRST, len(used)))):
-        cut = [Interval(period.start_us, period.end_us) for period in reversed(some)]
+    for some in in_parts(offer.earlier()):
+        cut = [Interval(period.start_us, period.end_us) for period in some]
         counted = await usage.series(conn, meter, customer.subjects, cut)
         used = [*(each.value or Decimal(0) for each in counted), *used]
         handed_on = settled(offer.spec, used)

@@ -5,18 +5,20 @@ again, and what was used beyond the limit is no debt. Nothing is handed to the f
 handed on, and counts as used last.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 
 from sidemeter_control.money import exact
+from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.plans import EntitlementSpec
 
-__all__ = ["MAX_ROLLOVER_PERIODS", "PERIODS_AT_FIRST", "carried", "settled"]
+__all__ = ["MAX_ROLLOVER_PERIODS", "carried", "in_parts", "settled"]
 
 # Five years of months. What was left of earlier ones has been used or cut by then, unless it is more than 60 limits.
 MAX_ROLLOVER_PERIODS = 60
 # Mostly the last two decide what is carried over. Where they do not, each look is at as many as all before it.
-PERIODS_AT_FIRST = 2
+_PERIODS_AT_FIRST = 2
 
 
 @exact
@@ -44,3 +46,11 @@ def settled(spec: EntitlementSpec, used: Iterable[Decimal]) -> Decimal | None:
     known = list(used)
     least, most = (carried(spec, known, start) for start in (Decimal(0), spec.rollover_max or Decimal(0)))
     return most if least == most else None
+
+
+def in_parts(earlier: Iterable[Period]) -> Iterator[Sequence[Period]]:
+    """The periods to look back at, the newest first: part by part, as far as it matters; each part in order of time."""
+    periods, seen = islice(earlier, MAX_ROLLOVER_PERIODS), 0
+    while some := list(islice(periods, max(_PERIODS_AT_FIRST, seen))):
+        seen += len(some)
+        yield some[::-1]

@@ -111,17 +111,18 @@ async def _admit(
 ) -> tuple[SyncAnswer, Statement | None]:
     """The answer without limits, and what is to be witnessed before it is given."""
     told = question.leases if question.hello_id is not None else ()
+    grants: Sequence[Grant] = ()
     holder = None if question.hello_id is None else (question.agent_id, question.hello_id)
     if holder is not None and await is_taken(conn, holder, has_leases=bool(told)):
         sync_ = _as_sync(question, holder)
         lacks = question.settled_batch_no > await _counted_batch_no(conn, question)
         taken = await take_leases(conn, rollbacks, sync_, shared, now_us, lacks_batches=lacks)
-        answer = await _answered(conn, question, SyncStatus(taken.status), taken.nonces.current, now_us)
+        status, nonce = SyncStatus(taken.status), taken.nonces.current
         next_sync_ms, grants = taken.next_sync_ms, [Grant(*_grant(each)) for each in taken.grants]
-        answer = msgspec.structs.replace(answer, next_sync_ms=next_sync_ms, grants=grants)
     else:
-        answer = await _without_leases(conn, rollbacks, question, now_us)
-    if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
+        status, nonce = await _without_leases(conn, rollbacks, question, now_us)
+        next_sync_ms = LONGEST_MS
+    if status in {SyncStatus.OK, SyncStatus.RECOVERING}:
         await agents.report(
             conn,
             question.agent_id,
@@ -129,13 +130,25 @@ async def _admit(
             oldest_pending_us=question.oldest_pending_us,
             now_us=now_us,
         )
-    leased = (await state.get(conn)).lease_version > 0
-    return answer, await holders.witnessed(conn, rollbacks.witness) if leased else None
+    known = await state.get(conn)
+    answer = SyncAnswer(
+        status=status,
+        nonce=nonce,
+        generation=known.generation,
+        state_version=known.version,
+        as_of_us=now_us,
+        counted_batch_no=0,
+        next_sync_ms=next_sync_ms,
+        sync_id=question.sync_id or "",
+        grants=grants,
+    )
+    return answer, await holders.witnessed(conn, rollbacks.witness) if known.lease_version else None
 
 
 async def _without_leases(
     conn: AsyncConnection, rollbacks: Rollbacks, question: SyncQuestion, now_us: int
-) -> SyncAnswer:
+) -> tuple[SyncStatus, bytes | None]:
+    """What it is answered, and the nonce that the next one brings."""
     known = await state.get(conn)
     agent = await agents.get(conn, question.agent_id)
     decided = decide_sync(
@@ -152,24 +165,7 @@ async def _without_leases(
         await agents.keep_nonces(conn, question.agent_id, question.epoch, decided.nonces)
         if question.hello_id is None:
             await heard_without(conn, question.agent_id, question.epoch, now_us)
-    nonce = question.nonce if question.sync_id is None else decided.nonces.current
-    return await _answered(conn, question, decided.status, nonce, now_us)
-
-
-async def _answered(
-    conn: AsyncConnection, question: SyncQuestion, status: SyncStatus, nonce: bytes | None, now_us: int
-) -> SyncAnswer:
-    known = await state.get(conn)
-    return SyncAnswer(
-        status=status,
-        nonce=nonce,
-        generation=known.generation,
-        state_version=known.version,
-        as_of_us=now_us,
-        counted_batch_no=0,
-        next_sync_ms=LONGEST_MS,
-        sync_id=question.sync_id or "",
-    )
+    return decided.status, question.nonce if question.sync_id is None else decided.nonces.current
 
 
 async def _counted_batch_no(conn: AsyncConnection, question: SyncQuestion) -> int:

@@ -124,7 +124,7 @@ class Pacer:
         self._see(now_s)
         drains = arrival.waiting > self._fresh_events and not self._is_up_to_date(arrival.agent_id, now_s)
         if self.is_full:
-            line_s = self._instant_s(arrival, now_s) - now_s if drains else 0.0
+            line_s = self._instant_wait_s(arrival, now_s) if drains else 0.0
             return Entry(max(self._busy_s(now_s), line_s), busy=True)
         wait_s = self._line_wait_s(arrival, now_s) if drains else self._room_wait_s(arrival.events, now_s)
         if wait_s > 0:
@@ -180,13 +180,12 @@ class Pacer:
             self._tickets.pop(agent_id, None)
         return wait_s
 
-    def _instant_s(self, arrival: Arrival, now_s: float) -> float:
-        """When an agent that drains may come: at the instant it has, or one that it gets now."""
+    def _instant_wait_s(self, arrival: Arrival, now_s: float) -> float:
+        """How long until the instant of an agent that drains: the one that it has, or one that it gets now."""
         ticket = self._tickets.get(arrival.agent_id)
-        if ticket is None or ticket.at_s <= now_s:
-            self._queue(arrival.agent_id, arrival.events, now_s)
-            ticket = self._tickets[arrival.agent_id]
-        return ticket.at_s
+        if ticket is not None and ticket.at_s > now_s:
+            return ticket.at_s - now_s
+        return self._queue(arrival.agent_id, arrival.events, now_s)
 
     def _queue(self, agent_id: str, events: int, now_s: float) -> float:
         at_s = max(self._line_free_s, now_s)
