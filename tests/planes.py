@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
+from alembic import command
 from fakes import ManualClock
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
@@ -20,7 +21,7 @@ from sidemeter_control.settings import Settings
 from sidemeter_control.store import state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
-from sidemeter_control.store.schema import upgrade
+from sidemeter_control.store.schema import _config, upgrade
 
 __all__ = ["NOW_US", "Doors", "Plane", "open_database", "open_doors", "plane"]
 
@@ -111,6 +112,27 @@ async def open_database(directory: Path) -> AsyncIterator[Database]:
     try:
         async with database.write() as conn:
             await state.set_generation(conn, f"gen_{token_hex(16)}")  # what is remembered goes by it
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def older_database(directory: Path, revision: str, *statements: str) -> AsyncIterator[Database]:
+    """A database that was of that revision, in which these statements were run, and is migrated since."""
+
+    def older(connection: Connection) -> None:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    database = await Database.open(f"sqlite:///{directory}/older.db")
+    try:
+        async with database.write() as conn:
+            await conn.run_sync(older)
+            for statement in statements:
+                await conn.exec_driver_sql(statement)
+        await database.migrate()
         yield database
     finally:
         await database.close()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
+from planes import older_database
 from shop import BASE, TOKENS, Shop, open_shop, us
-from sqlalchemy import Connection
 
 from sidemeter_control.limits.add_ons import AddOnSpec
 from sidemeter_control.limits.alerting import MAX_LOOKED_AT_ONCE, MAX_SCANNED, Alerting, look, sweep_once
@@ -26,8 +25,6 @@ from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.pricing.plans import EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.pricing.words import Language
 from sidemeter_control.store import alerts, customers, state
-from sidemeter_control.store.database import Database
-from sidemeter_control.store.schema import _config
 
 NOW = "2026-11-21"
 QUOTA = EntitlementSpec(feature="tokens", kind=EntitlementKind.METERED, limit=Decimal(1000))
@@ -257,21 +254,9 @@ async def test_a_customer_who_cannot_be_looked_at_stops_no_other(shop: Shop, cap
 
 
 async def test_what_was_used_before_there_were_alerts_is_not_looked_at_event_by_event(tmp_path: Path) -> None:
-    def older(connection: Connection) -> None:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0009")
-
-    database = await Database.open(f"sqlite:///{tmp_path}/older.db")
-    try:
-        async with database.write() as conn:
-            await conn.run_sync(older)
-            await conn.exec_driver_sql(
-                "INSERT INTO events (seq, source, id, type, subject, time_us, received_at_us)"
-                " VALUES (41, 's', '1', 'llm', 'a', 0, 0), (42, 's', '2', 'llm', 'a', 0, 0)"
-            )
-        await database.migrate()
-        async with database.read() as conn:
-            assert await alerts.looked_at(conn) == 42
-    finally:
-        await database.close()
+    events = (
+        "INSERT INTO events (seq, source, id, type, subject, time_us, received_at_us)"
+        " VALUES (41, 's', '1', 'llm', 'a', 0, 0), (42, 's', '2', 'llm', 'a', 0, 0)"
+    )
+    async with older_database(tmp_path, "0009", events) as database, database.read() as conn:
+        assert await alerts.looked_at(conn) == 42

@@ -5,9 +5,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from alembic import command
 from fakes import ManualClock
-from sqlalchemy import Connection, text
+from planes import older_database
+from sqlalchemy import text
 
 from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.metering import usage
@@ -19,7 +19,6 @@ from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Meter, new_meter
 from sidemeter_control.store import dead_letters, meters
 from sidemeter_control.store.database import Database
-from sidemeter_control.store.schema import _config
 
 NOW_US = 1_767_225_600_000_000
 
@@ -218,18 +217,7 @@ def test_one_transaction_does_so_much_and_no_more() -> None:
 
 
 async def test_distinct_values_of_an_older_database_are_counted_anew_while_they_answer(tmp_path: Path) -> None:
-    def older(connection: Connection) -> None:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0003")
-
-    database = await Database.open(f"sqlite:///{tmp_path}/control.db")
-    try:
-        async with database.write() as conn:
-            await conn.run_sync(older)
-            for statement in OLDER:
-                await conn.exec_driver_sql(statement)
-        await database.migrate()
+    async with older_database(tmp_path, "0003", *OLDER) as database:
         plane = Plane(database)
         assert await plane.used() == "1"
         await plane.fill_all()
@@ -241,8 +229,6 @@ async def test_distinct_values_of_an_older_database_are_counted_anew_while_they_
         assert await plane.letters() == [("units", "value_missing")]
         async with database.read() as conn:
             assert await dead_letters.waiting_of(conn, "s", "3") == {2: (await plane.meter()).id}
-    finally:
-        await database.close()
 
 
 LETTER = '{"id":"3","source":"s","type":"call","subject":"acme","time":"1970-01-01T00:00:00Z","data":{}}'

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from alembic import command
 from lessees import Lessee
+from planes import older_database
 from shop import BASE, Shop, open_shop, us
-from sqlalchemy import Connection
 
 from sidemeter_control.limits.budgeting import remove_budget, set_budget
 from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
@@ -20,9 +19,7 @@ from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, Reader, Reading, Uncountable, new_meter
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.store import dead_letters, leases
-from sidemeter_control.store.database import Database
 from sidemeter_control.store.leases import StoredPool
-from sidemeter_control.store.schema import _config
 
 NOVEMBER = us("2026-11-01")
 TOKENS = EntitlementSpec(
@@ -152,24 +149,10 @@ async def test_a_slice_takes_what_its_dimensions_count_whatever_becomes_of_its_b
 
 
 async def test_a_pool_of_an_older_database_counts_what_the_meter_of_its_feature_does(tmp_path: Path) -> None:
-    def older(connection: Connection) -> None:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0013")
-
-    database = await Database.open(f"sqlite:///{tmp_path}/older.db")
-    try:
-        async with database.write() as conn:
-            await conn.run_sync(older)
-            for statement in OLDER:
-                await conn.exec_driver_sql(statement)
-        await database.migrate()
-        async with database.read() as conn:
-            assert await leases.pools(conn, [("acme", "chats", 0)]) == {
-                ("acme", "chats", 0): StoredPool(("acme", "chats", 0), "calls", (), None, 0, 7)
-            }
-    finally:
-        await database.close()
+    async with older_database(tmp_path, "0013", *OLDER) as database, database.read() as conn:
+        assert await leases.pools(conn, [("acme", "chats", 0)]) == {
+            ("acme", "chats", 0): StoredPool(("acme", "chats", 0), "calls", (), None, 0, 7)
+        }
 
 
 OLDER = [
