@@ -1,17 +1,34 @@
-"""Real disks for tests that are small, or break: mounted for a block, which needs root; skipped by name elsewhere."""
+"""Disks for tests that are small, or break: real ones, mounted for a block, which needs root and is skipped by name
+elsewhere; and one whose commits fail."""
 
 import os
 import shutil
+import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiosqlite
 import pytest
 
-__all__ = ["ext4", "fill", "mounted", "needs", "remount", "tmpfs"]
+__all__ = ["doubtful", "ext4", "fill", "mounted", "needs", "remount", "tmpfs"]
 
 MIB = 1 << 20
+
+
+def doubtful(faults: list[str]) -> Callable[[Path], aiosqlite.Connection]:
+    """What opens a file whose next commits fail by name from `faults`: "before" nothing is kept, "after" everything is."""
+
+    class Doubtful(sqlite3.Connection):
+        def commit(self) -> None:
+            fault = faults.pop(0) if faults else ""
+            if fault != "before":
+                super().commit()
+            if fault:
+                raise sqlite3.OperationalError("disk I/O error")
+
+    return lambda path: aiosqlite.connect(path, factory=Doubtful)
 
 
 def needs(*tools: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiosqlite
 import pytest
+from disks import doubtful
 from fakes import ManualClock, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -134,27 +135,10 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(buffer: Buffer) -> 
     assert buffer.waiting_events == 2
 
 
-class Doubtful(sqlite3.Connection):
-    """Its commits fail by name from `faults`: "before" nothing is kept, "after" everything is."""
-
-    faults: list[str]
-
-    def commit(self) -> None:
-        fault = self.faults.pop(0) if self.faults else ""
-        if fault != "before":
-            super().commit()
-        if fault:
-            raise sqlite3.OperationalError("disk I/O error")
-
-
 @pytest.mark.parametrize(("fault", "kept"), [("before", []), ("after", [1, 2])])
 async def test_a_commit_that_fails_is_looked_up(tmp_path: Path, fault: str, kept: list[int]) -> None:
     faults: list[str] = []
-
-    def connect(path: Path) -> aiosqlite.Connection:
-        return aiosqlite.connect(path, factory=type("_", (Doubtful,), {"faults": faults}))
-
-    buffer = await Buffer.open(tmp_path, ManualClock(), connect)
+    buffer = await Buffer.open(tmp_path, ManualClock(), doubtful(faults))
     faults.append(fault)
     append = buffer.append([row(1), row(2, "a")], [(2, "chat", "a")])
     if kept:
@@ -173,7 +157,7 @@ async def test_nobody_is_answered_until_the_outcome_of_a_commit_is_known(tmp_pat
 
     def connect(path: Path) -> aiosqlite.Connection:
         found = path if opens.pop(0) else tmp_path / "missing" / "file"
-        return aiosqlite.connect(found, factory=type("_", (Doubtful,), {"faults": faults}))
+        return doubtful(faults)(found)
 
     buffer = await Buffer.open(tmp_path, clock, connect)
     faults.append("after")

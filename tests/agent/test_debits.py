@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from agent import test_limits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,24 +14,12 @@ from sidemeter.limits import Limit, Limits
 from sidemeter.meters import Meter
 from sidemeter.tracked import units_of
 
-SUM = Meter("call", "SUM", "tokens")
 KEY = ("acme/tokens", 0)
 
 
 def limit(**changes: Any) -> Limit:
-    given: dict[str, Any] = {
-        "id": "acme/tokens",
-        "customer": "acme",
-        "feature": "tokens",
-        "kind": "METERED",
-        "enforcement": "HARD",
-        "policy_version": 1,
-        "limit": Decimal(10),
-        "used": Decimal(0),
-        "meter": SUM,
-        "scale": 0,
-    }
-    return Limit(**(given | changes))
+    """One that is shared by leases of whole units, unless `changes` says otherwise."""
+    return test_limits.limit(**({"scale": 0} | changes))
 
 
 def learned(limits: Limits, *each: Limit, counted_seq: int = 0) -> None:

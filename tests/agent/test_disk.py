@@ -234,19 +234,9 @@ async def test_a_write_that_the_system_refuses_is_told_by_its_reason_and_taken_u
 
 
 async def test_what_a_failed_sync_left_in_doubt_is_in_the_file_before_it_is_told(tmp_path: Path) -> None:
-    class Doubtful(sqlite3.Connection):
-        """Its first commit of an event is kept, and fails at its sync."""
-
-        fails = False
-
-        def commit(self) -> None:
-            super().commit()
-            if Doubtful.fails:
-                Doubtful.fails = False
-                raise sqlite3.OperationalError("disk I/O error")
-
-    buffer = await Buffer.open(tmp_path, ManualClock(), lambda path: aiosqlite.connect(path, factory=Doubtful))
-    Doubtful.fails = True
+    faults: list[str] = []
+    buffer = await Buffer.open(tmp_path, ManualClock(), disks.doubtful(faults))
+    faults.append("after")
     await record(buffer, 3)
     assert (tmp_path / "buffer.sqlite3-wal").stat().st_size == 0
     with closing(sqlite3.connect(shutil.copyfile(tmp_path / "buffer.sqlite3", tmp_path / "alone"))) as conn:

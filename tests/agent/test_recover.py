@@ -3,15 +3,14 @@
 import asyncio
 import os
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import aiosqlite
 import pytest
 from agent.damage import Made, RestingClock, body, copied, fill, recovered
 from agent.whole_agent import settings
+from disks import doubtful
 from fakes import eventually
 
 from sidemeter import damaged
@@ -243,18 +242,10 @@ async def test_a_loss_stays_until_the_mark_on_disk_says_one_less(tmp_path: Path)
 
 
 async def test_a_declaration_that_the_disk_may_have_taken_in_doubt_is_not_taken_for_damage(tmp_path: Path) -> None:
-    class Doubtful(sqlite3.Connection):
-        fails = False
-
-        def commit(self) -> None:
-            super().commit()
-            if Doubtful.fails:
-                Doubtful.fails = False
-                raise sqlite3.OperationalError("disk I/O error")
-
-    buffer = await Buffer.open(tmp_path, RestingClock(), lambda path: aiosqlite.connect(path, factory=Doubtful))
+    faults: list[str] = []
+    buffer = await Buffer.open(tmp_path, RestingClock(), doubtful(faults))
     await buffer.declare(Loss("one", 1, 2, 2, "gone", 1))
-    Doubtful.fails = True
+    faults.append("after")
     with pytest.raises(StorageRefused):
         await buffer.declared(["one"])
     assert (buffer.rebuilds, await buffer.losses()) == (0, [])
