@@ -263,8 +263,8 @@ def test_500_agents_drain_an_hour_within_the_rate_and_fresh_events_do_not_wait_f
     assert outage.requests <= 2 * len(outage.let_in)
 
 
-@pytest.mark.parametrize("part", [2, 20])
-def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int) -> None:
+@pytest.mark.parametrize(("part", "drained", "fresh_s"), [(2, 1.1, 3), (20, 1.6, 13)])
+def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int, drained: float, fresh_s: float) -> None:
     """Nor asked in vain: to send somebody away costs a slow machine what it has least of."""
     counts_per_s = RATE / part
     drains = [Agent(f"drains-{n}", 0.0, waiting=60_000 / part) for n in range(200)]
@@ -273,5 +273,5 @@ def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int) 
     outage.run([*drains, *fresh], until_s=500)
     counted = sum(events for _, events in outage.let_in)
     assert outage.requests <= 3 * len(outage.let_in)
-    assert max(agent.drained_s for agent in drains) <= 1.6 * counted / counts_per_s + 5
-    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 5 * MAX_BATCH_EVENTS / counts_per_s + 3
+    assert max(agent.drained_s for agent in drains) <= drained * counted / counts_per_s + 5
+    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + fresh_s
