@@ -33,7 +33,6 @@ MAX_LOOKED_AT_ONCE = 100
 """Customers of one turn; some milliseconds each, beside which agents' batches are counted."""
 
 LATE_US = 7 * DAY_US
-OWNERS_AT_ONCE = 10_000
 _PAGE = 100
 
 _log = logging.getLogger(__name__)
@@ -101,10 +100,8 @@ async def _news(conn: AsyncConnection, after: int | None, version: int | None, l
     after = await alerts.looked_at(conn) if after is None else after
     scanned, subjects = await events.arrived(conn, after, limit)
     used: dict[str, int] = {}
-    waiting = iter(subjects)
-    while some := list(islice(waiting, OWNERS_AT_ONCE)):
-        for subject, key in (await customers.owners(conn, some)).items():
-            used[key] = min(subjects[subject], used.get(key, subjects[subject]))
+    for subject, key in (await customers.owners(conn, subjects)).items():
+        used[key] = min(subjects[subject], used.get(key, subjects[subject]))
     known = (await state.get(conn)).config_version
     capped = await budgets.set_since(conn, version) if version is not None and version != known else ()
     return _News(after, scanned, known, used, capped)

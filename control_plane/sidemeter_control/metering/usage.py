@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -40,7 +40,6 @@ __all__ = [
 MAX_ROWS = 50_000
 # An interval has two edges. Where there are more, as with half-hour time zones, a look at each does not pay.
 LONE_EDGES = 2
-OWNERS_AT_ONCE = 10_000
 
 _Group: TypeAlias = tuple[str | None, ...]
 _Place: TypeAlias = tuple[int, str | None, _Group]
@@ -193,7 +192,7 @@ async def _by_customer(
             place = (bisect_right(starts, bucket.bucket_us) - 1, bucket.subject, group)
             totals[place] = merge(totals.get(place, EMPTY), rollup)
     if subjects is None:
-        subjects = await _owners(conn, {subject for _, subject, _ in totals})
+        subjects = await customers.owners(conn, {subject for _, subject, _ in totals})
     by_customer: dict[_Place, Rollup] = {}
     for (index, subject, group), rollup in totals.items():
         row = (index, subjects.get(subject), group)
@@ -287,14 +286,6 @@ def _joined(edges: Iterable[Interval]) -> list[Interval]:
         else:
             joined.append(edge)
     return joined
-
-
-async def _owners(conn: AsyncConnection, subjects: Iterable[str]) -> dict[str, str]:
-    owners: dict[str, str] = {}
-    iterator = iter(subjects)
-    while some := list(islice(iterator, OWNERS_AT_ONCE)):
-        owners |= await customers.owners(conn, some)
-    return owners
 
 
 def _picker(

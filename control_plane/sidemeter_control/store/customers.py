@@ -1,7 +1,8 @@
 """Customers and their subjects."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
 
 from sqlalchemy import Row, Select, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,6 +12,9 @@ from sidemeter_control.pricing.sentences import Language
 from sidemeter_control.store.tables import customer_subjects, customers
 
 __all__ = ["get", "owners", "page", "put"]
+
+_SUBJECTS_AT_ONCE: Final = 10_000
+"""SQLite takes some 32,000 values in one statement."""
 
 
 async def get(conn: AsyncConnection, keys: Sequence[str]) -> dict[str, Customer]:
@@ -29,14 +33,15 @@ async def page(conn: AsyncConnection, limit: int, *, after: str = "", search: st
     return await _with_subjects(conn, wanted)
 
 
-async def owners(conn: AsyncConnection, subjects: Sequence[str]) -> dict[str, str]:
-    """Which customer (key) each of the subjects belongs to; a subject that is nobody's is absent."""
-    found = await conn.execute(
-        select(customer_subjects.c.subject, customer_subjects.c.customer_key).where(
-            customer_subjects.c.subject.in_(subjects)
-        )
-    )
-    return {row.subject: row.customer_key for row in found}
+async def owners(conn: AsyncConnection, subjects: Iterable[str]) -> dict[str, str]:
+    """Which customer (key) each of the subjects belongs to, however many; a subject that is nobody's is absent."""
+    found: dict[str, str] = {}
+    waiting = iter(subjects)
+    while some := list(islice(waiting, _SUBJECTS_AT_ONCE)):
+        wanted = select(customer_subjects.c.subject, customer_subjects.c.customer_key)
+        rows = await conn.execute(wanted.where(customer_subjects.c.subject.in_(some)))
+        found |= {row.subject: row.customer_key for row in rows}
+    return found
 
 
 async def put(conn: AsyncConnection, customer: Customer) -> None:
