@@ -90,7 +90,7 @@ MUTANTS: Final = (
                 waiter.answer.done() or waiter.answer.set_result(set())
             duplicates = await self._buffer.append(
 """,
-        "kills",
+        "power",
         3,
     ),
     Mutant(
