@@ -29,6 +29,8 @@ class Mutant:
     kind: str
     rounds: int
     within_s: float = 120.0
+    is_long: bool = False
+    """Whether its rounds are left to the soak run."""
 
     def __str__(self) -> str:
         return self.name
@@ -135,6 +137,16 @@ MUTANTS: Final = (
         " WHERE excluded.received_at_us - received_at_us > 200000",
         "repeats",
         1,
+    ),
+    Mutant(
+        "the cell forgets over a kill what was used of a lease",
+        "agent/sidemeter/cell.py",
+        "body = _counts.pack(turn, granted, returned, used, reserved, refunded, overrun)",
+        "body = _counts.pack(turn, granted, returned, 0, reserved, refunded, overrun)",
+        "limits",
+        3,
+        within_s=400.0,
+        is_long=True,
     ),
 )
 

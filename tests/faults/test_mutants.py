@@ -5,7 +5,9 @@ import pytest
 from faults.mutants import MUTANTS, Mutant, mutated, verdict
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.parametrize(
+    "mutant", [pytest.param(mutant, marks=[pytest.mark.soak] * mutant.is_long, id=mutant.name) for mutant in MUTANTS]
+)
 def test_the_rig_notices_when(mutant: Mutant, tmp_path: Path) -> None:
     report = verdict(mutant, mutated(mutant, tmp_path))
     if report["skipped"]:
