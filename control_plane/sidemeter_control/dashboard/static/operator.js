@@ -1,13 +1,17 @@
 // The operator's pages: who is asked for a key, and which view an address is.
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
-import { knownKey, onKey, useKeyOf } from "./ground/server.js";
+import { signIn, signOut, whose } from "./ground/server.js";
 import { keyIn, usePlace } from "./ground/router.js";
-import { onLanguage, t } from "./ground/words.js";
-import { useAnswer } from "./ground/live.js";
-import { Choices, Shell } from "./parts/shell.js";
+import { onLanguage, t, teach } from "./ground/words.js";
+import { GERMAN_FOR_OPERATORS } from "./ground/de_operator.js";
+import { useAnswer, useDeed } from "./ground/live.js";
+import { Choices } from "./parts/choices.js";
+import { Shell } from "./parts/shell.js";
 import { Empty, Head, Trouble, Waiting } from "./parts/basic.js";
 import { Field } from "./parts/forms.js";
 import { Overview } from "./pages/overview.js";
+
+teach("de", GERMAN_FOR_OPERATORS);
 
 // What is not looked at first is fetched when it is.
 const VIEWS = {
@@ -37,19 +41,20 @@ function useView(path) {
 
 const Nowhere = () => html`<${Head} title=${t("Nothing is here")} /><div class="card"><${Empty} title=${t("There is no page at this address.")}><a href="/">${t("To the overview")}</a></${Empty}></div>`;
 
-function Door({ problem }) {
+function Door({ problem, onSignedIn }) {
   const [secret, setSecret] = useState("");
+  const enter = useDeed(async () => onSignedIn(await signIn(secret.trim())));
   const submit = (event) => {
     event.preventDefault();
-    if (secret.trim()) useKeyOf(secret.trim());
+    if (secret.trim()) enter.run();
   };
   return html`<main class="door" id="main">
     <h1 class="brand">Sidemeter</h1>
-    <${Trouble} problem=${problem} />
+    <${Trouble} problem=${enter.problem ?? problem} />
     <form class="stack" onSubmit=${submit}>
-      <${Field} label=${t("API key with the READ scope")} type="password" value=${secret} onValue=${setSecret} required spellcheck="false" autofocus
-        hint=${t("sidemeter-control serve printed an admin key at its first start. The key stays in this tab.")} />
-      <button class="main-deed">${t("Sign in")}</button>
+      <${Field} label=${t("API key with the READ scope")} type="password" value=${secret} onValue=${setSecret} required spellcheck="false"
+        hint=${t("sidemeter-control serve printed an admin key at its first start. It is handed over once, and not kept in this browser.")} />
+      <button class="main-deed" disabled=${enter.busy}>${enter.busy ? t("Working …") : t("Sign in")}</button>
     </form>
     <${Choices} />
   </main>`;
@@ -57,34 +62,32 @@ function Door({ problem }) {
 
 const BADGES = "query Badges { deadLetters(first: 100) { edges { node { id } } pageInfo { hasNextPage } } }";
 
-function Inside({ onRefused }) {
+function Inside({ who, onOut }) {
   const { path } = usePlace();
   const view = useView(path);
   const letters = useAnswer(BADGES, {}, { every: 5000 });
   useEffect(() => {
-    if (letters.problem?.code === "UNAUTHENTICATED" || letters.problem?.code === "FORBIDDEN") onRefused(letters.problem);
+    if (letters.problem?.code === "UNAUTHENTICATED") onOut(letters.problem);
   }, [letters.problem]);
   const found = letters.data?.deadLetters;
   const badges = found ? { "/dead-letters": found.pageInfo.hasNextPage ? "100+" : found.edges.length } : {};
-  return html`<${Shell} badges=${badges} onLeave=${() => onRefused(null)}>${view.Shown ? html`<${view.Shown} key=${view.path} name=${keyIn(view.path)} />` : html`<${Waiting} />`}</${Shell}>`;
+  return html`<${Shell} badges=${badges} who=${who} onLeave=${() => signOut().finally(() => onOut(null))}>${view.Shown ? html`<${view.Shown} key=${view.path} name=${keyIn(view.path)} />` : html`<${Waiting} />`}</${Shell}>`;
 }
 
-function Pages() {
+function Pages({ begun }) {
   const [, draw] = useState(0);
-  const [problem, setProblem] = useState(null);
+  const [{ who, problem }, setWho] = useState(begun);
   useEffect(() => onLanguage(() => draw((count) => count + 1)), []);
-  useEffect(() => onKey(() => draw((count) => count + 1)), []);
-  const refused = (why) => {
-    setProblem(why);
-    useKeyOf(null);
-  };
-  return knownKey() ? html`<${Inside} onRefused=${refused} />` : html`<${Door} problem=${problem} />`;
+  return who ? html`<${Inside} who=${who} onOut=${(why) => setWho({ who: null, problem: why })} />` : html`<${Door} problem=${problem} onSignedIn=${(found) => setWho({ who: found, problem: null })} />`;
 }
 
-// A key in a link does not stay in the address.
-const given = new URLSearchParams(location.hash.slice(1)).get("key");
-if (given) {
-  history.replaceState(null, "", location.pathname + location.search);
-  useKeyOf(given);
+/** A key in a link does not stay in the address. */
+function givenKey() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given) history.replaceState(null, "", location.pathname + location.search);
+  return given;
 }
-render(html`<${Pages} />`, document.getElementById("page"));
+
+const given = givenKey();
+const begun = await (given ? signIn(given) : whose()).then((who) => ({ who, problem: null }), (problem) => ({ who: null, problem }));
+render(html`<${Pages} begun=${begun} />`, document.getElementById("page"));

@@ -1,6 +1,6 @@
 // How many events come in, of the figures that the control plane has for Prometheus.
 import { useEffect, useState } from "../vendor/htm-preact.js";
-import { fetched, headers } from "./server.js";
+import { fetched } from "./server.js";
 
 const KEPT = 61;
 
@@ -34,7 +34,7 @@ export function usePace() {
     async function once() {
       try {
         if (!document.hidden) {
-          const text = await (await fetched("/metrics", { headers: headers(), signal: control.signal })).text();
+          const text = await (await fetched("/metrics", { signal: control.signal })).text();
           setState(({ samples }) => ({ samples: [...samples, sample(text)].slice(-KEPT), problem: null }));
         }
       } catch (problem) {

@@ -1,6 +1,7 @@
-// Questions to GraphQL, and what may be wrong with an answer. A key stays in this tab.
+// Questions to GraphQL, and what may be wrong with an answer. A key is handed over once; a cookie that no script reads stands for it.
 
-const KEPT = "sidemeter-key";
+// What pages of this server alone can send: no form of another site sets it.
+const PAGE = { "Sidemeter-Page": "1" };
 
 /** Why something was not answered: `code` is stable, `field` names an input, `id` is in the log. */
 export class Problem extends Error {
@@ -10,32 +11,45 @@ export class Problem extends Error {
   }
 }
 
-let key = sessionStorage.getItem(KEPT);
-const listeners = new Set();
-
-export const knownKey = () => key;
-
-/** Use a key from now on; null forgets it. */
-export function useKeyOf(secret) {
-  key = secret;
-  if (secret === null) sessionStorage.removeItem(KEPT);
-  else sessionStorage.setItem(KEPT, secret);
-  for (const listener of listeners) listener();
+/** Whose session this is: { name, scopes, customer, isPortal, expiresAt }; null: nobody's yet. */
+export async function whose() {
+  try {
+    return await (await fetched("/session")).json();
+  } catch (problem) {
+    if (problem.code === "UNAUTHENTICATED") return null;
+    if (problem.code === "NOT_FOUND") return withoutSessions();
+    throw problem;
+  }
 }
 
-/** Calls back when the key changes; answers how to stop that. */
-export function onKey(listener) {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
+// A control plane without sessions: the key stays in this tab and goes with every question.
+const KEPT = "sidemeter-key";
+const kept = () => sessionStorage.getItem(KEPT);
+const bearer = () => (kept() ? { Authorization: `Bearer ${kept()}` } : {});
+const withoutSessions = () => (kept() ? { name: "", scopes: ["ADMIN"], customer: null, isPortal: false, expiresAt: null } : null);
+
+/** Opens a session with a key, or with the token of a portal link; answers whose it is. */
+export async function signIn(key) {
+  try {
+    return await (await fetched("/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) })).json();
+  } catch (problem) {
+    if (problem.code !== "NOT_FOUND") throw problem;
+    sessionStorage.setItem(KEPT, key);
+    await ask("{ __typename }");
+    return withoutSessions();
+  }
 }
 
-export const headers = () => (key ? { Authorization: `Bearer ${key}` } : {});
+export async function signOut() {
+  sessionStorage.removeItem(KEPT);
+  await fetched("/session", { method: "DELETE" }).catch(() => null);
+}
 
 /** The data of a query or mutation; throws a Problem. */
 export async function ask(query, variables = {}, { signal } = {}) {
   const answer = await fetched("/graphql", {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...headers() },
+    headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ query, variables }),
     signal,
   });
@@ -57,7 +71,7 @@ function problemOf({ message, extensions = {} }) {
 export async function fetched(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { credentials: "same-origin", ...options });
+    answer = await fetch(path, { credentials: "same-origin", ...options, headers: { ...PAGE, ...bearer(), ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("UNREACHABLE", error.message);

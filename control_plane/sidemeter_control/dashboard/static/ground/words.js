@@ -2,7 +2,7 @@
 import { GERMAN } from "./de.js";
 
 const KEPT = "sidemeter-language";
-const TEXTS = { en: {}, de: GERMAN };
+const TEXTS = { en: {}, de: { ...GERMAN } };
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 
 let language = document.documentElement.lang === "de" ? "de" : "en";
@@ -16,16 +16,27 @@ const listeners = new Set();
 /** "en" or "de". */
 export const chosenLanguage = () => language;
 
-/** Speak the other language from now on; every page is drawn anew. */
+/** Speak a language from now on; every page is drawn anew. */
 export function speak(wanted) {
+  localStorage.setItem(KEPT, wanted);
+  speakFor(wanted);
+}
+
+export const hasChosenLanguage = () => localStorage.getItem(KEPT) !== null;
+
+/** The same for who has not chosen: it is not kept. */
+export function speakFor(wanted) {
+  if (!(wanted in TEXTS)) return;
   language = wanted;
   locale = localeOf(wanted);
   plurals = new Intl.PluralRules(locale);
   formats = new Map();
   document.documentElement.lang = wanted;
-  localStorage.setItem(KEPT, wanted);
   for (const listener of listeners) listener();
 }
+
+/** More words of a language, of pages that not everybody sees. */
+export const teach = (which, texts) => Object.assign(TEXTS[which], texts);
 
 /** Calls back when the language changes; answers how to stop that. */
 export function onLanguage(listener) {

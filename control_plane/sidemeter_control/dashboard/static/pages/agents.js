@@ -74,8 +74,8 @@ function Leases({ agents }) {
       if (!limits.length) return html`<${Empty} title=${t("No hard limit is shared by agents")}>${t("A limit that is HARD is shared as soon as an agent asks for a part of it.")}</${Empty}>`;
       return html`<${Table} label=${t("Hard limits and who holds them")} rows=${limits} open=${(each) => chosen === each.key && html`<${Holders} id=${each.key} agents=${agents} />`} columns=${[
         { key: "limit", title: t("Limit"), cell: (each) => html`<button type="button" class="open" aria-expanded=${String(chosen === each.key)} onClick=${() => setChosen(chosen === each.key ? null : each.key)}><span class="breaks">${each.customer} · ${each.name}</span></button>` },
-        { key: "leased", title: t("Held by agents"), number: true, cell: (each) => number(each.leased ?? "0") },
-        { key: "doubt", title: t("In doubt"), number: true, cell: (each) => (drawn(each.inDoubt) > 0 ? html`<span class="warn strong">${number(each.inDoubt)}</span>` : "0") },
+        { key: "leased", title: t("Held by agents"), number: true, cell: (each) => number(each.leased ?? "0", 2) },
+        { key: "doubt", title: t("In doubt"), number: true, cell: (each) => (drawn(each.inDoubt) > 0 ? html`<span class="warn strong">${number(each.inDoubt, 2)}</span>` : "0") },
       ]} />`;
     }}</${Answered}></${Card}>`;
 }

@@ -27,7 +27,7 @@ function ends(budget) {
 const sliceText = (slice) => Object.entries(slice ?? {}).map(([key, value]) => `${key}: ${value}`).join(", ");
 
 /** All budgets of a customer; `meters` are those that one may be of. */
-export function Budgets({ customer, meters, again }) {
+export function Budgets({ customer, meters, again, mine = false }) {
   const [edited, setEdited] = useState(null);
   const blank = { key: "", unit: "MONEY", amount: "", period: "MONTH", enforcement: "SOFT", thresholds: [50, 75, 90, 100] };
   return html`<${Card} title=${t("Budgets")} actions=${html`<button type="button" onClick=${() => setEdited(blank)}>${t("Set a budget")}</button>`}>

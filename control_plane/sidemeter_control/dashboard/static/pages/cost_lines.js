@@ -27,7 +27,7 @@ export function CostLines({ customer, cost, note, actions }) {
       <tfoot>
         ${credits && html`<tr><th scope="row">${t("Before credits")}</th><td class="wide"></td><td class="number"><${Money} of=${cost.beforeCredits} /></td></tr>
           <tr><th scope="row">${t("Paid by credits")}</th><td class="wide"></td><td class="number">${money({ ...cost.credits, rounded: negative(cost.credits.rounded) })}</td></tr>`}
-        <tr><th scope="row">${t("Owes now")}</th><td class="wide"></td><td class="number"><${Money} of=${cost.total} /></td></tr>
+        <tr><th scope="row">${t("In all")}</th><td class="wide"></td><td class="number"><${Money} of=${cost.total} /></td></tr>
       </tfoot>
     </table></${Scroll}>
     ${cost.pendingAgents > 0 && html`<p class="note">${t("Agents hold events that have not arrived yet: the amount may still rise for what has happened already.")}</p>`}

@@ -49,17 +49,17 @@ export function useSaid(total) {
 }
 
 /** The answers that are looked for first: how much, until when, and what is near its limit. */
-export function Figures({ customer }) {
+export function Figures({ customer, mine = false }) {
   const { cost, quotas, timeZone } = customer;
   const near = nearest(quotas);
   return html`<${Stats} of=${[
-    { label: t("Owes now"), value: html`<${Money} of=${cost.total} />`, large: true, note: t("{from} – {to}, ends {when}", { from: day(cost.from, timeZone), to: day(cost.to, timeZone), when: ago(cost.to) }) },
+    { label: mine ? t("You owe now") : t("Owes now"), value: html`<${Money} of=${cost.total} />`, large: true, note: t("{from} – {to}, ends {when}", { from: day(cost.from, timeZone), to: day(cost.to, timeZone), when: ago(cost.to) }) },
     near && { label: t("Nearest limit"), value: html`${near.name} <${Tag} tone=${near.tone || "good"}>${sharedWords(near)}</${Tag}>`, note: atTheLimit(near.quota), tone: near.tone },
   ]} />`;
 }
 
 /** What may be used, and what happens at the end of it. */
-export const Limits = ({ customer }) => html`<${Card} title=${t("What it may use")}>${customer.quotas.length === 0
+export const Limits = ({ customer }) => html`<${Card} title=${t("Limits")}>${customer.quotas.length === 0
   ? html`<p class="muted">${t("No plan, add-on or override says what may be used, so nothing is limited here.")}</p>`
   : customer.quotas.map((quota) => html`<${QuotaView} key=${quota.feature.key} quota=${quota} />`)}</${Card}>`;
 

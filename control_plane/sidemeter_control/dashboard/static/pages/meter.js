@@ -15,7 +15,7 @@ const QUERY = `query OneMeter($key: ID!) {
   events(first: 100) { edges { node { type data } } }
 }`;
 const PREVIEW = `query Preview($meter: MeterInput!) {
-  meterPreview(meter: $meter, first: 50) { value events { gives dimensions problem event { id source subject time data voided } } }
+  meterPreview(meter: $meter, first: 20) { value events { gives dimensions problem event { id source subject time data voided } } }
 }`;
 const BLANK = { key: "", name: "", eventType: "", aggregation: "SUM", valueProperty: "", percentile: "", unit: "", groupBy: [], filters: [] };
 
@@ -77,9 +77,9 @@ function Editor({ meter, types, events }) {
     ${meter?.archivedAt && html`<p class="note">${t("This meter is archived: it goes on counting for the plans that price it, and cannot be changed.")}</p>`}
     <datalist id="paths">${offered.map((path) => html`<option key=${path} value=${path} />`)}</datalist>
     <datalist id="types">${types.map((type) => html`<option key=${type} value=${type} />`)}</datalist>
-    <div class="two">
-      <div class="stack"><${Preview} preview=${preview} draft=${draft} /></div>
+    <div class="two form-first">
       <${Card} title=${t("Definition")}><${Definition} draft=${draft} put=${put} wrong=${wrong} isNew=${!meter} /></${Card}>
+      <div class="stack"><${Preview} preview=${preview} draft=${draft} /></div>
     </div>
     ${archiving && html`<${Archive} meter=${meter} onClose=${() => setArchiving(false)} />`}`;
 }

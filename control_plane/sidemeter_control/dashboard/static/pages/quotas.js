@@ -46,7 +46,7 @@ export function QuotaView({ quota }) {
   return html`<div class="stack tight"><${Gauge} name=${name} used=${quota.used} whole=${quota.limit} held=${held} stopped=${!quota.allowed}
       words=${`${t("{used} of {limit}", { used: number(quota.used), limit: number(quota.limit) })}${unit}`} end=${atTheLimit(quota)} />
     ${quota.parts.length > 1 && html`<p class="small muted">${quota.parts.map((part) => part.text).join(" + ")}</p>`}
-    ${held !== "0" && html`<p class="small muted">${t("{n} of the rest are held by agents", { n: number(held) })}</p>`}
-    ${quota.inDoubt && drawn(quota.inDoubt) > 0 && html`<p class="small warn">${t("{n} are in doubt: agents that are gone held them", { n: number(quota.inDoubt) })}</p>`}</div>`;
+    ${held !== "0" && html`<p class="small muted">${t("{n} of the rest are held by agents", { n: number(held, 2) })}</p>`}
+    ${quota.inDoubt && drawn(quota.inDoubt) > 0 && html`<p class="small warn">${t("{n} are in doubt: agents that are gone held them", { n: number(quota.inDoubt, 2) })}</p>`}</div>`;
 }
 

@@ -88,9 +88,15 @@ function Column({ column, x, y, room, bar, height, words }) {
     ${words && html`<text x=${x + room / 2} y=${height - 6} text-anchor="middle">${words}</text>`}</g>`;
 }
 
-const scale = (steps, height) => {
+/** Those whose names do not touch the one before. */
+function apart(marks, xOf) {
+  let last = -Infinity;
+  return marks.filter((mark) => xOf(mark) - last > 64 && (last = xOf(mark)));
+}
+
+const scale = (steps, height, top = TOP) => {
   const [least, most] = [steps[0], steps.at(-1)];
-  return (value) => TOP + (height - TOP - BOTTOM) * (1 - (value - least) / (most - least));
+  return (value) => top + (height - top - BOTTOM) * (1 - (value - least) / (most - least));
 };
 
 /**
@@ -101,18 +107,20 @@ export function Lines({ label, caption, lines, marks = [], xText, text, title, f
   const [place, width] = useWidth();
   const all = lines.flatMap(({ points }) => points);
   const steps = ticks(0, Math.max(0, ...all.map((point) => point[1])));
-  const across = ticks(0, Math.max(0, ...all.map((point) => point[0])), Math.max(2, Math.floor(width / 130)));
-  const y = scale(steps, height);
+  const end = Math.max(...all.map((point) => point[0])) || 1;
+  const across = ticks(0, end, Math.max(2, Math.floor(width / 130))).filter((value) => value <= end);
+  const y = scale(steps, height, 24);
   const right = width - 12;
-  const x = (value) => LEFT + ((right - LEFT) * value) / across.at(-1);
+  const x = (value) => LEFT + ((right - LEFT) * value) / end;
+  const named = apart(marks.filter((mark) => mark.x < end), (mark) => x(mark.x));
   const points = lines[0]?.points ?? [];
   const step = points.length > 1 ? x(points[1][0]) - x(points[0][0]) : 20;
   return html`<${Frame} place=${place} label=${label} caption=${caption} figures=${figures} legend=${lines.length > 1 && html`<${LineKey} lines=${lines} />`}>
     <svg viewBox=${`0 0 ${width} ${height}`} aria-hidden="true">
       <${Grid} steps=${steps} y=${y} width=${right} text=${text} />
       ${across.map((value) => html`<text key=${value} x=${x(value)} y=${height - 6} text-anchor="middle">${xText(value)}</text>`)}
-      ${marks.filter((mark) => mark.x <= across.at(-1)).map((mark, index) => html`<g key=${mark.x}><line class="mark" x1=${x(mark.x)} x2=${x(mark.x)} y1=${TOP} y2=${height - BOTTOM} />
-        <text x=${x(mark.x) + 4} y=${TOP + 10 + (index % 2) * 14}>${mark.text}</text></g>`)}
+      ${marks.filter((mark) => mark.x < end).map((mark) => html`<g key=${mark.x}><line class="mark" x1=${x(mark.x)} x2=${x(mark.x)} y1="18" y2=${height - BOTTOM} />
+        ${named.includes(mark) && html`<text x=${x(mark.x)} y="12" text-anchor="middle">${mark.text}</text>`}</g>`)}
       ${lines.map((line) => html`<polyline key=${line.name} class=${`line ${line.before ? "before" : ""}`} points=${line.points.map((point) => `${x(point[0])},${y(point[1])}`).join(" ")} />`)}
       ${points.map((point, index) => html`<rect key=${index} class="hit" x=${x(point[0]) - step / 2} y=${TOP} width=${step} height=${height - TOP - BOTTOM}><title>${title(index)}</title></rect>`)}
     </svg>

@@ -1,9 +1,9 @@
 // The frame around the operator's views: the way about, the language, the theme, and the way out.
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
-import { LANGUAGES, chosenLanguage, speak, t } from "../ground/words.js";
-import { THEMES, chosenTheme, useTheme } from "../ground/theme.js";
+import { t } from "../ground/words.js";
 import { usePlace } from "../ground/router.js";
 import { say } from "../ground/say.js";
+import { Choices } from "./choices.js";
 
 const drawn = (d) => html`<svg class="icon" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d=${d} /></svg>`;
 const ICONS = {
@@ -27,26 +27,10 @@ const groups = () => [
 
 const Brand = () => html`<a class="brand" href="/"><svg class="icon" viewBox="0 0 16 16" aria-hidden="true"><rect width="16" height="16" rx="4" fill="currentColor" /><path d="M4.5 11V8.5M8 11V5m3.5 6V7" stroke="var(--panel)" stroke-width="1.8" stroke-linecap="round" /></svg>Sidemeter</a>`;
 
-/** Choices of language and theme. */
-export function Choices() {
-  const [theme, setTheme] = useState(chosenTheme());
-  const names = { system: t("As the system"), light: t("Light"), dark: t("Dark") };
-  const choose = (wanted) => {
-    useTheme(wanted);
-    setTheme(wanted);
-  };
-  return html`<div class="row choices">
-    <select aria-label=${t("Language")} value=${chosenLanguage()} onChange=${(event) => speak(event.currentTarget.value)}>
-      ${Object.entries(LANGUAGES).map(([each, name]) => html`<option key=${each} value=${each} lang=${each} selected=${each === chosenLanguage()}>${name}</option>`)}</select>
-    <select aria-label=${t("Theme")} value=${theme} onChange=${(event) => choose(event.currentTarget.value)}>
-      ${THEMES.map((each) => html`<option key=${each} value=${each} selected=${each === theme}>${names[each]}</option>`)}</select>
-  </div>`;
-}
-
 const isAt = (path, address) => (address === "/" ? path === "/" : path === address || path.startsWith(`${address}/`));
 
 /** Everything around a view. `badges`: counts by address. */
-export function Shell({ badges = {}, onLeave, children }) {
+export function Shell({ badges = {}, who, onLeave, children }) {
   const { path } = usePlace();
   const [open, setOpen] = useState(false);
   const main = useArrival(path, () => setOpen(false));
@@ -56,7 +40,7 @@ export function Shell({ badges = {}, onLeave, children }) {
       <div class=${open ? "side open" : "side"} id="way"><${Brand} />
         <nav class="way" aria-label=${t("Pages")}>${groups().map(([title, links]) => html`${title && html`<p class="way-title">${title}</p>`}${links.map(([address, name]) => html`<a key=${address} href=${address} aria-current=${isAt(path, address) ? "page" : undefined}>
             ${drawn(ICONS[address])}${name}${badges[address] ? html`<span class="tag warn count">${badges[address]}</span>` : ""}</a>`)}`)}</nav>
-        <footer class="foot"><${Choices} />
+        <footer class="foot"><${Choices} />${who.name && html`<p class="small muted breaks">${t("Signed in with the key {name}", { name: who.name })}</p>`}
           <div class="row small"><a href="/graphql" data-away>${t("GraphQL explorer")}</a><button type="button" class="plain small" onClick=${onLeave}>${t("Sign out")}</button></div></footer>
       </div>
       <main class="main" id="main" tabindex="-1" ref=${main}><div class="view">${children}</div></main>
