@@ -17,6 +17,8 @@ _MEDIA_TYPES = {
 }
 # `import … from "./x.js"` at the beginning of a module; a view that is imported when it is opened is not one of them.
 _IMPORT = re.compile(rb'^(?:import|export|\}) .*?from "(\.[^"]+)";$', re.MULTILINE)
+# One request for all of them; each later one may rely on the earlier.
+_STYLE, _STYLES = "pages.css", ("ground", "shell", "parts", "charts", "print")
 _ENTRY = re.compile(r'<script type="module" src="/static/\{digest\}/([^"]+)">')
 
 
@@ -57,10 +59,12 @@ def _joined(folder: PurePosixPath, name: str) -> str:
 def _read() -> tuple[str, dict[str, File]]:
     paths = sorted(path for path in _STATIC.rglob("*") if path.suffix in _MEDIA_TYPES)
     contents = {path.relative_to(_STATIC).as_posix(): path.read_bytes() for path in paths}
+    contents[_STYLE] = b"".join(contents.pop(f"css/{name}.css") for name in _STYLES)
     digest = _digest(contents.items())
-    for name in contents:
-        if name.endswith(".html"):
-            contents[name] = _filled(contents[name].decode(), digest, contents).encode()
+    pages = {
+        name: _filled(page.decode(), digest, contents) for name, page in contents.items() if name.endswith(".html")
+    }
+    contents |= {name: page.encode() for name, page in pages.items()}
     return digest, {name: _file(name, content) for name, content in contents.items()}
 
 

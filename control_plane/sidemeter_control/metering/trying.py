@@ -12,7 +12,7 @@ from sidemeter_control.metering.meters import Aggregation, Meter, Reader, Readin
 from sidemeter_control.store import events
 from sidemeter_control.store.events import StoredEvent
 
-__all__ = ["TriedEvent", "Trial", "try_meter"]
+__all__ = ["Trial", "TriedEvent", "try_meter"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 // The operator's pages: who is asked for a key, and which view an address is.
 import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { signIn, signOut, whose } from "./ground/server.js";
+import { leave } from "./ground/arrival.js";
 import { keyIn, usePlace } from "./ground/router.js";
 import { onLanguage, t, teach } from "./ground/words.js";
 import { GERMAN_FOR_OPERATORS } from "./ground/de_operator.js";
@@ -78,7 +79,11 @@ function Pages({ begun }) {
   const [, draw] = useState(0);
   const [{ who, problem }, setWho] = useState(begun);
   useEffect(() => onLanguage(() => draw((count) => count + 1)), []);
-  return who ? html`<${Inside} who=${who} onOut=${(why) => setWho({ who: null, problem: why })} />` : html`<${Door} problem=${problem} onSignedIn=${(found) => setWho({ who: found, problem: null })} />`;
+  const signedIn = (found) => {
+    leave();
+    setWho({ who: found, problem: null });
+  };
+  return who ? html`<${Inside} who=${who} onOut=${(why) => setWho({ who: null, problem: why })} />` : html`<${Door} problem=${problem} onSignedIn=${signedIn} />`;
 }
 
 /** A key in a link does not stay in the address. */

@@ -161,7 +161,6 @@ export const GERMAN = {
   "raise an alert, stop nothing": "melden, nichts stoppen",
   "refuse further use": "weitere Nutzung ablehnen",
   "scheduled": "geplant",
-  "under a second": "unter einer Sekunde",
   "until {day}": "bis {day}",
   "usage of a meter": "Nutzung eines Zählers",
   "version {n}": "Version {n}",

@@ -346,6 +346,7 @@ export const GERMAN_FOR_OPERATORS = {
   "this month": "dieser Monat",
   "to do": "zu tun",
   "two spoke as one": "zwei sprachen als einer",
+  "unchanged": "unverändert",
   "units": "Einheiten",
   "unknown": "unbekannt",
   "up to date": "auf dem Stand",
@@ -357,4 +358,5 @@ export const GERMAN_FOR_OPERATORS = {
   "{n} letters are counted now.": ["{n} Ereignis ist jetzt gezählt.", "{n} Ereignisse sind jetzt gezählt."],
   "{n} still cannot be:": ["{n} geht immer noch nicht:", "{n} gehen immer noch nicht:"],
   "{n} subscribers stay on version {version} until they are moved.": ["{n} Abonnent bleibt auf Version {version}, bis er umgestellt wird.", "{n} Abonnenten bleiben auf Version {version}, bis sie umgestellt werden."],
+  "{n} tiers": ["{n} Stufe", "{n} Stufen"],
 };

@@ -107,7 +107,7 @@ export function ago(at, now = Date.now()) {
 
 /** How long something takes, in its two largest units. */
 export function lasting(seconds) {
-  if (seconds < 1) return t("under a second");
+  const all = seconds;
   const parts = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
   const found = [];
   for (const [length, unit] of parts) {
@@ -115,7 +115,7 @@ export function lasting(seconds) {
     if (count && found.length < 2) found.push(numbers({ style: "unit", unit, unitDisplay: "short" }).format(count));
     seconds -= count * length;
   }
-  return found.join(" ");
+  return found.join(" ") || numbers({ style: "unit", unit: "second", unitDisplay: "short", maximumFractionDigits: 1 }).format(all);
 }
 
 /** The order of two texts as people look for them: 9 before 10. */

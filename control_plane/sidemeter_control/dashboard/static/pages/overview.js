@@ -50,15 +50,15 @@ function flow({ now, rates }, agents, newest) {
   return [
     { label: t("Events per second"), value: words, note: event ? html`${t("the last")} <${Ago} at=${event.receivedAt} />` : t("none yet"),
       drawing: html`<${Spark} values=${rates} label=${t("Events per second in the last minute")} />` },
-    { label: t("Lag"), value: lag === null ? t("none") : lasting(lag), note: lag === null ? t("no event waits at an agent") : t("the oldest event that waits at an agent"), tone: lag > 60 ? "warn" : "" },
+    { label: t("Lag"), value: lasting(lag ?? 0), note: lag === null ? t("no event waits at an agent") : t("the oldest event that waits at an agent"), tone: lag > 60 ? "warn" : "" },
     { label: t("Waiting at agents"), value: now ? number(now.backlog) : "–", note: agents.data && tn("{n} agent", "{n} agents", agents.data.agents.length) },
-    { label: t("Dead letters"), value: now ? html`<a href="/dead-letters">${number(now.letters)}</a>` : "–", tone: now?.letters ? "warn" : "", note: now?.letters ? t("could not be counted: look why") : t("everything was counted") },
+    { label: t("Dead letters"), value: now ? html`<a href="/dead-letters">${number(now.letters)}</a>` : "–", tone: now?.letters ? "warn" : "", note: now && (now.letters ? t("could not be counted: look why") : t("everything was counted")) },
     now?.lost ? { label: t("Lost events"), value: number(now.lost), tone: "bad", note: t("declared by agents whose disk was damaged") } : null,
   ];
 }
 
 function lagOf(agents) {
-  const oldest = (agents ?? []).map((agent) => agent.oldestPending).filter(Boolean).map((each) => (Date.now() - new Date(each)) / 1000);
+  const oldest = (agents ?? []).filter(({ backlog, oldestPending }) => backlog > 0 && oldestPending).map((agent) => (Date.now() - new Date(agent.oldestPending)) / 1000);
   return oldest.length ? Math.max(0, ...oldest) : null;
 }
 

@@ -58,7 +58,7 @@ function Editor({ plan, place, meters, features, again }) {
     ${plan && html`<${Stats} of=${[
       { label: t("Published"), value: t("version {n}", { n: plan.version }), note: day(plan.publishedAt) },
       { label: t("Subscribers of it"), value: number(plan.subscribers) },
-      { label: t("Draft"), value: isChanged ? (diff.count === null ? t("changed") : tn("{n} change", "{n} changes", diff.count)) : t("none"), note: diff.problem ? t("cannot be published yet") : null, tone: "bad" },
+      { label: t("Draft"), value: isChanged ? (diff.count === null ? t("changed") : tn("{n} change", "{n} changes", diff.count)) : t("unchanged"), note: diff.problem ? t("cannot be published yet") : null, tone: "bad" },
     ]} />`}
     ${diff.problem && html`<${Trouble} problem=${diff.problem} />`}
     <div class="two">

@@ -1,6 +1,7 @@
 // The fields of a plan's draft: its terms, its charges, and what it allows.
 import { html, useState } from "../vendor/htm-preact.js";
-import { t } from "../ground/words.js";
+import { isDecimal } from "../ground/decimal.js";
+import { number, t, tn, unitMoney } from "../ground/words.js";
 import { Field } from "../parts/forms.js";
 import { FIELDS, MODELS, TIER_FIELDS, TIER_WORDS, WRITTEN } from "./models.js";
 
@@ -32,7 +33,7 @@ export function DraftForm({ draft, onDraft, meters, features, isNew, wrong }) {
     </div>
     <fieldset class="stack tight"><legend>${t("Charges")}</legend>
       ${charges.length === 0 && html`<p class="muted small">${t("None yet: a fee, or a price for what a meter counts.")}</p>`}
-      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} meters=${meters} wrong=${(field) => wrong(`charges[${index}].${field}`)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
+      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} currency=${draft.currency} meters=${meters} wrong=${(field) => wrong(`charges[${index}].${field}`)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
       <div class="row"><button type="button" onClick=${() => setCharges([...charges, { key: freeKey("fee", charges), model: "FLAT", amount: "0" }])}>${t("Add a fee")}</button>
         ${meters.length > 0 && html`<button type="button" onClick=${() => setCharges([...charges, { key: freeKey(meters[0].key, charges), meter: meters[0].key, model: "PER_UNIT", unitPrice: "0" }])}>${t("Add a price of usage")}</button>`}</div>
     </fieldset>
@@ -52,13 +53,21 @@ const freeKey = (wanted, parts) => {
 
 const entitlementOf = (feature) => (feature.meter ? { feature: feature.key, kind: "METERED", limit: "1000" } : { feature: feature.key, kind: "BOOLEAN" });
 
-function Charge({ charge, meters, onCharge, onAway, wrong }) {
+/** Its price where that is one figure, or how many tiers it has. */
+function priceOf({ amount, unitPrice, packagePrice, percentage, tiers }, currency) {
+  const figure = amount ?? unitPrice ?? packagePrice;
+  if (figure !== undefined && isDecimal(figure) && /^[A-Z]{3}$/.test(currency)) return unitMoney(figure, currency);
+  if (percentage !== undefined) return `${percentage} %`;
+  return tiers ? tn("{n} tier", "{n} tiers", tiers.length) : null;
+}
+
+function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
   const put = (name) => (value) => onCharge(said(charge, name, value));
   const model = MODELS[charge.model];
   const models = Object.fromEntries(Object.entries(MODELS).filter(([key]) => charge.meter || key === "FLAT").map(([key, each]) => [key, each.text()]));
   const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}) });
   const fields = [...model.fields.filter((each) => each !== "tiers" && !WRITTEN.includes(each)), ...(charge.meter ? ["includedUnits", "minimum", "maximum"] : [])];
-  return html`<details class="part" open=${!charge.name && !charge.amount && !charge.tiers}><summary><span class="strong breaks">${charge.name ?? charge.key}</span><span class="muted small">${model.text()}</span></summary><div class="stack tight">
+  return html`<details class="part" open=${!charge.name && !charge.amount && !charge.tiers}><summary><span class="strong breaks">${charge.name ?? charge.key}</span><span class="muted small breaks">${[model.text(), priceOf(charge, currency)].filter(Boolean).join(" · ")}</span></summary><div class="stack tight">
     <div class="fields">
       <${Field} label=${t("Key")} value=${charge.key} onValue=${(key) => onCharge({ ...charge, key })} wrong=${wrong("key")} />
       <${Field} label=${t("Name on the bill")} value=${charge.name ?? ""} onValue=${put("name")} wrong=${wrong("name")} />
@@ -110,7 +119,7 @@ function Entitlement({ of, features, onChange, onAway, wrong }) {
   const put = (name) => (value) => onChange(said(of, name, value));
   const feature = features.find(({ key }) => key === of.feature);
   const end = of.kind !== "METERED" ? "" : of.limit === undefined ? t("no limit") : of.enforcement === "HARD" ? t("then refused") : t("then counted on");
-  return html`<details class="part"><summary><span class="strong breaks">${feature?.name ?? of.feature}</span><span class="muted small">${[of.kind === "METERED" ? of.limit : of.kind === "STATIC" ? JSON.stringify(of.value) : t("included"), end].filter(Boolean).join(", ")}</span></summary><div class="stack tight">
+  return html`<details class="part"><summary><span class="strong breaks">${feature?.name ?? of.feature}</span><span class="muted small">${[of.kind === "METERED" ? of.limit && isDecimal(of.limit) && number(of.limit) : of.kind === "STATIC" ? JSON.stringify(of.value) : t("included"), end].filter(Boolean).join(", ")}</span></summary><div class="stack tight">
     <div class="fields">
       <${Field} label=${t("Feature")} value=${of.feature} onValue=${put("feature")} wrong=${wrong("feature")} options=${Object.fromEntries(features.map((each) => [each.key, each.name ?? each.key]))} />
       <${Field} label=${t("What it allows")} value=${of.kind} onValue=${(kind) => onChange({ feature: of.feature, kind })} wrong=${wrong("kind")} options=${{ BOOLEAN: t("it is there"), STATIC: t("it has a value"), METERED: t("so much of it") }} />

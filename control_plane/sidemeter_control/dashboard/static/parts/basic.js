@@ -1,5 +1,6 @@
 // Small parts of every view.
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { html, useState } from "../vendor/htm-preact.js";
+import { useArrival } from "../ground/arrival.js";
 import { ago, clock, exactMoney, moment, money, t } from "../ground/words.js";
 
 /** A part of a view under a heading of its own. */
@@ -69,11 +70,9 @@ export function Answered({ answer, children }) {
 
 /** The heading of a view, which is where somebody who cannot see begins to read it. */
 export function Head({ title, note, above, children }) {
-  useEffect(() => {
-    document.title = `${title} · Sidemeter`;
-  }, [title]);
+  const heading = useArrival(title);
   return html`<div class="head"><div>
-    ${above && html`<p class="crumb">${above}</p>`}<h1 tabindex="-1">${title}</h1>${note && html`<p>${note}</p>`}
+    ${above && html`<p class="crumb">${above}</p>`}<h1 tabindex="-1" ref=${heading}>${title}</h1>${note && html`<p>${note}</p>`}
   </div>${children && html`<div class="actions">${children}</div>`}</div>`;
 }
 

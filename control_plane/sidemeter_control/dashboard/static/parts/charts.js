@@ -36,7 +36,7 @@ function Frame({ place, label, caption, figures, legend, children }) {
     ${legend}
     <div role="img" aria-label=${label}>${children}</div>
     <details class="figures"><summary>${t("As a table")}</summary>
-      <div class="scroll" tabindex="0" role="region" aria-label=${label}><table>
+      <div class="scroll" tabindex="0" role="group" aria-label=${label}><table>
         <thead><tr>${figures.heads.map((head, index) => html`<th scope="col" class=${index ? "number" : ""}>${head}</th>`)}</tr></thead>
         <tbody>${figures.rows.map((row) => html`<tr>${row.map((cell, index) => (index ? html`<td class="number">${cell}</td>` : html`<th scope="row">${cell}</th>`))}</tr>`)}</tbody>
       </table></div>

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { t } from "../ground/words.js";
 import { usePlace } from "../ground/router.js";
-import { say } from "../ground/say.js";
+import { leave } from "../ground/arrival.js";
 import { Choices } from "./choices.js";
 
 const drawn = (d) => html`<svg class="icon" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d=${d} /></svg>`;
@@ -33,34 +33,22 @@ const isAt = (path, address) => (address === "/" ? path === "/" : path === addre
 export function Shell({ badges = {}, who, onLeave, children }) {
   const { path } = usePlace();
   const [open, setOpen] = useState(false);
-  const main = useArrival(path, () => setOpen(false));
+  const before = useRef(path);
+  useEffect(() => {
+    if (before.current === path) return;
+    before.current = path;
+    setOpen(false);
+    leave();
+  }, [path]);
   return html`<a class="skip" href="#main">${t("Skip to the content")}</a>
     <div class="shell">
-      <div class="bar"><${Brand} /><button type="button" aria-expanded=${String(open)} aria-controls="way" onClick=${() => setOpen(!open)}>${t("Menu")}</button></div>
-      <div class=${open ? "side open" : "side"} id="way"><${Brand} />
-        <nav class="way" aria-label=${t("Pages")}>${groups().map(([title, links]) => html`${title && html`<p class="way-title">${title}</p>`}${links.map(([address, name]) => html`<a key=${address} href=${address} aria-current=${isAt(path, address) ? "page" : undefined}>
+      <header class="bar"><${Brand} /><button type="button" aria-expanded=${String(open)} aria-controls="way" onClick=${() => setOpen(!open)}>${t("Menu")}</button></header>
+      <div class=${open ? "side open" : "side"} id="way">
+        <nav class="way" aria-label=${t("Menu")}><${Brand} />${groups().map(([title, links]) => html`${title && html`<p class="way-title">${title}</p>`}${links.map(([address, name]) => html`<a key=${address} href=${address} aria-current=${isAt(path, address) ? "page" : undefined}>
             ${drawn(ICONS[address])}${name}${badges[address] ? html`<span class="tag warn count">${badges[address]}</span>` : ""}</a>`)}`)}</nav>
         <footer class="foot"><${Choices} />${who.name && html`<p class="small muted breaks">${t("Signed in with the key {name}", { name: who.name })}</p>`}
           <div class="row small"><a href="/graphql" data-away>${t("GraphQL explorer")}</a><button type="button" class="plain small" onClick=${onLeave}>${t("Sign out")}</button></div></footer>
       </div>
-      <main class="main" id="main" tabindex="-1" ref=${main}><div class="view">${children}</div></main>
+      <main class="main" id="main" tabindex="-1"><div class="view">${children}</div></main>
     </div>`;
-}
-
-/** Where a view has changed its heading is focused, so that keys and screen readers go on from there. */
-function useArrival(path, then) {
-  const main = useRef(null);
-  const before = useRef(path);
-  useEffect(() => {
-    if (before.current === path) return undefined;
-    before.current = path;
-    then();
-    window.scrollTo(0, 0);
-    const timer = setTimeout(() => {
-      (main.current?.querySelector("h1") ?? main.current)?.focus({ preventScroll: true });
-      say(document.title);
-    }, 60);
-    return () => clearTimeout(timer);
-  }, [path]);
-  return main;
 }

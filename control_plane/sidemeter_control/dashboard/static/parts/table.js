@@ -3,7 +3,7 @@ import { html } from "../vendor/htm-preact.js";
 import { t } from "../ground/words.js";
 
 /** A table that may be wider than its place: it is scrolled, by keys too. */
-export const Scroll = ({ label, children }) => html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>${children}</div>`;
+export const Scroll = ({ label, children }) => html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>${children}</div>`;
 
 /**
  * Columns are { key, title, number, wide, cell(row), sorts }, rows any with a `key`.

@@ -7,12 +7,14 @@ from typing import Any
 from processes import ControlPlane
 
 DAYS = 35
+MORE_CUSTOMERS = 30
+AT_ONCE = 500
 MODELS = ("gpt-large", "gpt-small", "embedding")
 LONG_NAME = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft mbH & Co. KG"
 CUSTOMERS = {"acme": "Acme <b>& Sons</b>", "globex": "Globex Corporation", "initech": None, "donau": LONG_NAME}
 
 
-async def stock(plane: ControlPlane, *, now: datetime | None = None, more_customers: int = 30) -> None:
+async def stock(plane: ControlPlane, *, now: datetime | None = None) -> None:
     """Meters, features, plans, customers, their usage, budgets, credits, an alert and a dead letter."""
     now = now or datetime.now(UTC)
     began = now - timedelta(days=DAYS)
@@ -22,13 +24,11 @@ async def stock(plane: ControlPlane, *, now: datetime | None = None, more_custom
         await plane.make("upsertCustomer", "CustomerInput", key=key, name=name, language=language)
         plan = {"initech": "starter"}.get(key, "pro")
         await plane.make("subscribe", "SubscribeInput", customer=key, plan=plan, startAt=began.isoformat())
-    for number in range(more_customers):
-        key = f"customer-{number:03}"
-        await plane.make("upsertCustomer", "CustomerInput", key=key, name=f"Customer {number}")
-        await plane.make("subscribe", "SubscribeInput", customer=key, plan="starter", startAt=began.isoformat())
+    await many(plane, began)
     await caps(plane)
-    for events in usage(began, now):
-        await send(plane, events)
+    events = usage(began, now)
+    for first in range(0, len(events), AT_ONCE):
+        await send(plane, events[first : first + AT_ONCE])
     await send(plane, [{"type": "completion", "subject": "acme", "data": {"tokens": "many", "model": "gpt-large"}}])
 
 
@@ -46,44 +46,95 @@ async def define(plane: ControlPlane) -> None:
     await plane.make("createFeature", "FeatureInput", key="chat", name="Chat requests", meter="requests")
     await plane.make("createFeature", "FeatureInput", key="sso", name="Single sign-on")
     await plane.make("createFeature", "FeatureInput", key="tokens", name="Tokens", meter="tokens")
-    tokens = [{"upTo": "100000", "unitPrice": "0.00003"}, {"upTo": "500000", "unitPrice": "0.00002"}, {"unitPrice": "0.00001"}]
-    for key, name, fee, limit, hard in (("starter", "Starter", "9", "400", True), ("pro", "Pro", "49", "700", True), ("scale", "Scale", "199", "5000", False)):
+    tokens = [
+        {"upTo": "100000", "unitPrice": "0.00003"},
+        {"upTo": "500000", "unitPrice": "0.00002"},
+        {"unitPrice": "0.00001"},
+    ]
+    for key, name, fee, limit, hard in (
+        ("starter", "Starter", "9", "400", True),
+        ("pro", "Pro", "49", "700", True),
+        ("scale", "Scale", "199", "5000", False),
+    ):
         charges = [
             {"key": "base", "name": "Base fee", "model": "FLAT", "amount": fee},
             {"key": "tokens", "name": "Tokens", "meter": "tokens", "model": "GRADUATED", "tiers": tokens},
-            {"key": "requests", "name": "Requests", "meter": "requests", "model": "PER_UNIT", "unitPrice": "0.002", "includedUnits": "100"},
+            {
+                "key": "requests",
+                "name": "Requests",
+                "meter": "requests",
+                "model": "PER_UNIT",
+                "unitPrice": "0.002",
+                "includedUnits": "100",
+            },
         ]
         allowed = [
             {"feature": "chat", "kind": "METERED", "limit": limit, "enforcement": "HARD" if hard else "SOFT"},
             {"feature": "tokens", "kind": "METERED", "limit": "2000000"},
             {"feature": "sso", "kind": "BOOLEAN"},
         ]
-        await plane.make("publishPlan", "PlanInput", key=key, name=name, currency="EUR", charges=charges, entitlements=allowed[: 2 if key == "starter" else 3])
+        await plane.make(
+            "publishPlan",
+            "PlanInput",
+            key=key,
+            name=name,
+            currency="EUR",
+            charges=charges,
+            entitlements=allowed[: 2 if key == "starter" else 3],
+        )
+
+
+async def many(plane: ControlPlane, began: datetime) -> None:
+    """More customers than a page shows, all alike."""
+    made = " ".join(
+        f'c{number}: upsertCustomer(input: {{key: "customer-{number:03}", name: "Customer {number}"}}) {{ key }}'
+        for number in range(MORE_CUSTOMERS)
+    )
+    sold = " ".join(
+        f's{number}: subscribe(input: {{customer: "customer-{number:03}", plan: "starter", startAt: $at}}) {{ id }}'
+        for number in range(MORE_CUSTOMERS)
+    )
+    await plane.ask(f"mutation {{ {made} }}")
+    await plane.ask(f"mutation($at: DateTime!) {{ {sold} }}", at=began.isoformat())
 
 
 async def caps(plane: ControlPlane) -> None:
     """Budgets and credits."""
-    await plane.make("setBudget", "BudgetInput", key="acme-monthly", customer="acme", amount="80", thresholds=[50, 75, 90, 100])
-    await plane.make("setBudget", "BudgetInput", key="acme-large-model", customer="acme", unit="METER", meter="tokens", amount="600000", slice={"model": "gpt-large"}, enforcement="HARD")
+    await plane.make(
+        "setBudget", "BudgetInput", key="acme-monthly", customer="acme", amount="80", thresholds=[50, 75, 90, 100]
+    )
+    await plane.make(
+        "setBudget",
+        "BudgetInput",
+        key="acme-large-model",
+        customer="acme",
+        unit="METER",
+        meter="tokens",
+        amount="600000",
+        slice={"model": "gpt-large"},
+        enforcement="HARD",
+    )
     await plane.make("grantCredits", "CreditGrantInput", customer="acme", amount="25", purchased=True)
 
 
-def usage(began: datetime, now: datetime) -> list[list[dict[str, Any]]]:
+def usage(began: datetime, now: datetime) -> list[dict[str, Any]]:
     """A month of completions, by day: many in office hours, few at weekends; the same for the same days."""
     dice = random.Random(7)
-    days = []
+    events = []
     for day in range(DAYS):
         start = began + timedelta(days=day)
         count = 8 if start.weekday() >= 5 else 26
-        events = []
         for key, share in (("acme", 1.0), ("globex", 0.6), ("initech", 0.5), ("donau", 0.8)):
             for _ in range(int(count * share)):
                 at = start + timedelta(minutes=dice.randrange(24 * 60))
                 if at < now:
-                    data = {"tokens": dice.randrange(200, 2400), "model": dice.choice(MODELS), "region": dice.choice(("eu", "us"))}
+                    data = {
+                        "tokens": dice.randrange(200, 2400),
+                        "model": dice.choice(MODELS),
+                        "region": dice.choice(("eu", "us")),
+                    }
                     events.append({"type": "completion", "subject": key, "time": at.isoformat(), "data": data})
-        days.append(events)
-    return days
+    return events
 
 
 async def send(plane: ControlPlane, events: list[dict[str, Any]]) -> None:
