@@ -130,7 +130,9 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_nothing(
         assert (await spend(agent, 1)).allowed
         double.held.clear()
         call = asyncio.create_task(spend(agent, 9, wait_s=60.0))
-        await asyncio.sleep(0.01)
+        assert agent._parts is not None
+        (lease,) = agent._parts.tenure.leases
+        await eventually(lambda: lease.need > 0)
         call.cancel()
         await asyncio.wait([call])
         double.held.set()

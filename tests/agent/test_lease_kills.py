@@ -45,7 +45,7 @@ async def live(agent: Agent, life: Life, allowed: list[int]) -> None:
             with suppress(Exception):
                 if (await spend(agent, 3, wait_s=0.05)).allowed:
                     allowed.append(3)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0)
 
     callers = [asyncio.create_task(caller()) for _ in range(2)]
     await life.ended.wait()
