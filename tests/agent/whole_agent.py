@@ -5,6 +5,7 @@ from typing import Any
 
 from agent.control_plane_double import KEY, ControlPlaneDouble
 from fakes import eventually
+from processes import cells
 
 from sidemeter import Settings
 
@@ -15,6 +16,7 @@ def settings(directory: Path, double: ControlPlaneDouble | None = None, **change
         "sync_interval_s": 0.01,
         "first_check_wait_s": 5.0,
         "drain_s": 2.0,
+        "cell_dir": cells(),
     }
     uplink = {"control_plane": double.url, "api_key": KEY} if double else {}
     return Settings(service="chat", data_dir=directory, **(defaults | uplink | changes))
