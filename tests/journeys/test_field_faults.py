@@ -81,6 +81,11 @@ async def standing(plane: ControlPlane) -> dict[str, Any]:
     return quota
 
 
+async def uses(plane: ControlPlane, calls: int) -> bool:
+    """Whether so many are counted."""
+    return bool((await standing(plane))["used"] == str(calls))
+
+
 async def test_concurrent_first_requests_on_a_new_budget_are_never_allowed_more_than_it(tmp_path: Path) -> None:
     """Elsewhere each of them finds no counter, begins one at nothing, and is allowed. Here nobody has a lease, and nobody
     knows the limit: all wait for their part of it, and together they get all of it and no more."""
@@ -112,20 +117,21 @@ async def test_while_the_store_is_away_nobody_takes_a_limit_for_none_unless_told
     tmp_path: Path, on_unknown: str
 ) -> None:
     """Elsewhere an error of the store means yes, to everybody, for as long as it lasts. Here agents that start without it
-    say no. What they let through, being told to, counts against the limit once it is back: once, or, where an event was
-    counted before its agent had a part of the limit and spoke for it, twice; never less."""
+    say no. What they let through, being told to, counts against the limit once the control plane has heard of it: once, or,
+    where its event was counted before its agent had a part of the limit and spoke for it too, twice; never less."""
     async with running(ControlPlane(tmp_path)) as plane:
         await plane.start()
         await sell(plane, 20)
         key = await plane.new_key("AGENT")
         plane.kill()
-        async with replicas(tmp_path, plane, key, SIDEMETER_ON_UNKNOWN=on_unknown) as agents:
+        async with replicas(tmp_path, plane, key, SIDEMETER_ON_UNKNOWN=on_unknown, **PATIENT) as agents:
             blind = await asyncio.gather(*map(consume, agents))
             assert {(each["allowed"], each["reason"]) for each in blind} == {(on_unknown == "allow", "unknown_subject")}
             await plane.start()
             for agent in agents:
                 await eventually(lambda agent=agent: knows(agent), 60)
             let_through = AGENTS if on_unknown == "allow" else 0
+            await eventually(lambda: uses(plane, let_through), 60)
             allowed = await everything(agents)
             assert 20 - 2 * let_through <= allowed <= 20 - let_through
             assert let_through or allowed == 20
