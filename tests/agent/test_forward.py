@@ -1,6 +1,6 @@
 """Forwarding against a control plane on a real port: whatever it answers, nothing lost and nothing twice."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,12 +11,6 @@ from fakes import ManualClock, eventually
 
 from sidemeter import Agent, Event
 from sidemeter.buffer import Buffer
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,13 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.mortal import Killed, Life, bury, mortal
-from agent.test_leasing import at, spend
+from agent.whole_agent import at, spend
 from fakes import eventually
 
 from sidemeter import Agent
@@ -29,12 +28,6 @@ class Machine(SystemClock):
 
     def boot_id(self) -> str:
         return f"boot-{self.boots}"
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def live(agent: Agent, life: Life, allowed: list[int]) -> None:

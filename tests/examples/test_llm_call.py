@@ -13,7 +13,7 @@ import httpx
 import llm_usage
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
-from agent.test_leasing import at
+from agent.whole_agent import at
 from llm_call import LimitReached, ModelFailed, metered
 from llm_server import CHAT, MESSAGES, RESPONSES, Answer, StandIn
 from llm_usage import Call, ChatCompletion, Message, Response
