@@ -1,34 +1,13 @@
 """Limits that change while agents hold leases of them: cut, raised, freed, and begun anew with a period."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from agent.control_plane_double import ControlPlaneDouble
-from agent.test_leasing import at, spend
+from agent.whole_agent import LONG_AGO_US, NEVER_US, Wall, at, spend
 from fakes import eventually
 
 from sidemeter import Agent
-from sidemeter.clock import SystemClock
-
-LONG_AGO_US = 1_000_000
-NEVER_US = 1 << 60
-
-
-class Wall(SystemClock):
-    """A wall clock that is set by hand."""
-
-    us = 1_700_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def test_a_limit_that_is_cut_is_kept_by_what_is_not_spent_yet(tmp_path: Path, double: ControlPlaneDouble) -> None:
@@ -130,7 +109,9 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_nothing(
         assert (await spend(agent, 1)).allowed
         double.held.clear()
         call = asyncio.create_task(spend(agent, 9, wait_s=60.0))
-        await asyncio.sleep(0.01)
+        assert agent._parts is not None
+        (lease,) = agent._parts.tenure.leases
+        await eventually(lambda: lease.need > 0)
         call.cancel()
         await asyncio.wait([call])
         double.held.set()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgpack
-from processes import ControlPlane, control_plane
+from processes import ControlPlane, cells, control_plane
 
 from sidemeter import Agent, Settings
 
@@ -84,7 +84,8 @@ async def check(bench: Bench) -> list[Figure]:
 async def connected(plane: ControlPlane, directory: Path) -> AsyncIterator[Agent]:
     """An agent in this process that forwards to `plane`."""
     key = await plane.new_key("AGENT")
-    async with Agent(Settings(service="bench", data_dir=directory, control_plane=plane.url, api_key=key)) as agent:
+    uplink = {"control_plane": plane.url, "api_key": key}
+    async with Agent(Settings(service="bench", data_dir=directory, cell_dir=cells(), **uplink)) as agent:
         yield agent
 
 
