@@ -169,7 +169,7 @@ class Refresher:
 
     async def _tell(self, holder: Holder) -> None:
         """One sync of an epoch that is over: what was used in it, and what is left of its leases."""
-        holder.leases.expire(self._now_ms())
+        holder.leases.expire(self._clock.monotonic_ms())
         sync_id = holder.head.sync_id
         try:
             answer = await self._exchange(holder, (), 0)
@@ -183,11 +183,11 @@ class Refresher:
         if self._uplink is None:
             raise Unreachable("there is no control plane")
         if holder is self._tenure.holder:
-            self._tenure.keep(holder.leases.expire(self._now_ms()))
+            self._tenure.keep(holder.leases.expire(self._clock.monotonic_ms()))
             self._tenure.keep_changed()
         self._limits.debits.hurry = False
         returns = self.answered is True or holder.leases.shut is not None  # cut off, it is better to keep what there is
-        out = holder.report(self._now_ms(), returns=returns)
+        out = holder.report(self._clock.monotonic_ms(), returns=returns)
         self._tenure.keep(out.store)
         message = out.message
         self._sync_seq += 1
@@ -238,9 +238,6 @@ class Refresher:
             self._tenure.forget(heard.drop)
             if self._limits.debits.hurries:
                 self.hurry()
-
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic_s() * 1000)
 
     async def _recount(self, missed: Missed) -> None:
         """Count own rows that were recorded before their limit was watched; nothing may await before this begins."""
