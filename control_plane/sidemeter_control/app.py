@@ -24,7 +24,7 @@ from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.limits.delivering import Delivering
-from sidemeter_control.limits.forgetting import forget_once
+from sidemeter_control.limits.forgetting import forget_deliveries_once, forget_once
 from sidemeter_control.limits.posting import Poster
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.holders import look_at_start
@@ -98,6 +98,7 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("raising alerts", Alerting(database, clock).once, every_s=1),
         Loop("sending alerts", delivering.once, every_s=1, until_done=True),
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
+        Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 
