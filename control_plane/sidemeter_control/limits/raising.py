@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
-from sidemeter_control.limits.alerts import Alert, Finding
+from sidemeter_control.limits.alerts import MAX_ALERTS, Alert, Finding
 from sidemeter_control.limits.webhooks import body_of
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.store import alerts, webhooks
@@ -17,9 +17,9 @@ __all__ = ["raise_alerts"]
 
 
 async def raise_alerts(
-    conn: AsyncConnection, clock: Clock, customer: Customer, findings: Iterable[Finding]
+    conn: AsyncConnection, clock: Clock, customer: Customer, findings: Iterable[Finding], *, keep: int = MAX_ALERTS
 ) -> list[Alert]:
-    """Raise in this transaction what was not raised before; answers the alerts that are new."""
+    """Raise in this transaction what was not raised before; answers the alerts that are new. The newest `keep` stay."""
     raised = []
     for finding in findings:
         text, at_us = finding.text(customer.language), clock.now_us()
@@ -28,6 +28,7 @@ async def raise_alerts(
             raised.append(alert)
     if raised:
         await _send(conn, clock, raised)
+        await alerts.forget(conn, customer.key, keep)
     return raised
 
 
