@@ -10,6 +10,7 @@ from sidemeter.backoff import retrying
 from sidemeter.batches import Row, Step, after_sync
 from sidemeter.buffer import Buffer, Standing, StoredLimit
 from sidemeter.clock import Clock, wait_for
+from sidemeter.denials import Denied
 from sidemeter.errors import ControlPlaneError, StorageRefused, Unreachable
 from sidemeter.events import Event, decode
 from sidemeter.holder import Heard, Holder
@@ -151,14 +152,17 @@ class Refresher:
         settled, _ = await self._buffer.batch_nos(joined.epoch)
         subjects = tuple(self._limits.to_ask(MAX_SUBJECTS_PER_SYNC, first))
         sync_id = holder.head.sync_id
-        answer = await self._exchange(holder, subjects, settled)
+        denied = self._limits.denials.to_tell()
+        answer = await self._exchange(holder, subjects, settled, denied)
         self._heard = True
         step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
         if answer.status in {"OK", "RECOVERING"} and answer.generation != joined.generation:
             await self._presence.introduce(joined)
+            self._limits.denials.tell_anew()
             raise Unreachable("the control plane's database is another copy now")
         heard = self._tenure.hear(holder, answer.of_leases(sync_id))
         if step is Step.GO_ON:
+            self._limits.denials.told(denied)
             await self._learn(answer, holder, heard)
             return
         if step is Step.RESEND:
@@ -178,7 +182,9 @@ class Refresher:
         else:
             self._tenure.hear(holder, answer.of_leases(sync_id))
 
-    async def _exchange(self, holder: Holder, subjects: tuple[str, ...], settled: int) -> SyncAnswer:
+    async def _exchange(
+        self, holder: Holder, subjects: tuple[str, ...], settled: int, denied: tuple[Denied, ...] = ()
+    ) -> SyncAnswer:
         """Send what a holder has to say, once what it returns is kept."""
         if self._uplink is None:
             raise Unreachable("there is no control plane")
@@ -206,6 +212,8 @@ class Refresher:
                 settled_batch_no=settled,
                 hello_id=message.hello_id,
                 complete=message.complete,
+                denied=denied,
+                denials=dict(self._limits.denials.by_reason),
             )
         )
 

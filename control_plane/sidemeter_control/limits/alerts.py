@@ -12,7 +12,18 @@ from sidemeter_control.money import NO_CURRENCY, decimal_text, exact
 from sidemeter_control.pricing.sentences import SENTENCES, Sentences
 from sidemeter_control.pricing.words import Language, Words
 
-__all__ = ["MAX_ALERTS", "Alert", "AlertKind", "Finding", "Said", "is_news", "of_budget", "of_quota"]
+__all__ = [
+    "MAX_ALERTS",
+    "Alert",
+    "AlertKind",
+    "Finding",
+    "Said",
+    "denied",
+    "in_doubt",
+    "is_news",
+    "of_budget",
+    "of_quota",
+]
 
 MAX_ALERTS: Final = 10_000
 """Of one customer; the oldest are forgotten. One that is forgotten within its period would be said again."""
@@ -167,6 +178,35 @@ def of_quota(quota: QuotaAnswer, name: str, unit: str | None) -> Iterator[Findin
             yield found(AlertKind.QUOTA_THRESHOLD, percent)
     if used > limit:
         yield found(AlertKind.OVERAGE_STARTED, None)
+
+
+def denied(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
+    """That something was refused at a limit; `of`: what is used, and what the limit was when it was."""
+    used, amount = of
+    return Finding(
+        kind=AlertKind.LIMIT_DENIED,
+        what=what,
+        period_start_us=period_start_us,
+        terms=decimal_text(amount),
+        name=name,
+        used=used,
+        amount=amount,
+        unit=unit,
+    )
+
+
+def in_doubt(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
+    """That a part of a limit is with an agent that is gone; `of`: how much, and the limit."""
+    held, amount = of
+    return Finding(
+        kind=AlertKind.LEASE_IN_DOUBT,
+        what=what,
+        period_start_us=period_start_us,
+        name=name,
+        used=held,
+        amount=amount,
+        unit=unit,
+    )
 
 
 def _sentence(kind: AlertKind, say: Sentences) -> str:

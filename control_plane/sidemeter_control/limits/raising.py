@@ -1,6 +1,7 @@
 """Raising alerts: each once, whoever finds it and however often; with it, in one transaction, what is sent to webhooks.
 
-The rules of leases raise theirs here, too: that an agent refused something, that a lease is in doubt.
+Whoever finds something raises it here: `alerting` looks at what is used, `denying` hears what agents refused, `doubting` looks
+for leases that nobody speaks for.
 """
 
 from collections.abc import Iterable, Sequence

@@ -28,6 +28,7 @@ __all__ = [
     "holder",
     "holdings",
     "holds",
+    "in_doubt",
     "newest_period",
     "over",
     "pools",
@@ -105,10 +106,21 @@ WHERE p.end_us < ? AND NOT EXISTS (
       AND (h.reserved > 0 OR h.granted - max(h.returned, h.written_off) > h.used - h.refunded)
 ) LIMIT ?
 """
-_IN_DOUBT = """
-SELECT count(*) FROM lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
-WHERE l.standing <> 'CURRENT' AND h.granted - max(h.returned, h.written_off) > h.used - h.refunded
-"""
+_HOLDERS = "lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id"
+_REST = "h.granted - max(h.returned, h.written_off) - (h.used - h.refunded)"
+_WITH_REST = f"""
+SELECT coalesce(sum(l.standing = 'CURRENT'), 0), coalesce(sum(l.standing <> 'CURRENT'), 0),
+    coalesce(sum(l.standing <> 'CURRENT' AND coalesce(a.last_seen_us, 0) < ?), 0)
+FROM {_HOLDERS} LEFT JOIN agents AS a ON a.agent_id = h.agent_id
+WHERE {_REST} > 0
+"""  # noqa: S608 -- parts of the statement
+_IN_DOUBT = f"""
+SELECT p.customer_key, p.feature_key, p.period, p.scale, sum({_REST})
+FROM {_HOLDERS} JOIN lease_pools AS p
+    ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
+WHERE l.standing <> 'CURRENT' AND {_REST} > 0 AND (p.end_us IS NULL OR p.end_us > ?)
+GROUP BY p.customer_key, p.feature_key, p.period LIMIT ?
+"""  # noqa: S608 -- the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +157,17 @@ class Held:
 
 
 class Figures(NamedTuple):
-    """How much there is of leases: holders by their standing, pools, and holdings with rights in doubt."""
+    """How much there is of leases: holders by their standing, pools, and holdings with something left to spend.
+
+    `held` are those of holders that may spend it, `in_doubt` of those that are gone, of which `stranded` are those whose
+    agent was not heard of lately.
+    """
 
     holders: Mapping[Standing, int]
     pools: int
+    held: int
     in_doubt: int
+    stranded: int
 
 
 async def holder(conn: AsyncConnection, id_: HolderId) -> Holder | None:
@@ -273,13 +291,18 @@ async def drop(conn: AsyncConnection, ids: Sequence[PoolId]) -> None:
         await conn.exec_driver_sql(_DROP, list(ids))
 
 
-async def figures(conn: AsyncConnection) -> Figures:
-    """How much there is, counted now."""
+async def in_doubt(conn: AsyncConnection, now_us: int, limit: int) -> list[tuple[PoolId, int, int]]:
+    """At most `limit` pools of periods that are not over, with their scale, and the units left with holders that are gone."""
+    return [((row[0], row[1], row[2]), row[3], row[4]) for row in await _rows(conn, _IN_DOUBT, now_us, limit)]
+
+
+async def figures(conn: AsyncConnection, heard_since_us: int) -> Figures:
+    """How much there is, counted now. An agent that was not heard of since then leaves stranded what it had."""
     found = await conn.execute(select(lease_holders.c.standing, func.count()).group_by(lease_holders.c.standing))
     holders = dict.fromkeys(Standing, 0) | {Standing(standing): count for standing, count in found}
     pools_ = int(await conn.scalar(select(func.count()).select_from(lease_pools)) or 0)
-    ((in_doubt,),) = await _rows(conn, _IN_DOUBT)
-    return Figures(holders, pools_, in_doubt)
+    ((held, doubtful, stranded),) = await _rows(conn, _WITH_REST, heard_since_us)
+    return Figures(holders, pools_, held, doubtful, stranded)
 
 
 async def _rows(conn: AsyncConnection, statement: str, *parameters: object) -> Sequence[Sequence[Any]]:

@@ -143,8 +143,8 @@ TOKENS = {"currency": None, "unit": "tokens"}
             AlertKind.LIMIT_DENIED,
             None,
             TOKENS,
-            "Something was refused, because team-a is used up: 1,234.5 tokens of 1,300 tokens",
-            "Etwas wurde abgelehnt, weil team-a aufgebraucht ist: 1.234,5 tokens von 1.300 tokens",
+            "Something was refused, because team-a allows no more: 1,234.5 tokens of 1,300 tokens are used",
+            "Etwas wurde abgelehnt, weil team-a nicht mehr zulässt: 1.234,5 tokens von 1.300 tokens sind verbraucht",
         ),
         (
             AlertKind.LEASE_IN_DOUBT,

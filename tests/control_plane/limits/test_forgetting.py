@@ -31,7 +31,7 @@ async def pools(shop: Shop, after: str) -> int:
     shop.clock.advance((us(after) - shop.clock.now_us()) // 1_000_000)
     assert not await forget_once(shop.database, shop.clock)
     async with shop.database.read() as conn:
-        return (await leases.figures(conn)).pools
+        return (await leases.figures(conn, 0)).pools
 
 
 async def test_a_period_is_forgotten_a_day_after_its_end(shop: Shop) -> None:
@@ -72,7 +72,7 @@ async def test_so_many_are_forgotten_at_once_and_the_others_next_time(shop: Shop
             await leases.put_pool(conn, StoredPool(("acme", "calls", period), "calls", (), period + 1, 0, 0))
     assert await forget_once(shop.database, shop.clock) is (more >= 0)
     async with shop.database.read() as conn:
-        assert (await leases.figures(conn)).pools == max(more, 0)
+        assert (await leases.figures(conn, 0)).pools == max(more, 0)
 
 
 async def deliveries(shop: Shop, count: int, first: int = 0) -> None:

@@ -294,7 +294,7 @@ async def test_leases_of_limits_that_are_none_leave_nothing_behind(shop: Shop) -
     answer = await agent.sync(dict.fromkeys(strange, 10))
     assert [(each.limit, each.mode, each.granted) for each in answer.grants] == [("acme/calls", "closed", 0)]
     async with shop.database.read() as conn:
-        assert (await leases.figures(conn)).pools == 0
+        assert (await leases.figures(conn, 0)).pools == 0
         assert await recoveries.current(conn) is None
 
 
