@@ -27,6 +27,7 @@ from sidemeter_control.limits.units import PoolId, limit_id, limit_units, pool_i
 from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import NO_NONCES
 from sidemeter_control.metering.rollbacks import Rollbacks
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.store import agents, leases, recoveries, state
 from sidemeter_control.store.leases import Held, Holder, StoredPool
 
@@ -35,6 +36,9 @@ __all__ = ["heard_without", "is_taken", "take_leases"]
 _log = logging.getLogger(__name__)
 
 NOTHING = Holding()
+
+_KEPT_US = 366 * DAY_US
+"""For how long a pool without an end goes on once its limit resets: whoever changes that back may do so until then."""
 
 
 async def is_taken(conn: AsyncConnection, holder: HolderId, *, has_leases: bool) -> bool:
@@ -76,16 +80,20 @@ async def take_leases(
 async def _pools(
     conn: AsyncConnection, sync: Sync, shared: Mapping[str, Shared], now_us: int
 ) -> dict[PoolId, StoredPool]:
-    """The pools of its leases; those of periods that count now are made where they are missing."""
+    """The pools of its leases; those of periods that count now are made where they are missing.
+
+    A pool goes on counting until its period ends, also while another period counts because the limit resets otherwise: it
+    may reset again as it did before, and has forgotten nothing then.
+    """
     ids = [pool_id(each.key) for each in sync.reports]
     pools = await leases.pools(conn, ids)
     now = {each.id: each for each in shared.values()}
     for id_ in ids:
         pool, limit = pools.get(id_), now.get(id_)
         if limit is None:
-            ends = shared.get(limit_id(*id_[:2])) is not None  # another period counts now
-            if pool is not None and ends and (pool.end_us is None or pool.end_us > now_us):
-                pools[id_] = replace(pool, end_us=now_us)
+            resets = shared.get(limit_id(*id_[:2])) is not None  # another period counts now
+            if pool is not None and resets and pool.end_us is None:
+                pools[id_] = replace(pool, end_us=now_us + _KEPT_US)
                 await leases.put_pool(conn, pools[id_])
         elif pool is None:
             pools[id_] = await _made(conn, limit)
