@@ -14,7 +14,7 @@ from sidemeter.denials import Denied
 from sidemeter.errors import ControlPlaneError, StorageRefused, Unreachable
 from sidemeter.events import Event, decode
 from sidemeter.holder import Heard, Holder
-from sidemeter.limits import Limits, Missed
+from sidemeter.limits import Limit, Limits, Missed
 from sidemeter.presence import Joined, Presence
 from sidemeter.settings import Settings
 from sidemeter.tenure import Tenure
@@ -164,6 +164,9 @@ class Refresher:
         if step is Step.GO_ON:
             self._limits.denials.told(denied)
             await self._learn(answer, holder, heard)
+            if holder is self._tenure.holder and any(_is_behind(limit, holder) for limit in answer.limits):
+                await self._presence.begin_anew(joined)
+                raise Unreachable("a limit counts in an earlier period again: its lease is of another epoch")
             return
         if step is Step.RESEND:
             await self._presence.resend(joined, answer.counted_batch_no + 1)
@@ -261,6 +264,15 @@ class Refresher:
         except BaseException:
             self._limits.unlearn(missed)
             raise
+
+
+def _is_behind(limit: Limit, holder: Holder) -> bool:
+    """Whether the period that counts is one before that of a lease, because its reset was changed, or a clock was set.
+
+    The holder may have forgotten what it spent of that one, so it never spends of it again: another holder may.
+    """
+    held = holder.leases.current(limit.id)
+    return limit.scale is not None and held is not None and held.key[1] > limit.period
 
 
 def _heed(sync: asyncio.Task[None]) -> None:
