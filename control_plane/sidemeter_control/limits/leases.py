@@ -15,6 +15,7 @@ from sidemeter_control.limits.recovery import HolderId, Recovery
 from sidemeter_control.metering.identity import Nonces, next_nonce
 
 __all__ = [
+    "ACTIVE_FOR_TURNS",
     "Granted",
     "Holding",
     "Key",

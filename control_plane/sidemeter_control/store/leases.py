@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.leases import Holding, Standing
+from sidemeter_control.limits.leases import ACTIVE_FOR_TURNS, Holding, Others, Standing
 from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.units import PoolId, Slice
 from sidemeter_control.store import state
@@ -30,7 +30,9 @@ __all__ = [
     "holds",
     "in_doubt",
     "newest_period",
+    "others",
     "over",
+    "own_holdings",
     "pools",
     "pools_of",
     "put_holdings",
@@ -70,6 +72,35 @@ SELECT h.customer_key, h.feature_key, h.period, h.agent_id, h.hello_id, l.epoch,
 FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
 JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
 """  # noqa: S608 -- names of tables and columns
+_OWN = f"""
+SELECT h.customer_key, h.feature_key, h.period, {", ".join(f"h.{name}" for name in _COUNTS)}
+FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")} AND h.agent_id = ? AND h.hello_id = ?
+"""  # noqa: S608 -- names of tables and columns
+# `leases.others`, by the database: a pool may have a thousand holders, and each of them asks every second. A sum of 64-bit
+# numbers may need more: each is two, of the upper and of the lower half.
+_OTHERS = f"""
+WITH each_one AS (
+    SELECT h.customer_key, h.feature_key, h.period, p.turn AS turn_now, h.turn, l.standing = 'CURRENT' AS shares,
+        max(h.granted - max(h.returned, h.written_off), h.used - h.refunded) AS held,
+        h.granted - h.returned - h.used - h.reserved + h.refunded AS free, max(h.want_free, h.need) AS wanted
+    FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
+    JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
+    JOIN lease_pools AS p ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
+    WHERE NOT (h.agent_id = ? AND h.hello_id = ?)
+), known AS (
+    SELECT customer_key, feature_key, period, turn_now - {ACTIVE_FOR_TURNS} * (sum(shares) + 1) AS since
+    FROM each_one GROUP BY customer_key, feature_key, period
+), shared AS (
+    SELECT customer_key, feature_key, period, held, shares AND turn > since AND wanted > 0 AS active,
+        shares * max(free, 0) AS spare, max(wanted - free, 0) AS short, wanted
+    FROM each_one JOIN known USING (customer_key, feature_key, period)
+)
+SELECT customer_key, feature_key, period, sum(active), sum(held >> 32), sum(held & 4294967295),
+    sum(spare >> 32), sum(spare & 4294967295),
+    sum(active * (short >> 32)), sum(active * (short & 4294967295)),
+    sum(active * (wanted >> 32)), sum(active * (wanted & 4294967295))
+FROM shared GROUP BY customer_key, feature_key, period
+"""  # noqa: S608 -- names of tables and a number
 _PUT = f"""
 INSERT INTO lease_holdings (customer_key, feature_key, period, agent_id, hello_id, {", ".join(_COUNTS)})
 VALUES ({", ".join("?" * (5 + len(_COUNTS)))})
@@ -270,6 +301,21 @@ async def holdings(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId,
     ):
         whose = Holder((agent_id, hello_id), epoch, Standing(standing))
         found.setdefault((customer, feature, period), []).append(Held(whose, Holding(*counts)))
+    return found
+
+
+async def own_holdings(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) -> dict[PoolId, Holding]:
+    """What one holder has of these pools; one that it has nothing of is absent."""
+    found = await _rows(conn, _OWN, _json(ids), *id_)
+    return {(customer, feature, period): Holding(*counts) for customer, feature, period, *counts in found}
+
+
+async def others(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) -> dict[PoolId, Others]:
+    """The summary of all holders but one of these pools, as `leases.others` says; one without any is absent."""
+    found = {}
+    for customer, feature, period, active, *halves in await _rows(conn, _OTHERS, _json(ids), *id_):
+        held, spare, short, wanted = ((high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+        found[customer, feature, period] = Others(held, active, spare, short, wanted)
     return found
 
 
