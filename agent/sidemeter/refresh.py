@@ -31,6 +31,10 @@ _ROWS_AT_ONCE: Final = 1000
 HURRIES_AFTER_S: Final = 0.02
 """Between two syncs, however many callers wait for a grant."""
 
+LONGEST_S: Final = 10.0
+"""Between two tries while the control plane is away. Of an agent that it hears from every second this is no load, and a
+database that was restored grants nothing until it has heard from all of them."""
+
 PendingRows = Callable[[], tuple[int, list[Row]]]
 """The first row that may not be durable yet, and all rows from there on."""
 
@@ -85,7 +89,7 @@ class Refresher:
         if ready_s > 0:
             await self._clock.sleep(ready_s)
         self._wake.clear()
-        await retrying(self._clock)(self._sync)
+        await retrying(self._clock, LONGEST_S)(self._sync)
 
     async def learn(self, subject: str, timeout_s: float) -> bool:
         """Learn the limits of `subject` now, within `timeout_s`; whether they are known then."""
