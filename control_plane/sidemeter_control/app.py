@@ -24,7 +24,8 @@ from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.limits.delivering import Delivering
-from sidemeter_control.limits.forgetting import forget_once
+from sidemeter_control.limits.doubting import Doubting
+from sidemeter_control.limits.forgetting import forget_deliveries_once, forget_once
 from sidemeter_control.limits.posting import Poster
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.holders import look_at_start
@@ -96,8 +97,10 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
         Loop("forgetting leases", lambda: forget_once(database, clock), every_s=600, until_done=True),
         Loop("raising alerts", Alerting(database, clock).once, every_s=1),
+        Loop("looking for leases in doubt", Doubting(database, clock).once, every_s=30),
         Loop("sending alerts", delivering.once, every_s=1, until_done=True),
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
+        Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -27,6 +27,10 @@ CONTRACT = SHARED / "design" / "schema.graphql"
 
 # What the product has beyond the contract, whose types may grow.
 GROWN = {
+    "Mutation.enableWebhook(id: ID!): Webhook!",
+    "Mutation.rotateWebhookSecret(id: ID!): WebhookSecret!",
+    "Webhook.disabledAt(): DateTime",
+    "Webhook.oldSecretUntil(): DateTime",
     "Budget.limitId(): ID",
     "Plan.definition(): JSON!",
     "AuditEntry.actorName(): String",

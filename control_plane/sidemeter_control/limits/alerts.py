@@ -1,9 +1,10 @@
 """Alerts: what is worth saying of a customer's budgets and quotas, and in which words. Pure rules, no I/O."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from typing import Final, NamedTuple
 
 from sidemeter_control.limits.budgets import DEFAULT_THRESHOLDS, BudgetAnswer, BudgetUnit
 from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaSource
@@ -11,7 +12,21 @@ from sidemeter_control.money import NO_CURRENCY, decimal_text, exact
 from sidemeter_control.pricing.sentences import SENTENCES, Sentences
 from sidemeter_control.pricing.words import Language, Words
 
-__all__ = ["Alert", "AlertKind", "Finding", "of_budget", "of_quota"]
+__all__ = [
+    "MAX_ALERTS",
+    "Alert",
+    "AlertKind",
+    "Finding",
+    "Said",
+    "denied",
+    "in_doubt",
+    "is_news",
+    "of_budget",
+    "of_quota",
+]
+
+MAX_ALERTS: Final = 10_000
+"""Of one customer; the oldest are forgotten. One that is forgotten within its period would be said again."""
 
 
 _AGREED = frozenset({QuotaSource.PLAN, QuotaSource.OVERRIDE, QuotaSource.ADD_ON})
@@ -31,12 +46,15 @@ class AlertKind(Enum):
     LEASE_IN_DOUBT = "lease_in_doubt"
 
 
+_OF_USE: Final = frozenset({AlertKind.BUDGET_THRESHOLD, AlertKind.QUOTA_THRESHOLD, AlertKind.OVERAGE_STARTED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Something to be said once in a period: of `what`, by its `kind`, at so many percent (None: it has none).
 
-    `terms`: what it was a threshold of. One of another amount is another one, so that who raises a budget, or buys more,
-    is warned anew. `name`, `used` and `amount` are for its words, in a `currency` or in `unit`.
+    `terms`: what it was a threshold of, the amount first. One of another amount may be another one, so that who raises a
+    budget, or buys more, is warned anew: see `is_news`. `name`, `used` and `amount` are for its words, in a `currency` or in `unit`.
     """
 
     kind: AlertKind
@@ -75,6 +93,45 @@ class Alert:
     used: Decimal
     amount: Decimal
     period_start_us: int | None
+
+
+class Said(NamedTuple):
+    """What was said already of the same thing in the same period."""
+
+    kind: AlertKind
+    threshold: int | None
+    terms: str
+    used: Decimal
+    amount: Decimal
+
+
+@exact
+def is_news(finding: Finding, said: Iterable[Said]) -> bool:
+    """Whether to say it, after that: each once in a period, and once more only if the amount was raised meanwhile beyond
+    what was used when something was said last.
+
+    So who raises a budget at 95 % hears nothing of the thresholds that are behind, and is warned anew at those ahead. An
+    amount that is lowered, or raised and lowered again, says nothing twice.
+    """
+    same = [each for each in said if each.kind is finding.kind and each.threshold == finding.threshold]
+    if any(each.terms == finding.terms for each in same):
+        return False
+    if not same or finding.kind not in _OF_USE | {AlertKind.LIMIT_DENIED}:
+        return True
+    if finding.kind is AlertKind.LIMIT_DENIED:
+        return finding.amount > max(each.amount for each in same)
+    measured = _measure(finding.terms)
+    told = max(
+        (each.used for each in said if each.kind in _OF_USE and _measure(each.terms) == measured), default=Decimal(-1)
+    )
+    if finding.threshold is None:
+        return told <= finding.amount
+    return told * 100 < finding.amount * finding.threshold
+
+
+def _measure(terms: str) -> str:
+    """What is measured, whatever the amount: one of another unit cannot be compared."""
+    return terms.partition(" ")[2]
 
 
 def of_budget(answer: BudgetAnswer) -> Iterator[Finding]:
@@ -121,6 +178,35 @@ def of_quota(quota: QuotaAnswer, name: str, unit: str | None) -> Iterator[Findin
             yield found(AlertKind.QUOTA_THRESHOLD, percent)
     if used > limit:
         yield found(AlertKind.OVERAGE_STARTED, None)
+
+
+def denied(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
+    """That something was refused at a limit; `of`: what is used, and what the limit was when it was."""
+    used, amount = of
+    return Finding(
+        kind=AlertKind.LIMIT_DENIED,
+        what=what,
+        period_start_us=period_start_us,
+        terms=decimal_text(amount),
+        name=name,
+        used=used,
+        amount=amount,
+        unit=unit,
+    )
+
+
+def in_doubt(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
+    """That a part of a limit is with an agent that is gone; `of`: how much, and the limit."""
+    held, amount = of
+    return Finding(
+        kind=AlertKind.LEASE_IN_DOUBT,
+        what=what,
+        period_start_us=period_start_us,
+        name=name,
+        used=held,
+        amount=amount,
+        unit=unit,
+    )
 
 
 def _sentence(kind: AlertKind, say: Sentences) -> str:

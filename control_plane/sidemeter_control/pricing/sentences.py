@@ -147,7 +147,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         budget_threshold="{percent} of the budget {name} is spent: {used} of {amount}",
         quota_threshold="{percent} of the quota {name} is used: {used} of {amount}",
         overage_started="More is used than the quota {name} has: {used} of {amount}",
-        limit_denied="Something was refused, because {name} is used up: {used} of {amount}",
+        limit_denied="Something was refused, because {name} allows no more: {used} of {amount} are used",
         lease_in_doubt="{used} of {name} ({amount}) are held by an agent that does not answer",
     ),
     Language.DE: Sentences(
@@ -211,7 +211,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         budget_threshold="{percent} des Budgets {name} sind ausgegeben: {used} von {amount}",
         quota_threshold="{percent} des Kontingents {name} sind verbraucht: {used} von {amount}",
         overage_started="Es ist mehr verbraucht, als das Kontingent {name} umfasst: {used} von {amount}",
-        limit_denied="Etwas wurde abgelehnt, weil {name} aufgebraucht ist: {used} von {amount}",
+        limit_denied="Etwas wurde abgelehnt, weil {name} nicht mehr zulässt: {used} von {amount} sind verbraucht",
         lease_in_doubt="{used} von {name} ({amount}) liegen bei einem Agenten, der nicht antwortet",
     ),
 }

@@ -82,6 +82,8 @@ CALLS = {
     "webhooks": ("{ webhooks { id } }", Scope.READ),
     "webhookDeliveries": ("{ webhookDeliveries { edges { cursor } } }", Scope.READ),
     "setWebhook": ('mutation { setWebhook(input: {url: "https://a.test/"}) { secret } }', Scope.WRITE),
+    "rotateWebhookSecret": ('mutation { rotateWebhookSecret(id: "k") { secret } }', Scope.WRITE),
+    "enableWebhook": ('mutation { enableWebhook(id: "k") { id } }', Scope.WRITE),
     "removeWebhook": ('mutation { removeWebhook(id: "k") }', Scope.WRITE),
     "redeliver": ('mutation { redeliver(id: "k") { id } }', Scope.WRITE),
     "changePlan": ('mutation { changePlan(subscription: "s", plan: "k") { id } }', Scope.WRITE),
