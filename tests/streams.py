@@ -12,10 +12,12 @@ from typing import Any
 
 import httpx
 import uvicorn
+from fakes import eventually
 from planes import Plane, open_database
 from websockets.asyncio.client import ClientConnection, connect
 
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.live.bounds import WAITS, Waits
 from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.app import build
 from sidemeter_control.clock import SystemClock
@@ -23,7 +25,7 @@ from sidemeter_control.connections import Bounds
 from sidemeter_control.server import _config
 from sidemeter_control.settings import Settings
 
-__all__ = ["COST", "QUOTA", "Served", "Talk", "calls_of", "events_of", "served"]
+__all__ = ["COST", "QUOTA", "Served", "Talk", "calls_of", "customer", "events_of", "served"]
 
 COST = "subscription($customer: ID!) { costChanged(customer: $customer) { total { amount } asOf } }"
 QUOTA = 'subscription { quotaChanged(customer: "acme", feature: "calls") { used remaining leased } }'
@@ -54,7 +56,8 @@ class Served(Plane):
     @asynccontextmanager
     async def socket(self, **options: Any) -> AsyncIterator[ClientConnection]:
         given = {"subprotocols": ["graphql-transport-ws"], "proxy": None} | options
-        async with connect(f"ws://127.0.0.1:{self.port}/graphql", **given) as socket:
+        uri = given.pop("uri", f"ws://127.0.0.1:{self.port}/graphql")
+        async with connect(uri, **given) as socket:
             yield socket
 
     @asynccontextmanager
@@ -110,7 +113,13 @@ async def events_of(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
 
 @asynccontextmanager
 async def served(
-    directory: Path, *, every_s: float = 0.02, again_s: float = 60.0, bounds: Bounds | None = None, **settings: Any
+    directory: Path,
+    *,
+    every_s: float = 0.02,
+    again_s: float = 60.0,
+    bounds: Bounds | None = None,
+    waits: Waits = WAITS,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """A control plane with a key, a plan by calls at 1 EUR each with a quota of 10, and the customer acme on it."""
     clock = SystemClock()
@@ -118,13 +127,13 @@ async def served(
         gate = Gate(database, clock)
         given = Settings(**{"drain_s": 5} | settings)
         hub = Hub(database, clock, every_s=every_s, again_s=again_s)
-        app = await build(database, gate, given, clock, hub=hub)
+        app = await build(database, gate, given, clock, hub=hub, waits=waits)
         secret = await gate.first_key(None)
         server = uvicorn.Server(_config(app, given, bounds or Bounds(1024)))
-        server.config.port, server.config.host = 0, "127.0.0.1"
-        serving = asyncio.create_task(_quietly(server))
-        while not server.started:
-            await asyncio.sleep(0.01)
+        server.config.port = 0
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        serving = asyncio.create_task(server.serve())
+        await eventually(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         headers = {"Authorization": f"Bearer {secret}"}
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=WITHIN_S) as http:
@@ -134,13 +143,6 @@ async def served(
             await hub.close()
         server.should_exit = True
         await serving
-
-
-async def _quietly(server: uvicorn.Server) -> None:
-    with contextlib.ExitStack() as stack:
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
-        stack.callback(lambda: None)
-        await server.serve()
 
 
 async def _set_up(opened: Plane) -> None:

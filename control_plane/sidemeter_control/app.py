@@ -18,6 +18,7 @@ from sidemeter_control.api.bodies import Room
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
 from sidemeter_control.api.health import health_routes
+from sidemeter_control.api.live.bounds import WAITS, Waits
 from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.operations import Operations
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
@@ -50,9 +51,11 @@ async def build(
     clock: Clock,
     *,
     hub: Hub | None = None,
+    waits: Waits = WAITS,
     reader: Callable[[Meter], Reader] = Reader,
 ) -> ASGIApp:
-    """The application on an open, migrated database, whose meters read events with `reader`; `hub` tells who subscribes.
+    """The application on an open, migrated database, whose meters read events with `reader`; `hub` tells who subscribes,
+    and waits for them as `waits` says.
 
     The caller closes the hub, then, after the last request, the database.
     """
@@ -80,7 +83,7 @@ async def build(
             *agents.routes(),
             *event_routes(gate, ingest, clock),
             *backup_routes(database, gate, clock),
-            *graphql_routes(gate, operations),
+            *graphql_routes(gate, operations, waits),
             *health_routes(database, gate, ingest, agents, clock),
             *pages.routes(),
         ],

@@ -11,6 +11,7 @@ from sidemeter_control.api import explorer
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bodies import release
 from sidemeter_control.api.live import sse
+from sidemeter_control.api.live.bounds import Waits
 from sidemeter_control.api.live.sockets import Socket
 from sidemeter_control.api.operations import Operations, encoded
 from sidemeter_control.api.problems import answer_problem
@@ -21,7 +22,7 @@ from sidemeter_control.store.keys import Key, Scope
 __all__ = ["graphql_routes"]
 
 
-def graphql_routes(gate: Gate, operations: Operations) -> list[BaseRoute]:
+def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[BaseRoute]:
     """`/graphql` for clients and, as a page, for browsers; `/graphql/assets/<name>` for the page.
 
     Problems leave as `Refused` or as ControlErrors, for the app's `PROBLEM_HANDLERS`.
@@ -38,13 +39,13 @@ def graphql_routes(gate: Gate, operations: Operations) -> list[BaseRoute]:
         asked = await read(request)
         if sse.wanted(request) and (request.method == "POST" or operations.is_subscription(asked)):
             release(request)
-            return sse.EventStream(operations, asked, admit)
+            return sse.EventStream(operations, asked, admit, waits)
         return _response(request, encoded(await operations.answer(asked, key, request.method)))
 
     async def socket(websocket: WebSocket) -> None:
         try:
-            with operations.stream():
-                await Socket(websocket, operations, lambda header: gate.admit(header, *Scope)).serve()
+            with operations.places.stream():
+                await Socket(websocket, operations, lambda header: gate.admit(header, *Scope), waits).serve()
         except Busy as exc:
             await websocket.send_denial_response(await answer_problem(Request({"type": "http"}), exc))
 

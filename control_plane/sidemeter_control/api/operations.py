@@ -1,8 +1,8 @@
 """One GraphQL operation, however it came: a query or mutation answered once, a subscription answered again and again."""
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Any, Final
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from graphql import GraphQLError
@@ -23,15 +23,12 @@ from sidemeter_control.api.rates import Rates
 from sidemeter_control.api.requests import Asked, whole
 from sidemeter_control.api.schema import SCHEMA
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import Busy, ControlError, Forbidden
+from sidemeter_control.errors import ControlError, Forbidden
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
 
-__all__ = ["MAX_STREAMS", "Operations", "encoded"]
-
-MAX_STREAMS: Final = 600
-"""Connections that stay open for subscriptions; agents and questions have the others."""
+__all__ = ["Operations", "encoded"]
 
 _GET = {OperationType.QUERY}
 _NEEDS = {OperationType.QUERY: Scope.READ, OperationType.MUTATION: Scope.WRITE}
@@ -54,12 +51,11 @@ class Operations:
         requests_per_s: int = 0,
         private_webhooks: bool = False,
     ) -> None:
-        self.clock, self.hub = clock, hub
+        self.clock, self.hub, self.places = clock, hub, hub.places
         self._database, self._gate, self._ingest = database, gate, ingest
         self._private_webhooks = private_webhooks
         self._persisted = Persisted()
         self._rates = Rates(clock, requests_per_s)
-        self._streams = 0
         self.feeds = Feeds(hub, clock, self.context)
 
     def context(self, key: Key) -> Context:
@@ -73,17 +69,6 @@ class Operations:
             hub=self.hub,
             private_webhooks=self._private_webhooks,
         )
-
-    @contextmanager
-    def stream(self) -> Iterator[None]:
-        """A connection that stays open; Busy when as many are as there may be."""
-        if self._streams >= MAX_STREAMS:
-            raise Busy(f"{MAX_STREAMS} connections with subscriptions are open")
-        self._streams += 1
-        try:
-            yield
-        finally:
-            self._streams -= 1
 
     async def answer(self, asked: Asked, key: Key, method: str = "POST") -> dict[str, Any]:
         """The response to a query or a mutation. RateLimited, Refused: it never gets that far."""

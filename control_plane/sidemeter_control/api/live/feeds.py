@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import lru_cache
 from inspect import isawaitable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from graphql import (
@@ -32,13 +32,10 @@ from sidemeter_control.api.live.hub import Hub, Slot, Watch
 from sidemeter_control.api.requests import Asked
 from sidemeter_control.api.schema import CACHED_QUERIES, SCHEMA
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import Busy, Forbidden
+from sidemeter_control.errors import Forbidden
 from sidemeter_control.store.keys import Key, Scope
 
-__all__ = ["MAX_SUBSCRIPTIONS", "Feeds", "Rejected", "parsed"]
-
-MAX_SUBSCRIPTIONS: Final = 2_000
-"""Open at once, over all connections. Each takes some 10 KiB, and its share of a look when something changes."""
+__all__ = ["Feeds", "Rejected", "parsed"]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _schema = SCHEMA._schema  # noqa: SLF001 -- strawberry has no other name for it
@@ -69,23 +66,17 @@ class Feeds:
     def __init__(self, hub: Hub, clock: Clock, context: Callable[[Key], Context]) -> None:
         self._hub, self._clock, self._context = hub, clock, context
         self._feeds: dict[tuple[Any, ...], _Feed] = {}
-        self.open = 0
         self.rendered = 0
         """How often an answer was made, for however many."""
 
     async def messages(self, asked: Asked, key: Key) -> AsyncGenerator[bytes, None]:
         """The answers to a subscription, as JSON. Rejected: it does not begin; ends with the error that ended it."""
-        if self.open >= MAX_SUBSCRIPTIONS:
-            raise Busy(f"{MAX_SUBSCRIPTIONS} subscriptions are open")
         if not key.allows(Scope.READ):
             raise Forbidden(f"the key lacks the scope {Scope.READ.value}")
-        self.open += 1
-        try:
+        with self._hub.places.subscription():
             async with aclosing(self._messages(asked, key)) as messages:
                 async for message in messages:
                     yield message
-        finally:
-            self.open -= 1
 
     async def _messages(self, asked: Asked, key: Key) -> AsyncGenerator[bytes, None]:
         place = key.id, asked.query, _encode(asked.variables), asked.operation_name

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
+from sidemeter_control.api.live.bounds import Places
 from sidemeter_control.api.refusals import Failed
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import ControlError, StoreUnavailable
@@ -71,7 +72,9 @@ class Hub:
         self.database, self.clock = database, clock
         self.every_s, self.again_s = every_s, again_s
         self.turns = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self.places = Places()
         self.looks = 0
+        """How often anything was looked at, for however many."""
         self._watches: WeakValueDictionary[Hashable, Watch[Any]] = WeakValueDictionary()
         self._viewed: set[Watch[Any]] = set()
         self._customers: dict[str, set[Watch[Any]]] = {}
@@ -139,6 +142,8 @@ class Hub:
 
     async def close(self) -> None:
         """End everything with ShuttingDown; what is opened afterwards ends at once."""
+        if self._closed:
+            return
         self._closed = True
         self._stop_listening()
         for watch in list(self._viewed):

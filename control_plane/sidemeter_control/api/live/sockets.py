@@ -9,7 +9,7 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from sidemeter_control.api import refusals
-from sidemeter_control.api.live.bounds import INIT_WITHIN_S, MAX_OPERATIONS, SLOW_S, STILL_S, SlowConsumer
+from sidemeter_control.api.live.bounds import MAX_OPERATIONS, SlowConsumer, Waits
 from sidemeter_control.api.live.feeds import Rejected
 from sidemeter_control.api.live.hub import ShuttingDown
 from sidemeter_control.api.operations import Operations, encoded
@@ -55,13 +55,10 @@ class Socket:
         websocket: WebSocket,
         operations: Operations,
         admit: Callable[[str | None], Awaitable[Key]],
-        *,
-        init_within_s: float = INIT_WITHIN_S,
-        still_s: float = STILL_S,
-        slow_s: float = SLOW_S,
+        waits: Waits,
     ) -> None:
         self._socket, self._operations, self._admit = websocket, operations, admit
-        self._init_within_s, self._still_s, self._slow_s = init_within_s, still_s, slow_s
+        self._waits = waits
         self._authorization = websocket.headers.get("authorization")
         self._open: dict[str, asyncio.Task[None]] = {}
         self._turn = asyncio.Lock()
@@ -87,7 +84,7 @@ class Socket:
 
     async def _begin(self) -> None:
         try:
-            async with asyncio.timeout(self._init_within_s):
+            async with asyncio.timeout(self._waits.init_within_s):
                 while (said := await self._next()).type in {"ping", "pong"}:
                     await self._hear(said)
         except TimeoutError:
@@ -149,46 +146,48 @@ class Socket:
         self._open[id_] = asyncio.create_task(self._run(id_, asked, key))
 
     async def _run(self, id_: str, asked: Asked, key: Key) -> None:
-        head = b'{"id":' + encoded(id_)
         try:
-            async with aclosing(self._operations.messages(asked, key)) as messages:
-                async for message in messages:
-                    await self._key()
-                    await self._send(head + b',"type":"next","payload":' + message + b"}")
-        except Rejected as exc:
-            await self._end(id_, exc.errors)
-        except (ControlError, Failed) as exc:
-            await self._end(id_, [refusals.of(exc, self._operations.clock)])
+            await self._end(id_, await self._tell(id_, asked, key))
         except ShuttingDown:
             await self._close(GOING_AWAY, "the control plane stops")
         except _Close as exc:
             await self._close(exc.code, exc.reason)
         except WebSocketDisconnect:
             self._is_closed = True
-        else:
-            await self._end(id_, None)
+
+    async def _tell(self, id_: str, asked: Asked, key: Key) -> list[dict[str, Any]] | None:
+        """Every response of an operation; answers the errors that ended it."""
+        head = b'{"id":' + encoded(id_) + b',"type":"next","payload":'
+        try:
+            async with aclosing(self._operations.messages(asked, key)) as messages:
+                async for message in messages:
+                    await self._key()
+                    await self._send(head + message + b"}")
+        except Rejected as exc:
+            return exc.errors
+        except (ControlError, Failed) as exc:
+            return [refusals.of(exc, self._operations.clock)]
+        return None
 
     async def _end(self, id_: str, errors: list[dict[str, Any]] | None) -> None:
         """The last message of an operation; its id is free from then on."""
         if self._open.pop(id_, None) is None:
             return  # the caller has ended it
-        with suppress(WebSocketDisconnect):
-            if errors is None:
-                await self._send(b'{"type":"complete","id":' + encoded(id_) + b"}")
-            else:
-                await self._error(id_, errors)
+        if errors is None:
+            await self._send(b'{"type":"complete","id":' + encoded(id_) + b"}")
+        else:
+            await self._error(id_, errors)
 
     async def _error(self, id_: str, errors: list[dict[str, Any]]) -> None:
         await self._send(encoded({"id": id_, "type": "error", "payload": errors}))
 
     async def _send(self, message: bytes) -> None:
         try:
-            async with asyncio.timeout(self._slow_s), self._turn:
+            async with asyncio.timeout(self._waits.slow_s), self._turn:
                 if not self._is_closed:
                     await self._socket.send_text(message.decode())
         except TimeoutError:
-            await self._close(TRY_AGAIN_LATER, str(SlowConsumer(self._slow_s)))
-            raise WebSocketDisconnect(TRY_AGAIN_LATER) from None
+            raise _Close(TRY_AGAIN_LATER, str(SlowConsumer(self._waits.slow_s))) from None
 
     async def _close(self, code: int, reason: str) -> None:
         async with self._turn:
@@ -200,7 +199,7 @@ class Socket:
     async def _look_at_the_key(self) -> None:
         """A connection on which nothing happens ends with its key, too, and with the control plane."""
         while True:
-            await asyncio.sleep(self._still_s)
+            await asyncio.sleep(self._waits.still_s)
             try:
                 if self._authorization is not None:
                     await self._key()

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sidemeter_control.api import refusals
-from sidemeter_control.api.live.bounds import SLOW_S, STILL_S, SlowConsumer
+from sidemeter_control.api.live.bounds import SlowConsumer, Waits
 from sidemeter_control.api.live.feeds import Rejected
 from sidemeter_control.api.live.hub import ShuttingDown
 from sidemeter_control.api.operations import Operations, encoded
@@ -45,18 +45,16 @@ class EventStream(Response):
         operations: Operations,
         asked: Asked,
         admit: Callable[[], Awaitable[Key]],
-        *,
-        still_s: float = STILL_S,
-        slow_s: float = SLOW_S,
+        waits: Waits,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._operations, self._asked, self._admit = operations, asked, admit
-        self._still_s, self._slow_s = still_s, slow_s
+        self._waits = waits
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         """Answer until there is no more, the caller hangs up, or it takes nothing."""
-        with self._operations.stream():
+        with self._operations.places.stream():
             messages = self._operations.messages(self._asked, await self._admit())
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             telling = asyncio.create_task(self._tell(messages, send))
@@ -74,10 +72,10 @@ class EventStream(Response):
         try:
             async with aclosing(messages):
                 async for message in self._with_stills(messages):
-                    async with asyncio.timeout(self._slow_s):
+                    async with asyncio.timeout(self._waits.slow_s):
                         await send(_part(message))
         except TimeoutError:
-            end = self._ended(SlowConsumer(self._slow_s))
+            end = self._ended(SlowConsumer(self._waits.slow_s))
         except ShuttingDown:
             end = b""
         except (ControlError, Failed, Rejected) as exc:
@@ -90,7 +88,7 @@ class EventStream(Response):
         while True:
             following = asyncio.ensure_future(anext(messages, None))
             try:
-                while not (await asyncio.wait({following}, timeout=self._still_s))[0]:
+                while not (await asyncio.wait({following}, timeout=self._waits.still_s))[0]:
                     await self._admit()
                     yield _STILL
             finally:
