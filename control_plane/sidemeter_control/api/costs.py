@@ -58,7 +58,13 @@ def cost_of(
 ) -> int:
     """What the operation costs at most, with these variables. Each fragment is reckoned once, however often it is spread."""
     root = schema.get_root_type(operation.operation)
-    return 0 if root is None else _Reckoning(schema, document, variables).selected(operation.selection_set, root)
+    defaults = {
+        each.variable.name.value: int(each.default_value.value)
+        for each in operation.variable_definitions or ()
+        if isinstance(each.default_value, IntValueNode)
+    }
+    reckoning = _Reckoning(schema, document, defaults | dict(variables))
+    return 0 if root is None else reckoning.selected(operation.selection_set, root)
 
 
 def check_cost(

@@ -10,10 +10,14 @@ import pytest
 from fakes import eventually
 from streams import COST, QUOTA, Served, Talk, calls_of, customer, served
 
+from sidemeter_control.api.live.topics import ALERTS_AT_ONCE
 from sidemeter_control.api.schema import SCHEMA
 from sidemeter_control.limits.alerting import Alerting, look
+from sidemeter_control.limits.alerts import AlertKind, Finding
+from sidemeter_control.limits.raising import raise_alerts
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.pricing.closing import Closing
+from sidemeter_control.store import customers as stored_customers
 from sidemeter_control.store.keys import Scope
 
 TOTAL = 'subscription { costChanged(customer: "acme") { total { amount } } }'
@@ -239,6 +243,33 @@ async def test_alerts_since_the_one_that_was_seen_last_come_first(control: Serve
         await budget(control, "third")
         new = await raise_them(control)
         assert await alerts(talk, 2) == new
+
+
+async def test_more_alerts_than_are_read_at_once_come_all_and_in_their_order(control: Served) -> None:
+    """ALERTS_AT_ONCE and some more."""
+    wanted = [f"cap{number:03}" for number in range(ALERTS_AT_ONCE + 5)]
+    finding = [
+        Finding(
+            kind=AlertKind.BUDGET_THRESHOLD,
+            what=f"budget:{key}",
+            threshold=50,
+            period_start_us=0,
+            name=key,
+            used=Decimal(1),
+            amount=Decimal(2),
+        )
+        for key in wanted
+    ]
+    await budget(control)
+    await calls_of(control, "acme", 2)
+    (first,) = await raise_them(control)
+    async with control.talk() as talk:
+        await talk.subscribe(ALERTS, customer="acme", after=first)
+        async with control.database.write() as conn:
+            (acme,) = (await stored_customers.get(conn, ["acme"])).values()
+            await raise_alerts(conn, control.clock, acme, finding)
+        told = [(await talk.next())["alertRaised"]["what"] for _ in wanted]
+        assert told == [f"budget:{key}" for key in wanted]
 
 
 async def test_without_a_customer_the_alerts_of_all_are_told(control: Served) -> None:
