@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.whole_agent import LONG_AGO_US, NEVER_US, Wall, at, spend
 from fakes import eventually

@@ -294,6 +294,7 @@ GROWN = {
     "WebhookSecret.webhook(): Webhook!",
     "Alert.amount(): Decimal!",
     "Alert.periodStart(): DateTime",
+    "Subscription.alertRaised(after: ID, customer: ID): Alert!",
     "Alert.used(): Decimal!",
 }
 

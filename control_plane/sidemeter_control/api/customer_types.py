@@ -1,5 +1,6 @@
 """Customers, as GraphQL shows them: their subscriptions, what they owe now, what they may still use, and why."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Self
 
@@ -42,6 +43,7 @@ __all__ = [
     "From",
     "MaybeFrom",
     "Quota",
+    "cost_now",
     "customer_of",
 ]
 
@@ -108,6 +110,11 @@ class Cost:
             as_of=Instant(owed.as_of_us),
         )
 
+    def says(self) -> tuple[object, ...]:
+        """What it tells a customer, whenever it was asked: another `as_of` alone is no other cost."""
+        lines = [(line.charge, line.text, line.quantity, line.amount, line.parts) for line in self.lines]
+        return self.from_, self.to, self.total, self.before_credits, self.credits, lines
+
     @strawberry.field
     async def pending_agents(self, info: Info) -> int:
         """Agents heard of in the last ten minutes that said they hold events which have not arrived yet."""
@@ -158,6 +165,10 @@ class Quota:
             customer=customer,
             answer=answer,
         )
+
+    def says(self) -> tuple[object, ...]:
+        """What it tells a customer, whenever it was asked."""
+        return replace(self.answer, as_of_us=0), self.parts
 
     @strawberry.field
     async def feature(self, info: Info) -> Feature:
@@ -221,13 +232,7 @@ class Customer:
     async def cost(self, info: Info, from_: MaybeFrom = None, to: Instant | None = None) -> Cost:
         """What is owed for [from, to). Default: the current billing period."""
         now_us = info.context.now_us
-
-        async def owed(conn: AsyncConnection) -> Cost:
-            found = await cost.cost(conn, self.noun, now_us, from_, to)
-            between = owed_between(conn, self.noun, now_us, found)
-            return Cost.of(found, await credited(conn, self.noun, found.from_us, found.to_us, now_us, between))
-
-        return await info.context.ask(owed)
+        return await info.context.ask(lambda conn: cost_now(conn, self.noun, now_us, from_, to))
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
@@ -304,6 +309,19 @@ class Customer:
             time_zone=self.time_zone,
             group_by=group_by or (),
         )
+
+
+async def cost_now(
+    conn: AsyncConnection,
+    customer: customers.Customer,
+    now_us: int,
+    from_us: int | None = None,
+    to_us: int | None = None,
+) -> Cost:
+    """What the customer owes, as `pricing.cost.cost` says, less what credits pay of it."""
+    found = await cost.cost(conn, customer, now_us, from_us, to_us)
+    between = owed_between(conn, customer, now_us, found)
+    return Cost.of(found, await credited(conn, customer, found.from_us, found.to_us, now_us, between))
 
 
 async def customer_of(info: Info, key: str) -> customers.Customer:

@@ -12,7 +12,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.limits.alerts import MAX_ALERTS, Alert, Finding
 from sidemeter_control.limits.webhooks import body_of
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.store import alerts, webhooks
+from sidemeter_control.store import alerts, changes, webhooks
 
 __all__ = ["raise_alerts"]
 
@@ -28,6 +28,7 @@ async def raise_alerts(
         if alert is not None:
             raised.append(alert)
     if raised:
+        changes.note(conn, alerted=[customer.key])
         await _send(conn, clock, raised)
         await alerts.forget(conn, customer.key, keep)
     return raised

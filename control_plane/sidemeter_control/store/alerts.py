@@ -4,14 +4,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.alerts import Alert, AlertKind, Finding, Said, is_news
 from sidemeter_control.pricing.periods import EVER
 from sidemeter_control.store.tables import alerts, state
 
-__all__ = ["add", "forget", "looked_at", "page", "set_looked_at", "unraised"]
+__all__ = ["add", "after", "forget", "looked_at", "newest", "number_of", "page", "set_looked_at", "unraised"]
 
 _ADD = (
     "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text, used, amount)"
@@ -43,6 +43,28 @@ async def page(conn: AsyncConnection, customer_key: str, limit: int) -> list[Ale
     """At most `limit` alerts of a customer, newest first."""
     wanted = select(alerts).where(alerts.c.customer_key == customer_key).order_by(alerts.c.seq.desc()).limit(limit)
     return [_alert(row) for row in await conn.execute(wanted)]
+
+
+async def after(conn: AsyncConnection, customer_key: str | None, seq: int, limit: int) -> list[Alert]:
+    """At most `limit` alerts of a customer, or of all, that were raised after the one of that number, the oldest first."""
+    wanted = select(alerts).where(alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
+    if customer_key is not None:
+        wanted = wanted.where(alerts.c.customer_key == customer_key)
+    return [_alert(row) for row in await conn.execute(wanted)]
+
+
+async def newest(conn: AsyncConnection) -> int:
+    """The number of the alert that was raised last; 0 before the first."""
+    return int(await conn.scalar(select(func.max(alerts.c.seq))) or 0)
+
+
+async def number_of(conn: AsyncConnection, alert_id: str, customer_key: str | None) -> int | None:
+    """The number of an alert of that customer, or of any; None when there is none of that id."""
+    wanted = select(alerts.c.seq).where(alerts.c.id == alert_id)
+    if customer_key is not None:
+        wanted = wanted.where(alerts.c.customer_key == customer_key)
+    found: int | None = await conn.scalar(wanted)
+    return found
 
 
 async def looked_at(conn: AsyncConnection) -> int:

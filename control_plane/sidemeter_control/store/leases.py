@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.limits.leases import ACTIVE_FOR_TURNS, Holding, Others, Standing
 from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.units import PoolId, Slice
-from sidemeter_control.store import state
+from sidemeter_control.store import changes, state
 from sidemeter_control.store.tables import lease_holders, lease_pools
 
 __all__ = [
@@ -322,6 +322,7 @@ async def others(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) ->
 async def put_holdings(conn: AsyncConnection, id_: HolderId, changed: Mapping[PoolId, Holding]) -> None:
     """Write what a holder has of these pools."""
     if changed:
+        changes.note(conn, customers={customer for customer, _, _ in changed})
         await conn.exec_driver_sql(_PUT, [(*pool, *id_, *_counts(holding)) for pool, holding in changed.items()])
 
 
