@@ -1,0 +1,308 @@
+"""Forecasts: what will be used by an instant to come, with the range in which eight of ten end. Pure rules, no I/O.
+
+What comes is a sum over the hours that are left: the shape of the customer's week, at the level that use has of late,
+carried on by its trend. The range is measured, not assumed: the same rule is tried on every past day for as long an
+interval, and what it was wrong by then is what it may be wrong by now. All of it in whole numbers, so that the same
+usage has the same forecast everywhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from itertools import accumulate, islice
+from math import isqrt
+from zoneinfo import ZoneInfo
+
+from sidemeter_control.metering.meters import NANO, Aggregation, Meter
+from sidemeter_control.metering.rollups import HOUR_US
+
+__all__ = [
+    "HISTORY_HOURS",
+    "LEAST_DAYS",
+    "MAX_AHEAD_HOURS",
+    "NOTHING_AHEAD",
+    "Edge",
+    "Outlook",
+    "Refusal",
+    "WeekHours",
+    "outlook",
+    "unforeseeable",
+    "week_hours",
+]
+
+HISTORY_HOURS = 8 * 7 * 24
+"""What is older says little of the next weeks, and each hour is a row to be read."""
+
+LEAST_DAYS = 14
+"""Of use: one week to learn the shape of a week from, and one to try it on."""
+
+MAX_AHEAD_HOURS = 400 * 24
+"""More than a year; from eight weeks nobody can tell what comes later."""
+
+_LEAST_TRIES = 5
+_DAY, _WEEK = 24, 7 * 24
+
+# The level takes 15 % of each day's surprise, its growth 3 %; growth fades by 10 % a day and is at most 5 % a day. Of the
+# values that were tried on seasonal, growing, shifting and wandering series and on a real trace these were the best.
+_ONE = 10**9
+_LEVEL, _GROWTH, _FADING, _STEEPEST = 15, 3, 90, _ONE // 20
+_LEAST_FACTOR = _ONE // 5
+# So many weeks' worth of trust in "hour of the day times day of the week" beside what the very hour of the week had.
+_SMOOTHING = 2
+
+
+class Refusal(Enum):
+    """Why there is no forecast.
+
+    TOO_LITTLE_DATA: less than two weeks of use, or too few past days to try the rule on. NOT_ADDITIVE: what the meter
+    counts is no sum over time (peaks, last values, distinct values, means), so it has no pace. NEGATIVE: so has not what was
+    also taken back. BEING_COUNTED: the meter is still being filled with older events. TOO_FAR: more than 400 days.
+    """
+
+    TOO_LITTLE_DATA = "TOO_LITTLE_DATA"
+    NOT_ADDITIVE = "NOT_ADDITIVE"
+    NEGATIVE = "NEGATIVE"
+    BEING_COUNTED = "BEING_COUNTED"
+    TOO_FAR = "TOO_FAR"
+
+
+class Edge(Enum):
+    """Of one forecast: what nine of ten are above, the most likely, what nine of ten are below."""
+
+    LOW = "LOW"
+    MIDDLE = "MIDDLE"
+    HIGH = "HIGH"
+
+
+@dataclass(frozen=True, slots=True)
+class WeekHours:
+    """The hour of the week (0: Monday, midnight to one) of each hour since 1970 from `first` on, on somebody's clock."""
+
+    first: int
+    slots: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is expected from `now_us` until `until_us`, in nano-units, learnt from `days` of use.
+
+    `hours` adds up the expected of every hour from that of `now_us` on, each day at a `factor`; `low` and `high` are
+    the edges of the range as billionths of the middle. A forecast of whole numbers is one of whole numbers: `grain`.
+    """
+
+    now_us: int
+    until_us: int
+    days: int
+    hours: Sequence[int]
+    factors: Sequence[int]
+    low: int
+    high: int
+    grain: int
+
+    def between(self, from_us: int, to_us: int, edge: Edge = Edge.MIDDLE) -> int:
+        """What comes in a part of the time that is left, at an edge of the range; LOW is rounded down, HIGH up."""
+        middle = max(0, self._by(min(to_us, self.until_us)) - self._by(max(from_us, self.now_us)))
+        match edge:
+            case Edge.LOW:
+                return middle * self.low // (_ONE * self.grain) * self.grain
+            case Edge.HIGH:
+                return -(-middle * self.high // (_ONE * self.grain)) * self.grain
+            case Edge.MIDDLE:
+                return (middle + self.grain // 2) // self.grain * self.grain
+
+    def _by(self, at_us: int) -> int:
+        """From the beginning of the hour of now until then."""
+        hour, rest_us = divmod(at_us - self.now_us // HOUR_US * HOUR_US, HOUR_US)
+        if hour < 0 or not self.factors:
+            return 0
+        whole = _ahead(self.hours, self.factors, 0, hour)
+        return (
+            whole + (_ahead(self.hours, self.factors, 0, hour + 1) - whole) * rest_us // HOUR_US if rest_us else whole
+        )
+
+
+NOTHING_AHEAD = Outlook(0, 0, 0, (), (), _ONE, _ONE, 1)
+"""Of what is not used."""
+
+
+def unforeseeable(meter: Meter) -> Refusal | None:
+    """Why what the meter counts cannot be forecast, whatever was used; None: it can."""
+    if meter.aggregation not in {Aggregation.COUNT, Aggregation.SUM}:
+        return Refusal.NOT_ADDITIVE
+    return None if meter.progress.done else Refusal.BEING_COUNTED
+
+
+def week_hours(from_us: int, to_us: int, time_zone: str) -> WeekHours:
+    """The hours of the week that touch `[from_us, to_us)`. One that a clock change skips is not there, another is twice.
+
+    >>> week_hours(0, 2 * HOUR_US, "Europe/Berlin")  # a Thursday, 01:00
+    WeekHours(first=0, slots=(73, 74))
+    """
+    zone, first, last = ZoneInfo(time_zone), from_us // HOUR_US, -(-to_us // HOUR_US)
+    began = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=first)
+    local = ((began + timedelta(hours=each)).astimezone(zone) for each in range(last - first))
+    return WeekHours(first, tuple(each.weekday() * _DAY + each.hour for each in local))
+
+
+def outlook(used: Mapping[int, int], week: WeekHours, now_us: int, until_us: int) -> Outlook | Refusal:
+    """The forecast from what was used, in nano-units by hour since 1970; `week` holds the past hours and those to come.
+
+    Hours of the last eight weeks that have ended count, in whole days from the first that has any use; where none has,
+    nothing is expected.
+    """
+    this = now_us // HOUR_US
+    ahead = -(-until_us // HOUR_US) - this
+    if ahead > MAX_AHEAD_HOURS:
+        return Refusal.TOO_FAR
+    past = [used.get(hour, 0) for hour in range(this - HISTORY_HOURS, this)]
+    first = next((index for index, each in enumerate(past) if each), None)
+    if first is None or ahead <= 0:
+        return NOTHING_AHEAD
+    if min(past) < 0:
+        return Refusal.NEGATIVE
+    days = (HISTORY_HOURS - first) // _DAY
+    if days < LEAST_DAYS:
+        return Refusal.TOO_LITTLE_DATA
+    past = past[-days * _DAY :]
+    begin = this - days * _DAY - week.first
+    learnt = _Learnt.of(past, week.slots[begin : begin + len(past) + ahead])
+    return learnt.outlook(now_us, until_us, ahead)
+
+
+# How far a growth has carried the level by each of the days to come, as billionths of the growth of the first one.
+_CARRIED = tuple(accumulate(_ONE * _FADING**day // 100**day for day in range(1, MAX_AHEAD_HOURS // _DAY + 2)))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What was known at the end of a day: the shape's hours from the first one on, added up, at a level with a growth."""
+
+    hours: Sequence[int]
+    level: int
+    growth: int
+
+    def factors(self, days: int) -> list[int]:
+        """The level on each of the next days."""
+        level, growth = self.level, self.growth
+        return [level * max(_ONE + growth * carried // _ONE, _LEAST_FACTOR) // _ONE for carried in _CARRIED[:days]]
+
+
+def _levels(hours: Sequence[int], used: Sequence[int], learnt: int, days: int) -> Iterator[tuple[int, int]]:
+    """The level and its growth after each of so many days, given what the shape and what was used add up to by each hour.
+
+    It begins with the level of the `learnt` hours that the shape is from.
+    """
+    level, growth = max(1, used[learnt] * _ONE // (hours[learnt] or 1)), 0
+    for begin in range(0, days * _DAY, _DAY):
+        expected = hours[begin + _DAY] - hours[begin]
+        if expected > 0:
+            fading = growth * _FADING // 100
+            carried = level * (_ONE + fading) // _ONE
+            ratio = (used[begin + _DAY] - used[begin]) * _ONE // expected
+            after = max(1, carried + (ratio - carried) * _LEVEL // 100)
+            growth = fading + (after * _ONE // level - _ONE - fading) * _GROWTH // 100
+            level, growth = after, max(-_STEEPEST, min(growth, _STEEPEST))
+        yield level, growth
+
+
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What each past day from the seventh on knew, told nothing of what came after it; the last one is now."""
+
+    past: Sequence[int]
+    used: Sequence[int]
+    states: Sequence[_State]
+
+    @classmethod
+    def of(cls, past: Sequence[int], slots: Sequence[int]) -> "_Learnt":
+        """From whole days of hours, with the hour of the week of each of them and of those to come.
+
+        The shape is learnt anew after every week, and the level replayed under it.
+        """
+        used, states, sums = [0, *accumulate(past)], list[_State](), [0] * _WEEK
+        days = len(past) // _DAY
+        for week in range(1, days // 7 + 1):
+            for hour in range((week - 1) * _WEEK, week * _WEEK):
+                sums[slots[hour]] += past[hour]
+            until = min(week * 7 + 6, days)
+            seen = slots if until == days else slots[: len(past)]
+            hours = [0, *accumulate(map(_shape(sums, week).__getitem__, seen))]
+            known = islice(_levels(hours, used, week * _WEEK, until), week * 7 - 1, None)
+            states += [_State(hours, level, growth) for level, growth in known]
+        return cls(past, used, states)
+
+    def outlook(self, now_us: int, until_us: int, ahead: int) -> Outlook | Refusal:
+        """What is expected, with the range that the past gives it."""
+        days, now = len(self.past) // _DAY, self.states[-1]
+        tried = min(ahead, max(_DAY, (days - 7) * _DAY // 2))
+        wrong = self._tried(tried)
+        base = now.hours[len(self.past)]
+        hours = [each - base for each in now.hours[len(self.past) :]]
+        if not hours[-1]:
+            return NOTHING_AHEAD
+        if len(wrong) < _LEAST_TRIES:
+            return Refusal.TOO_LITTLE_DATA
+        low, high = _range(wrong, tried, ahead)
+        grain = 1 if any(each % NANO for each in self.past) else NANO
+        return Outlook(now_us, until_us, days, hours, now.factors(-(-ahead // _DAY)), low, high, grain)
+
+    def _tried(self, hours: int) -> list[int]:
+        """What was used in so many hours after each past day, as billionths of what was expected."""
+        found = []
+        for day, state in enumerate(self.states, start=7):
+            begin, end = day * _DAY, day * _DAY + hours
+            if end > len(self.past):
+                break
+            expected = _ahead(state.hours, state.factors(-(-hours // _DAY)), begin, hours)
+            if expected > 0:
+                found.append((self.used[end] - self.used[begin]) * _ONE // expected)
+        return found
+
+
+def _ahead(hours: Sequence[int], factors: Sequence[int], begin: int, count: int) -> int:
+    """What so many hours add up to from the hour `begin` on, each day at its factor."""
+    total, end = 0, begin + count
+    for factor in factors:
+        if begin >= end:
+            break
+        until = min(begin + _DAY, end)
+        total += (hours[until] - hours[begin]) * factor // _ONE
+        begin = until
+    return total
+
+
+def _shape(sums: Sequence[int], weeks: int) -> list[int]:
+    """The use of each hour of the week beside the others, from what so many weeks had together.
+
+    An hour of the week was seen a few times only: it is drawn to what its hour of the day and its day of the week say.
+    """
+    whole = sum(sums) or 1
+    by_hour = [sum(sums[hour::_DAY]) for hour in range(_DAY)]
+    shape: list[int] = []
+    for begin in range(0, _WEEK, _DAY):
+        day = sums[begin : begin + _DAY]
+        drawn = _SMOOTHING * sum(day)
+        shape += [own * weeks + drawn * hour // whole for own, hour in zip(day, by_hour, strict=True)]
+    return shape
+
+
+def _range(wrong: Sequence[int], tried: int, ahead: int) -> tuple[int, int]:
+    """The edges, as billionths of the middle, from what the rule was wrong by.
+
+    Wider by what the past cannot show: tries that overlap count as few (of n that do not, the error is 1/n more), and an
+    error over a longer time than could be tried grows as one that wanders does, with the root of the time.
+    """
+    ordered = sorted(wrong)
+    hours = len(ordered) * _DAY
+    wider = isqrt(ahead * 10**12 // tried) * (hours + max(_DAY, tried)), 10**6 * hours
+    low, high = (_quantile(ordered, tenths) - _ONE for tenths in (1, 9))
+    below, above = (each * wider[0] // wider[1] for each in (max(0, -low), max(0, high)))
+    return max(0, _ONE - below), _ONE + above
+
+
+def _quantile(ordered: Sequence[int], tenths: int) -> int:
+    last = len(ordered) - 1
+    place, rest = divmod(min(max(tenths * (last + 2) - 10, 0), last * 10), 10)
+    lower, upper = ordered[place], ordered[min(place + 1, last)]
+    return lower + (upper - lower) * rest // 10
