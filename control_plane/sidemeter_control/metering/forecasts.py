@@ -6,12 +6,13 @@ interval, and what it was wrong by then is what it may be wrong by now. All of i
 usage has the same forecast everywhere.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import accumulate, islice
 from math import isqrt
+from operator import sub
 from zoneinfo import ZoneInfo
 
 from sidemeter_control.metering.meters import NANO, Aggregation, Meter
@@ -87,7 +88,7 @@ class WeekHours:
 class Outlook:
     """What is expected from `now_us` until `until_us`, in nano-units, learnt from `days` of use.
 
-    `hours` adds up the expected of every hour from that of `now_us` on, each day at a `factor`; `low` and `high` are
+    `hours` adds the shape's hours up from that of `now_us` on, of which each day has a `factor`; `low` and `high` are
     the edges of the range as billionths of the middle. A forecast of whole numbers is one of whole numbers: `grain`.
     """
 
@@ -188,76 +189,80 @@ class _State:
         return [level * max(_ONE + growth * carried // _ONE, _LEAST_FACTOR) // _ONE for carried in _CARRIED[:days]]
 
 
-def _levels(hours: Sequence[int], used: Sequence[int], learnt: int, days: int) -> Iterator[tuple[int, int]]:
-    """The level and its growth after each of so many days, given what the shape and what was used add up to by each hour.
-
-    It begins with the level of the `learnt` hours that the shape is from.
-    """
-    level, growth = max(1, used[learnt] * _ONE // (hours[learnt] or 1)), 0
-    for begin in range(0, days * _DAY, _DAY):
-        expected = hours[begin + _DAY] - hours[begin]
-        if expected > 0:
+def _levels(expected: Iterable[int], used: Iterable[int], level: int) -> Iterator[tuple[int, int]]:
+    """The level and its growth after each day, given what the shape says of it and what was used; `level` before all."""
+    growth = 0
+    for of_shape, came in zip(expected, used, strict=True):
+        if of_shape > 0:
             fading = growth * _FADING // 100
             carried = level * (_ONE + fading) // _ONE
-            ratio = (used[begin + _DAY] - used[begin]) * _ONE // expected
-            after = max(1, carried + (ratio - carried) * _LEVEL // 100)
+            after = max(1, carried + (came * _ONE // of_shape - carried) * _LEVEL // 100)
             growth = fading + (after * _ONE // level - _ONE - fading) * _GROWTH // 100
             level, growth = after, max(-_STEEPEST, min(growth, _STEEPEST))
         yield level, growth
 
 
+def _by_day(hours: Sequence[int], days: int) -> list[int]:
+    """What each of so many days has, of what is added up by the hour."""
+    ends = hours[: days * _DAY + 1 : _DAY]
+    return list(map(sub, ends[1:], ends))
+
+
 @dataclass(frozen=True, slots=True)
 class _Learnt:
-    """What each past day from the seventh on knew, told nothing of what came after it; the last one is now."""
+    """What each past day from the seventh on knew, told nothing of what came after it; the last one is now.
+
+    `used` adds the past hours up; each day can be `tried` for so many hours.
+    """
 
     past: Sequence[int]
     used: Sequence[int]
+    tried: int
     states: Sequence[_State]
 
     @classmethod
     def of(cls, past: Sequence[int], slots: Sequence[int]) -> "_Learnt":
         """From whole days of hours, with the hour of the week of each of them and of those to come.
 
-        The shape is learnt anew after every week, and the level replayed under it.
+        The shape is learnt anew after every week, and the level replayed under it from the first day on: so it is the
+        level of the same shape, and not of a worse one that was known then.
         """
-        used, states, sums = [0, *accumulate(past)], list[_State](), [0] * _WEEK
-        days = len(past) // _DAY
-        for week in range(1, days // 7 + 1):
-            for hour in range((week - 1) * _WEEK, week * _WEEK):
-                sums[slots[hour]] += past[hour]
-            until = min(week * 7 + 6, days)
-            seen = slots if until == days else slots[: len(past)]
-            hours = [0, *accumulate(map(_shape(sums, week).__getitem__, seen))]
-            known = islice(_levels(hours, used, week * _WEEK, until), week * 7 - 1, None)
+        used, states, sums, length = [0, *accumulate(past)], list[_State](), [0] * _WEEK, len(past)
+        tried = min(len(slots) - length, max(_DAY, (length - _WEEK) // 2))
+        came = _by_day(used, length // _DAY)
+        for first in range(_WEEK, length + 1, _WEEK):
+            for slot, amount in zip(slots[first - _WEEK : first], past[first - _WEEK : first], strict=True):
+                sums[slot] += amount
+            last = min(first + _WEEK - _DAY, length)
+            end = len(slots) if last == length else min(last + tried, length)
+            hours = [0, *accumulate(map(_shape(sums, first // _WEEK).__getitem__, slots[:end]))]
+            expected, level = _by_day(hours, last // _DAY), max(1, used[first] * _ONE // (hours[first] or 1))
+            known = islice(_levels(expected, came[: len(expected)], level), first // _DAY - 1, None)
             states += [_State(hours, level, growth) for level, growth in known]
-        return cls(past, used, states)
+        return cls(past, used, tried, states)
 
     def outlook(self, now_us: int, until_us: int, ahead: int) -> Outlook | Refusal:
         """What is expected, with the range that the past gives it."""
-        days, now = len(self.past) // _DAY, self.states[-1]
-        tried = min(ahead, max(_DAY, (days - 7) * _DAY // 2))
-        wrong = self._tried(tried)
-        base = now.hours[len(self.past)]
-        hours = [each - base for each in now.hours[len(self.past) :]]
+        now, wrong, length = self.states[-1], self._wrong(), len(self.past)
+        hours = [each - now.hours[length] for each in now.hours[length:]]
         if not hours[-1]:
             return NOTHING_AHEAD
         if len(wrong) < _LEAST_TRIES:
             return Refusal.TOO_LITTLE_DATA
-        low, high = _range(wrong, tried, ahead)
+        low, high = _range(wrong, self.tried, ahead)
         grain = 1 if any(each % NANO for each in self.past) else NANO
-        return Outlook(now_us, until_us, days, hours, now.factors(-(-ahead // _DAY)), low, high, grain)
+        return Outlook(now_us, until_us, length // _DAY, hours, now.factors(-(-ahead // _DAY)), low, high, grain)
 
-    def _tried(self, hours: int) -> list[int]:
-        """What was used in so many hours after each past day, as billionths of what was expected."""
-        found = []
-        for day, state in enumerate(self.states, start=7):
-            begin, end = day * _DAY, day * _DAY + hours
-            if end > len(self.past):
-                break
-            expected = _ahead(state.hours, state.factors(-(-hours // _DAY)), begin, hours)
-            if expected > 0:
-                found.append((self.used[end] - self.used[begin]) * _ONE // expected)
-        return found
+    def _wrong(self) -> list[int]:
+        """What was used after each past day that can be tried, as billionths of what was expected."""
+        begins = range(_WEEK, len(self.past) - self.tried + 1, _DAY)
+        days = -(-self.tried // _DAY)
+        expected = [
+            _ahead(state.hours, state.factors(days), begin, self.tried)
+            for state, begin in zip(self.states, begins, strict=False)
+        ]
+        came = [self.used[begin + self.tried] - self.used[begin] for begin in begins]
+        return [used * _ONE // each for used, each in zip(came, expected, strict=True) if each > 0]
 
 
 def _ahead(hours: Sequence[int], factors: Sequence[int], begin: int, count: int) -> int:
