@@ -160,7 +160,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         limit_denied="Something was refused, because {name} is used up: {used} of {amount}",
         lease_in_doubt="{used} of {name} ({amount}) are held by an agent that does not answer",
         budget_forecast="At this pace the budget {name} is exceeded on {day}: {used} of {amount} so far",
-        quota_forecast="At this pace the quota {name} is exceeded on {day}: {used} of {amount} so far",
+        quota_forecast="At this pace the quota {name} is used up on {day}: {used} of {amount} so far",
         forecast_basis=(
             "From the use of the last {days} days: how it spreads over the week, how much it is of late, and how it grows"
             " or shrinks. In 8 of 10 cases it ends within the range."
@@ -237,7 +237,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         limit_denied="Etwas wurde abgelehnt, weil {name} aufgebraucht ist: {used} von {amount}",
         lease_in_doubt="{used} von {name} ({amount}) liegen bei einem Agenten, der nicht antwortet",
         budget_forecast="Bei diesem Tempo wird das Budget {name} am {day} überschritten: bisher {used} von {amount}",
-        quota_forecast="Bei diesem Tempo wird das Kontingent {name} am {day} überschritten: bisher {used} von {amount}",
+        quota_forecast="Bei diesem Tempo ist das Kontingent {name} am {day} aufgebraucht: bisher {used} von {amount}",
         forecast_basis=(
             "Aus der Nutzung der letzten {days} Tage: wie sie sich über die Woche verteilt, wie hoch sie zuletzt war und"
             " ob sie wächst oder sinkt. In 8 von 10 Fällen endet sie in der Spanne."

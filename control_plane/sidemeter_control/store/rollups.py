@@ -172,10 +172,13 @@ def _nanos(joined: str) -> Iterable[int]:
     return (int(each) * NANO for each in amounts)
 
 
+_NOUGHTS = ["0" * missing for missing in range(9, -1, -1)]
+
+
 def _nano_of_text(text: str) -> int:
     """Of a sum as it was written here: plain, with at most nine digits after the point. A third of what Decimal takes."""
     whole, _, fraction = text.partition(".")
-    return int(f"{whole}{fraction:0<9}")
+    return int(whole + fraction + _NOUGHTS[len(fraction)])
 
 
 async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, Rollup]:
