@@ -12,7 +12,7 @@ from shop import CALLS, TOKENS, Shop, open_shop, us
 from sidemeter_control.limits.alerts import Alert, AlertKind
 from sidemeter_control.limits.budgeting import set_budget
 from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
-from sidemeter_control.limits.foreseeing import EVERY_S, Foreseeing, foresee
+from sidemeter_control.limits.foreseeing import EVERY_S, MAX_FORESEEN_AT_ONCE, Foreseeing, foresee
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
@@ -170,3 +170,11 @@ async def test_every_customer_is_looked_at_once_an_hour_some_at_a_time(shop: Sho
     assert await ahead.once() == 0
     shop.clock.advance(1)
     assert [await ahead.once() for _ in range(3)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(("more", "turns"), [(-1, [19, 0]), (0, [20, 0]), (1, [20, 1])])
+async def test_a_turn_looks_at_so_many_and_the_next_goes_on(shop: Shop, more: int, turns: list[int]) -> None:
+    for number in range(MAX_FORESEEN_AT_ONCE + more):
+        await shop.customer(f"c{number:02}")
+    ahead = Foreseeing(shop.database, shop.clock)
+    assert [await ahead.once() for _ in turns] == turns

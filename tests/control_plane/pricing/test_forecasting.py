@@ -11,6 +11,7 @@ from charges import charge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
+from sqlalchemy import event
 
 from sidemeter_control.errors import NotFound
 from sidemeter_control.metering.events import Event
@@ -210,6 +211,25 @@ async def test_credits_pay_what_is_owed_and_do_not_make_it_less(shop: Shop) -> N
     before = ends((await foretold(shop, acme)).cost)
     await grant_credits(shop.database, shop.clock, GrantSpec(customer="acme", amount=Decimal(10)))
     assert ends((await foretold(shop, acme)).cost) == before
+
+
+@pytest.mark.parametrize("charges", [1, 6])
+async def test_more_charges_are_no_more_questions(shop: Shop, charges: int) -> None:
+    keys = [f"m{number}" for number in range(charges)]
+    async with shop.database.write() as conn:
+        for key in keys:
+            await meters.add(conn, new_meter(key, "llm", Aggregation.SUM, value_property="tokens", now_us=0))
+    acme = await shop.customer("acme")
+    specs = [ChargeSpec(key=key, meter=key, model=PricingModel.PER_UNIT, unit_price=Decimal(1)) for key in keys]
+    await shop.sell(acme, *specs, start="2026-09-01")
+    await use_hourly(shop, days=20)
+    await foretold(shop, acme)  # what is remembered of plans is read
+    asked: list[str] = []
+    async with shop.database.read() as conn:
+        engine = conn.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+        await forecast(conn, acme, shop.clock.now_us())
+    assert len(asked) <= 12
 
 
 MODELS = {
