@@ -10,11 +10,13 @@ import math
 import os
 import random
 import sys
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from statistics import mean, median
 
@@ -129,7 +131,7 @@ def warnings(used: Sequence[int], every: int) -> Iterator[Warned]:
     for begin in range(LEARNT, len(used) - PERIOD + 1, every):
         period = Period((FIRST + begin) * HOUR_US, (FIRST + begin + PERIOD) * HOUR_US)
         came = Decimal(sum(used[begin : begin + PERIOD]))
-        days = range(PERIOD // 4, PERIOD, 24)
+        days, added = range(PERIOD // 4, PERIOD, 24), [0, *accumulate(used[begin : begin + PERIOD])]
         found = {
             day: (Decimal(sum(used[begin : begin + day])), _outlook(used, begin + day, begin + PERIOD)) for day in days
         }
@@ -137,7 +139,7 @@ def warnings(used: Sequence[int], every: int) -> Iterator[Warned]:
             amount = came * part
             said = (day for day in days if _says(*found[day], amount, period))
             first = next(said, None)
-            over = next((hour for hour in range(PERIOD) if sum(used[begin : begin + hour]) > amount), PERIOD)
+            over = min(bisect_right(added, amount), PERIOD)
             yield Warned(part, None if first is None else (over - first) // 24)
 
 
