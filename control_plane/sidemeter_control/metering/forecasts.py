@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from itertools import accumulate, islice
 from math import isqrt
-from operator import mul, sub
+from operator import sub
 from zoneinfo import ZoneInfo
 
 from sidemeter_control.metering.meters import NANO, Aggregation, Meter
@@ -214,7 +214,10 @@ def _growths(used: Sequence[int]) -> Iterator[int]:
 def _growth(weeks: Sequence[int]) -> int:
     count, whole = len(weeks), sum(weeks)
     places = range(1 - count, count, 2)
-    spread, slope = sum(each * each for each in places), sum(map(mul, places, weeks))
+    spread, slope = (
+        sum(each * each for each in places),
+        sum(place * week for place, week in zip(places, weeks, strict=True)),
+    )
     unexplained = (count * sum(each * each for each in weeks) - whole * whole) * spread - count * slope * slope
     sure = slope * slope * count * (count - 2)
     at_end = 7 * (whole * spread + count * (count - 1) * slope)
