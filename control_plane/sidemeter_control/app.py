@@ -28,6 +28,7 @@ from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.limits.delivering import Delivering
 from sidemeter_control.limits.doubting import Doubting
+from sidemeter_control.limits.foreseeing import Foreseeing
 from sidemeter_control.limits.forgetting import forget_deliveries_once, forget_once
 from sidemeter_control.limits.posting import Poster
 from sidemeter_control.metering.filling import fill_once
@@ -121,6 +122,7 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("sending alerts", delivering.once, every_s=1, until_done=True),
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
         Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
+        Loop("looking ahead for alerts", Foreseeing(database, clock).once, every_s=10, until_done=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -16,6 +16,7 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_types import CreditBalance, TopUp, balance_of
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
 from sidemeter_control.api.event_types import Event, explained
+from sidemeter_control.api.forecast_types import Forecast, forecast_for
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
 from sidemeter_control.api.pricing_types import Feature, Money, PriceLine, feature_of
@@ -233,6 +234,11 @@ class Customer:
         """What is owed for [from, to). Default: the current billing period."""
         now_us = info.context.now_us
         return await info.context.ask(lambda conn: cost_now(conn, self.noun, now_us, from_, to))
+
+    @strawberry.field
+    async def forecast(self, info: Info, subscription: strawberry.ID | None = None) -> Forecast | None:
+        """What will be used and owed at the end of the current billing period, or of one subscription's; null: of none."""
+        return await forecast_for(info, self.noun, subscription)
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
