@@ -1,54 +1,118 @@
-"""Meter a call to a language model: what it used is known afterwards, so check first and record when it is done.
+"""Meter and limit streamed calls to a language model: what one costs is known only afterwards, and it may end at any word.
 
     python examples/llm_call.py DIRECTORY
 
-`complete` stands in for the client of a model; its answer has the shape of an OpenAI-like response.
+Before a call, the most that it may use is set aside: its input, and `max_tokens`. At its end, whatever the end is, what it did
+use is recorded and charged, and the rest is free again; a call that did not start costs nothing. `llm_usage.py` reads the
+streams of the APIs. The example calls `llm_server.py`, which answers as they do; for a real one, give the client its base URL and key.
 """
 
 import asyncio
-import itertools
+import json
 import os
 import sys
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final
 
-from sidemeter import Agent, Settings
+import httpx
+from llm_server import StandIn
+from llm_usage import Call, ChatCompletion, Message, Response
 
-__all__ = ["complete", "metered_completion"]
+from sidemeter import Agent, Decision, Settings
 
-_calls = itertools.count(1)
+__all__ = ["LimitReached", "ModelFailed", "metered"]
 
-
-def complete(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """A model that counts words as tokens, and always writes as much as it may."""
-    return {
-        "id": f"chatcmpl-{os.getpid()}-{next(_calls)}",
-        "model": model,
-        "choices": [{"message": {"role": "assistant", "content": "la " * max_tokens}}],
-        "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": max_tokens},
-    }
+LONGEST_CALL_S: Final = 900.0
+"""When a process dies in a call, this is how long what it set aside waits; then all of it is charged, and none is billed."""
 
 
-async def metered_completion(agent: Agent, customer: str, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
-    """The model's answer, once its usage is on disk: a customer never holds tokens that nobody counted.
+class LimitReached(Exception):
+    """The customer's limit does not allow the most that the call may use: ask for fewer tokens, or tell the customer."""
 
-    The answer's own id is the event's id, so recording it again would change nothing.
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(f"{decision.reason}: {decision.remaining} left of {decision.limit}")
+        self.decision = decision
+
+
+class ModelFailed(Exception):
+    """The API says that it failed. `status`: of its answer, 200 if it failed while it streamed."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
+
+
+@asynccontextmanager
+async def metered(
+    agent: Agent, http: httpx.AsyncClient, customer: str, call: Call
+) -> AsyncIterator[AsyncIterator[str]]:
+    """The answer, as it is streamed. Leave the block at any time: when it is left, what was used is on disk.
+
+    Raises LimitReached before anything is called, ModelFailed, and whatever httpx raises.
     """
-    answer = complete(model, prompt, max_tokens)
-    usage = {
-        "model": answer["model"],
-        "input_tokens": answer["usage"]["prompt_tokens"],
-        "output_tokens": answer["usage"]["completion_tokens"],
-    }
-    await agent.record("llm.completion", customer, usage, id=answer["id"])
-    return answer
+    is_sent = is_refused = False
+
+    async def trace(step: str, _: object) -> None:
+        nonlocal is_sent
+        is_sent = is_sent or step.endswith("send_request_headers.started")
+
+    async with agent.reserve("llm.completion", customer, call.at_most(), ttl_s=LONGEST_CALL_S) as hold:
+        if not hold.allowed:
+            raise LimitReached(hold.decision)
+        try:
+            async with http.stream("POST", call.path, json=call.body, extensions={"trace": trace}) as response:
+                if is_refused := response.is_error:
+                    raise ModelFailed(response.status_code, (await response.aread()).decode(errors="replace")[:500])
+                async with aclosing(_texts(response, call)) as texts:
+                    yield texts
+        finally:
+            if is_sent and not is_refused and (call.has_begun or not call.error):
+                hold.used = call.used()  # the input at least: who was sent it and did not refuse may have read it
+            else:
+                await hold.release()
+
+
+async def _texts(response: httpx.Response, call: Call) -> AsyncIterator[str]:
+    async for event in _events(response):
+        if text := call.read(event):
+            yield text
+        if call.error:
+            raise ModelFailed(response.status_code, call.error)
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """The server-sent events of an answer. Lines end with LF or CR LF alone: text may have other separators in it, as JSON may."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            data = line.removeprefix(b"data:").strip()
+            if line.startswith(b"data:") and data != b"[DONE]":
+                yield json.loads(data)
 
 
 async def main(directory: str) -> None:
-    """Two calls, metered."""
-    async with Agent(Settings.from_environ(os.environ, service="llm-call", data_dir=directory)) as agent:
-        for prompt in ("Say hello to the world", "And now in French, please"):
-            answer = await metered_completion(agent, "acme", "small", prompt, max_tokens=12)
-            print(answer["id"], answer["usage"])
+    """A call to each API, and one whose reader leaves after the first word."""
+    asked = [{"role": "user", "content": "Say hello to the world"}]
+    calls = [
+        ChatCompletion({"model": "small", "messages": asked, "max_completion_tokens": 50}),
+        Response({"model": "small", "input": asked, "max_output_tokens": 50}),
+        Message({"model": "large", "messages": asked, "max_tokens": 50}),
+    ]
+    left = ChatCompletion({"model": "small", "messages": asked, "max_completion_tokens": 50})
+    settings = Settings.from_environ(os.environ, service="llm-call", data_dir=directory, on_unknown="allow")
+    async with (
+        Agent(settings) as agent,
+        StandIn() as server,
+        httpx.AsyncClient(base_url=server.url, timeout=60) as http,
+    ):
+        for call in calls:
+            async with metered(agent, http, "acme", call) as texts:
+                print("".join([text async for text in texts]), call.used())
+        async with metered(agent, http, "acme", left) as texts:
+            print(await anext(texts), "...")
+        print("left:", left.used())
 
 
 if __name__ == "__main__":

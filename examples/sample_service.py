@@ -4,17 +4,20 @@
     python examples/sample_service.py --port 8000
     curl -H 'X-Customer: acme' -d '{"model": "small", "prompt": "Hello", "max_tokens": 9}' 127.0.0.1:8000/chat
 
-Every request to `/chat` is one event `http.request`, from the middleware, and one `llm.completion`, from the handler.
+Every request to `/chat` is one event `http.request`, from the middleware, and one `llm.completion`, from the handler. The
+model is a stand-in whose answer has the shape of a chat completion; `llm_call.py` shows calls that are streamed and limited.
 """
 
 import argparse
+import itertools
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from asgi_middleware import MeteringMiddleware
-from llm_call import metered_completion
+from llm_usage import of_chat
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -24,6 +27,29 @@ from starlette.routing import Route
 from sidemeter import Agent, Settings
 
 __all__ = ["application"]
+
+_calls = itertools.count(1)
+
+
+def complete(model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """A model that counts words as tokens, and always writes as much as it may."""
+    return {
+        "id": f"chatcmpl-{os.getpid()}-{next(_calls)}",
+        "model": model,
+        "choices": [{"message": {"role": "assistant", "content": "la " * max_tokens}}],
+        "usage": {"prompt_tokens": len(prompt.split()), "completion_tokens": max_tokens},
+    }
+
+
+async def metered_completion(agent: Agent, customer: str, model: str, prompt: str, max_tokens: int) -> dict[str, Any]:
+    """The model's answer, once its usage is on disk: a customer never holds tokens that nobody counted.
+
+    The answer's own id is the event's id, so recording it again would change nothing.
+    """
+    answer = complete(model, prompt, max_tokens)
+    usage = of_chat(answer["usage"]).data(answer["model"], "reported")
+    await agent.record("llm.completion", customer, usage, id=answer["id"])
+    return answer
 
 
 def application(settings: Settings) -> Starlette:

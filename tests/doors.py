@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from processes import cells
 
 from sidemeter.agent import Agent
 from sidemeter.api import AgentVerbs, Api
@@ -46,6 +47,6 @@ async def open_doors(
 @contextlib.asynccontextmanager
 async def sidecar(directory: Path, bounds: Bounds | None = None, **settings: Any) -> AsyncIterator[Sidecar]:
     """A real agent with its buffer in `directory`, served."""
-    given = Settings(service="chat", data_dir=directory / "data", **settings)
+    given = Settings(service="chat", data_dir=directory / "data", **{"cell_dir": cells(), **settings})
     async with Agent(given) as agent, open_doors(agent, given, directory, bounds) as served:
         yield served

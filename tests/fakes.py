@@ -26,6 +26,9 @@ class ManualClock:
     def monotonic_s(self) -> float:
         return self._monotonic_s
 
+    def monotonic_ms(self) -> int:
+        return int(self._monotonic_s * 1000)
+
     def token_hex(self, n_bytes: int) -> str:
         return f"{next(self._numbers):0{2 * n_bytes}x}"
 
@@ -33,7 +36,7 @@ class ManualClock:
         return f"{prefix}_{next(self._numbers):032x}"
 
     def new_secret(self) -> str:
-        return f"{next(self._numbers):043d}"
+        return f"{next(self._numbers):040d}AAA"
 
     def boot_id(self) -> str:
         return f"boot-{self.boots}"

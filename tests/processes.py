@@ -3,11 +3,15 @@
 Every process writes to a log file, which is printed when its block ends, so that pytest shows it with a failure.
 """
 
+import atexit
+import functools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,9 +27,25 @@ ADMIN_KEY = "smk_admin_of_the_tests"
 URL = re.compile(r"http://[\d.]+:(\d+)")
 
 
+@functools.cache
+def cells() -> Path:
+    """The directory in memory for the cells of every agent that this process makes: gone when it ends, as no test's agent is
+    ever started again after that."""
+    shm = Path("/dev/shm")
+    made, owner = tempfile.mkdtemp(prefix="sidemeter-tests-", dir=shm if os.access(shm, os.W_OK) else None), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not at the end of what it forked
+            shutil.rmtree(made, ignore_errors=True)
+
+    atexit.register(remove)
+    return Path(made)
+
+
 def without_settings(**environ: str) -> dict[str, str]:
     """This process's environment, without what would configure Sidemeter, and with `environ`."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SIDEMETER_")} | environ
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDEMETER_")}
+    return kept | {"SIDEMETER_CELL_DIR": str(cells())} | environ
 
 
 def run(*command: str, exit_code: int = 0, **environ: str) -> str:

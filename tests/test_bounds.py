@@ -453,6 +453,13 @@ async def leases(opened: Plane, count: int) -> bool:
     return answer.status_code == 200
 
 
+async def denied(opened: Plane, count: int) -> bool:
+    told = [{"limit": f"acme/{n}", "period": 0, "amount": "1"} for n in range(count)]
+    answer = await tell(opened, "sync", agent_id="a", epoch=1, subjects=[], backlog=0, denied=told)
+    assert answer.status_code == 200 or (answer.status_code, answer.json()["code"]) == (400, "invalid_input")
+    return answer.status_code == 200
+
+
 async def batch_of(opened: Plane, count: int) -> bool:
     body = msgspec.msgpack.encode([[f"e{n}", "s", "call", "acme", 0, None] for n in range(count)])
     batch = {"agent_id": "a", "epoch": 1, "batch_no": 1, "prev_digest": bytes(32), "backlog": 0}
@@ -558,6 +565,7 @@ DOORS: dict[str, Callable[[Plane, int], Awaitable[bool]]] = {
     "sidemeter_control.api.agent_messages:MAX_LOSSES": losses,
     "sidemeter_control.limits.sync_messages:MAX_SUBJECTS": subjects,
     "sidemeter_control.limits.sync_messages:MAX_LEASES": leases,
+    "sidemeter_control.limits.sync_messages:MAX_DENIED": denied,
     "sidemeter_control.metering.pacing:MAX_BATCH_EVENTS": batch_of,
     "sidemeter_control.api.bounds:MAX_TOKENS": tokens,
     "sidemeter_control.api.auth:MAX_NAME": key_name,

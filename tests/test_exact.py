@@ -39,6 +39,8 @@ ALLOWED = {
     "control_plane/sidemeter_control/api/agents.py": SECONDS,
     "control_plane/sidemeter_control/app.py": SECONDS,
     "control_plane/sidemeter_control/api/backups.py": SECONDS,
+    "control_plane/sidemeter_control/api/live/bounds.py": SECONDS,
+    "control_plane/sidemeter_control/api/live/hub.py": SECONDS,
     "control_plane/sidemeter_control/api/meter_types.py": "the contract's `Backfill.fraction`: how far a fill is, for people",
     "control_plane/sidemeter_control/cli.py": "an instant on its way into the text of a message",
     "control_plane/sidemeter_control/clock.py": SECONDS,

@@ -6,6 +6,10 @@ to be. Each record has two slots that take turns, each of one line of the proces
 written leaves the one before, and whoever wrote it was not told "allowed". The checksum begins with whose counts they
 are, so a head of another holder makes every record empty at once.
 
+Nothing removes a file but the end of this run of the machine. It is some 26 KiB, and outlives a data directory that is
+deleted: an agent that finds no directory for another's cell cannot tell one that is gone from one on a disk that is not mounted
+yet, or seen in another container only, and would put into doubt what that agent holds.
+
 Where there is no tmpfs the counts are in the process's own memory, and every start is a new epoch: a file on a disk could be
 put back from a copy, and would forget.
 """

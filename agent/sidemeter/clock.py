@@ -26,6 +26,10 @@ class Clock(Protocol):
         """A clock that never steps back; only differences mean something."""
         ...
 
+    def monotonic_ms(self) -> int:
+        """The same in whole milliseconds, for what is kept and compared exactly."""
+        ...
+
     def token_hex(self, n_bytes: int) -> str:
         """`n_bytes` random bytes from a cryptographic source, as lower-case hexadecimal."""
         ...
@@ -56,6 +60,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """See `Clock.monotonic_s`."""
         return time.monotonic()
+
+    def monotonic_ms(self) -> int:
+        """See `Clock.monotonic_ms`."""
+        return time.monotonic_ns() // 1_000_000
 
     def token_hex(self, n_bytes: int) -> str:
         """See `Clock.token_hex`."""

@@ -66,7 +66,9 @@ class Debits:
     def attach(self, tracked: Tracked) -> None:
         """Let a limit be decided by the lease of its period.
 
-        What was used of it before there was a lease, and is not in the total known, is debited from the first one.
+        What was used of it before there was a lease, and is not in the total known, is debited from the first one. If its
+        events are counted before the control plane hears of the lease, it takes them for usage that nobody speaks for, so
+        they count twice: which of the two came first only it knows, and too much keeps the limit.
         """
         leases, limit = self.leases, tracked.limit
         if leases is None or limit.scale is None:

@@ -64,15 +64,13 @@ class Enforcer:
         self._keep = keep
         self._hurry = hurry
         self.checks = 0
-        self.denials = 0
-        self.denied: dict[str, int] = {}
 
     def check(self, subject: str, feature: str, quantity: int | Decimal = 1) -> Decision:
         """Whether `subject` may use `quantity` more of `feature`; no input or output takes part."""
         decision = self._look(subject, feature, check_quantity(quantity))
         self.checks += 1
         if not decision.allowed:
-            self._deny(decision)
+            self._limits.denied(decision)
         return decision
 
     async def ask(self, subject: str, feature: str, quantity: int | Decimal, wait_s: float | None) -> Decision:
@@ -85,7 +83,7 @@ class Enforcer:
             decision = self._look(subject, feature, quantity)
         self.checks += 1
         if not decision.allowed:
-            self._deny(decision)
+            self._limits.denied(decision)
         return decision
 
     async def consume(self, event: Event, wait_s: float | None = None) -> Decision:
@@ -104,7 +102,7 @@ class Enforcer:
         if event.id is not None and await self._holds(source, event.id):  # it was allowed then, so it is now
             receipt = Receipt(event.id, source, duplicate=True)
             return msgspec.structs.replace(decision, allowed=True, reason="within_limit", receipt=receipt)
-        self._deny(decision)
+        self._limits.denied(decision)
         return decision
 
     async def reserve(
@@ -118,7 +116,7 @@ class Enforcer:
         decision, amounts = await self._take(await self._prepared(event, wait_s), take, wait_s)
         self.checks += 1
         if not decision.allowed:
-            self._deny(decision)
+            self._limits.denied(decision)
         return decision, amounts
 
     async def _prepared(self, event: Event, wait_s: float | None) -> Event:
@@ -166,10 +164,6 @@ class Enforcer:
         if self._debits.hurries:
             self._hurry()
         return decision, amounts
-
-    def _deny(self, decision: Decision) -> None:
-        self.denials += 1
-        self.denied[decision.reason] = self.denied.get(decision.reason, 0) + 1
 
     def _ends_s(self, wait_s: float | None) -> float:
         return self._clock.monotonic_s() + (self._settings.first_check_wait_s if wait_s is None else wait_s)

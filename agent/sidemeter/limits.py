@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from sidemeter.debits import Debits, Debt, Take
+from sidemeter.denials import Denials
 from sidemeter.events import Event
 from sidemeter.leases import Amounts, Leases
 from sidemeter.tracked import (
@@ -56,7 +57,7 @@ Missed = Mapping[str, tuple[Tracked, ...]]
 class Limits:
     """Every subject this agent follows, with its limits. `recorded`, `undone` and `check` are the hot path.
 
-    `debits` are the leases that the leased ones are decided by.
+    `debits` are the leases that the leased ones are decided by, `denials` what was refused.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Limits:
         self._watched: dict[str, tuple[Tracked, ...]] = {}  # whose own usage is added up here, known yet or not
         self._active: dict[str, None] = {}
         self.debits = Debits()
+        self.denials = Denials()
 
     def check(self, subject: str, feature: str, quantity: int | Decimal = 1, now_us: int | None = None) -> Decision:
         """Decide for one feature, from memory. A lease of a period that is over by `now_us` allows nothing."""
@@ -114,6 +116,12 @@ class Limits:
             leased, amounts = self.debits.settle(debts, event.subject, take)
             decisions += leased
         return min(decisions, key=tightness, default=Decision(True, "no_limit", event.subject)), amounts
+
+    def denied(self, decision: Decision) -> None:
+        """Count a refusal that somebody was given."""
+        features = self._known.get(decision.subject) or {}
+        tracked = features.get(decision.feature or "")
+        self.denials.add(decision.reason, None if tracked is None else tracked.limit)
 
     def debts(self, event: Event) -> list[Debt]:
         """What an event takes of leased limits, by lease units; nothing is decided."""

@@ -265,6 +265,7 @@ class Parts:
             rebuilds=buffer.rebuilds,
             leases=len(leases),
             leases_with_rest=sum(lease.free > 0 for lease in leases),
+            leases_in_doubt=sum(lease.free > 0 for holder in self.tenure.lost for lease in holder.leases),
             lost_holders=len(self.tenure.lost),
             open_reservations=self.reserver.open_holds,
             reservations_in_doubt=self.reserver.in_doubt,
@@ -280,8 +281,8 @@ class Parts:
             resends=self.presence.resends,
             new_names=self.presence.new_names,
             checks=enforcer.checks,
-            denials=enforcer.denials,
-            denied=dict(enforcer.denied),
+            denials=self.limits.denials.total,
+            denied=dict(self.limits.denials.by_reason),
         )
 
 

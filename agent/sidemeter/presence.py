@@ -149,6 +149,12 @@ class Presence:
             if self.epoch == joined.epoch:
                 await self._leave(step)
 
+    async def begin_anew(self, joined: Joined) -> None:
+        """Go on in another epoch, with nothing held; what is left of this one is told and returned. Nothing if it is over."""
+        async with self._turn:
+            if self.epoch == joined.epoch:
+                await self._start_over(everything=False)
+
     def _has_news(self) -> bool:
         """Whether there are losses to declare: new ones, or ones that were not stored the last time, a while ago."""
         left = self._buffer.open_losses

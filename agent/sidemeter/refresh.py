@@ -10,10 +10,11 @@ from sidemeter.backoff import retrying
 from sidemeter.batches import Row, Step, after_sync
 from sidemeter.buffer import Buffer, Standing, StoredLimit
 from sidemeter.clock import Clock, wait_for
+from sidemeter.denials import Denied
 from sidemeter.errors import ControlPlaneError, StorageRefused, Unreachable
 from sidemeter.events import Event, decode
 from sidemeter.holder import Heard, Holder
-from sidemeter.limits import Limits, Missed
+from sidemeter.limits import Limit, Limits, Missed
 from sidemeter.presence import Joined, Presence
 from sidemeter.settings import Settings
 from sidemeter.tenure import Tenure
@@ -29,6 +30,10 @@ _ROWS_AT_ONCE: Final = 1000
 
 HURRIES_AFTER_S: Final = 0.02
 """Between two syncs, however many callers wait for a grant."""
+
+LONGEST_S: Final = 10.0
+"""Between two tries while the control plane is away. Of an agent that it hears from every second this is no load, and a
+database that was restored grants nothing until it has heard from all of them."""
 
 PendingRows = Callable[[], tuple[int, list[Row]]]
 """The first row that may not be durable yet, and all rows from there on."""
@@ -84,7 +89,7 @@ class Refresher:
         if ready_s > 0:
             await self._clock.sleep(ready_s)
         self._wake.clear()
-        await retrying(self._clock)(self._sync)
+        await retrying(self._clock, LONGEST_S)(self._sync)
 
     async def learn(self, subject: str, timeout_s: float) -> bool:
         """Learn the limits of `subject` now, within `timeout_s`; whether they are known then."""
@@ -151,15 +156,21 @@ class Refresher:
         settled, _ = await self._buffer.batch_nos(joined.epoch)
         subjects = tuple(self._limits.to_ask(MAX_SUBJECTS_PER_SYNC, first))
         sync_id = holder.head.sync_id
-        answer = await self._exchange(holder, subjects, settled)
+        denied = self._limits.denials.to_tell()
+        answer = await self._exchange(holder, subjects, settled, denied)
         self._heard = True
         step = after_sync(answer.status, answer.counted_batch_no, settled=settled)
         if answer.status in {"OK", "RECOVERING"} and answer.generation != joined.generation:
             await self._presence.introduce(joined)
+            self._limits.denials.tell_anew()
             raise Unreachable("the control plane's database is another copy now")
         heard = self._tenure.hear(holder, answer.of_leases(sync_id))
         if step is Step.GO_ON:
+            self._limits.denials.told(denied)
             await self._learn(answer, holder, heard)
+            if holder is self._tenure.holder and any(_is_behind(limit, holder) for limit in answer.limits):
+                await self._presence.begin_anew(joined)
+                raise Unreachable("a limit counts in an earlier period again: its lease is of another epoch")
             return
         if step is Step.RESEND:
             await self._presence.resend(joined, answer.counted_batch_no + 1)
@@ -169,7 +180,7 @@ class Refresher:
 
     async def _tell(self, holder: Holder) -> None:
         """One sync of an epoch that is over: what was used in it, and what is left of its leases."""
-        holder.leases.expire(self._now_ms())
+        holder.leases.expire(self._clock.monotonic_ms())
         sync_id = holder.head.sync_id
         try:
             answer = await self._exchange(holder, (), 0)
@@ -178,16 +189,18 @@ class Refresher:
         else:
             self._tenure.hear(holder, answer.of_leases(sync_id))
 
-    async def _exchange(self, holder: Holder, subjects: tuple[str, ...], settled: int) -> SyncAnswer:
+    async def _exchange(
+        self, holder: Holder, subjects: tuple[str, ...], settled: int, denied: tuple[Denied, ...] = ()
+    ) -> SyncAnswer:
         """Send what a holder has to say, once what it returns is kept."""
         if self._uplink is None:
             raise Unreachable("there is no control plane")
         if holder is self._tenure.holder:
-            self._tenure.keep(holder.leases.expire(self._now_ms()))
+            self._tenure.keep(holder.leases.expire(self._clock.monotonic_ms()))
             self._tenure.keep_changed()
         self._limits.debits.hurry = False
         returns = self.answered is True or holder.leases.shut is not None  # cut off, it is better to keep what there is
-        out = holder.report(self._now_ms(), returns=returns)
+        out = holder.report(self._clock.monotonic_ms(), returns=returns)
         self._tenure.keep(out.store)
         message = out.message
         self._sync_seq += 1
@@ -206,6 +219,8 @@ class Refresher:
                 settled_batch_no=settled,
                 hello_id=message.hello_id,
                 complete=message.complete,
+                denied=denied,
+                denials=dict(self._limits.denials.by_reason),
             )
         )
 
@@ -239,9 +254,6 @@ class Refresher:
             if self._limits.debits.hurries:
                 self.hurry()
 
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic_s() * 1000)
-
     async def _recount(self, missed: Missed) -> None:
         """Count own rows that were recorded before their limit was watched; nothing may await before this begins."""
         if not missed:
@@ -256,6 +268,15 @@ class Refresher:
         except BaseException:
             self._limits.unlearn(missed)
             raise
+
+
+def _is_behind(limit: Limit, holder: Holder) -> bool:
+    """Whether the period that counts is one before that of a lease, because its reset was changed, or a clock was set.
+
+    The holder may have forgotten what it spent of that one, so it never spends of it again: another holder may.
+    """
+    held = holder.leases.current(limit.id)
+    return limit.scale is not None and held is not None and held.key[1] > limit.period
 
 
 def _heed(sync: asyncio.Task[None]) -> None:

@@ -110,7 +110,7 @@ class Reserver:
         leases, parts = self._limits.debits.leases, tuple((lease.key, units) for lease, units in amounts)
         if leases is None or not parts:
             leases = self._nothing
-            leases.expire(self._now_ms())
+            leases.expire(self._clock.monotonic_ms())
             leases.reserve(hold_id, (), deadline_ms)
         self._remember(hold_id, _Open(leases, event, parts))
         try:
@@ -204,7 +204,4 @@ class Reserver:
         self._open[hold_id] = opened
 
     def _deadline_ms(self, ttl_s: float) -> int:
-        return self._now_ms() + int(ttl_s * 1000)
-
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic_s() * 1000)
+        return self._clock.monotonic_ms() + int(ttl_s * 1000)

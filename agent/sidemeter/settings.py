@@ -184,7 +184,8 @@ class Settings:
     cell_dir: Path | None = _setting(  # noqa: RUF009 -- it makes a field
         _optional(_path),
         "Directory in memory (tmpfs) for what is spent of hard limits, so that a kill does not forget it; by default the"
-        " first of /dev/shm, $XDG_RUNTIME_DIR and /run that takes it.",
+        " first of /dev/shm, $XDG_RUNTIME_DIR and /run that takes it. A data directory that is deleted leaves its file there"
+        " until the machine starts again.",
         None,
     )
     flush_after_s: float = _setting(_seconds(0, 60), "Age of a waiting event at which a batch is sealed and sent.", 0.2)
@@ -225,7 +226,9 @@ class Settings:
     )
     on_unknown: Literal["deny", "allow"] = _setting(
         _choice("deny", "allow"),
-        "The answer to every check of a subject whose limits cannot be learned, so to all without a control plane.",
+        "The answer to every check of a subject whose limits cannot be learned, so to all without a control plane. What is"
+        " allowed so counts against hard limits once the control plane hears of it, part of it perhaps twice; until then"
+        " others may spend the same.",
         "deny",
     )
     drain_s: float = _setting(

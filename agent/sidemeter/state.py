@@ -36,6 +36,7 @@ class AgentState:
     open_losses: int = _gauge("Losses declared here that the control plane has not stored yet.")
     leases: int = _gauge("Leases of hard limits that are held, also ones with nothing left.")
     leases_with_rest: int = _gauge("Those of them that something may still be spent of.")
+    leases_in_doubt: int = _gauge("Leases of epochs that are over, with a rest that the control plane was not told of.")
     lost_holders: int = _gauge("Epochs that are over, and of whose leases the control plane is still to be told.")
     open_reservations: int = _gauge("Reservations that have no end yet.")
     reservations_in_doubt: int = _gauge("Reservations whose time was over before their end: charged, and not billed.")

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from sidemeter.batches import Batch, BatchAnswer, Counted, SyncStatus
+from sidemeter.denials import Denied
 from sidemeter.errors import Unacceptable, Unreachable
 from sidemeter.holder import LeaseAnswer, LeaseGrant, LeaseReport
 from sidemeter.limits import Limit
@@ -169,7 +170,8 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
     and stays the same until the sync is answered. `settled_batch_no` is the last batch of the epoch which the agent heard
-    is counted.
+    is counted. `denied` are limits that something was refused at, each told once; `denials` counts what was refused since the
+    process began, by reason.
     """
 
     agent_id: str
@@ -185,6 +187,8 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     settled_batch_no: int = 0
     hello_id: str = ""
     complete: bool = False
+    denied: tuple[Denied, ...] = ()
+    denials: dict[str, int] = {}
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):

@@ -18,13 +18,18 @@ from sidemeter_control.api.bodies import Room
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
 from sidemeter_control.api.health import health_routes
+from sidemeter_control.api.live.bounds import WAITS, Waits
+from sidemeter_control.api.live.hub import Hub
+from sidemeter_control.api.operations import Operations
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.limits.delivering import Delivering
-from sidemeter_control.limits.forgetting import forget_once
+from sidemeter_control.limits.doubting import Doubting
+from sidemeter_control.limits.foreseeing import Foreseeing
+from sidemeter_control.limits.forgetting import forget_deliveries_once, forget_once
 from sidemeter_control.limits.posting import Poster
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.holders import look_at_start
@@ -42,15 +47,32 @@ _log = logging.getLogger(__name__)
 
 
 async def build(
-    database: Database, gate: Gate, settings: Settings, clock: Clock, *, reader: Callable[[Meter], Reader] = Reader
+    database: Database,
+    gate: Gate,
+    settings: Settings,
+    clock: Clock,
+    *,
+    hub: Hub | None = None,
+    waits: Waits = WAITS,
+    reader: Callable[[Meter], Reader] = Reader,
 ) -> ASGIApp:
-    """The application on an open, migrated database, whose meters read events with `reader`.
+    """The application on an open, migrated database, whose meters read events with `reader`; `hub` tells who subscribes,
+    and waits for them as `waits` says.
 
-    The caller closes the database after the last request.
+    The caller closes the hub, then, after the last request, the database.
     """
     await look_at_start(database, clock)
     ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
     pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
+    operations = Operations(
+        database,
+        gate,
+        ingest,
+        hub or Hub(database, clock),
+        clock,
+        requests_per_s=settings.requests_per_s,
+        private_webhooks=settings.private_webhooks,
+    )
     agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)
 
     async def unexpected(request: Request, exc: Exception) -> Response:
@@ -63,7 +85,7 @@ async def build(
             *agents.routes(),
             *event_routes(gate, ingest, clock),
             *backup_routes(database, gate, clock),
-            *graphql_routes(database, gate, ingest, clock, private_webhooks=settings.private_webhooks),
+            *graphql_routes(gate, operations, waits),
             *health_routes(database, gate, ingest, agents, clock),
             *pages.routes(),
         ],
@@ -96,8 +118,11 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("topping credits up", lambda: top_up_once(database, clock), every_s=10),
         Loop("forgetting leases", lambda: forget_once(database, clock), every_s=600, until_done=True),
         Loop("raising alerts", Alerting(database, clock).once, every_s=1),
+        Loop("looking for leases in doubt", Doubting(database, clock).once, every_s=30),
         Loop("sending alerts", delivering.once, every_s=1, until_done=True),
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
+        Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
+        Loop("looking ahead for alerts", Foreseeing(database, clock).once, every_s=10, until_done=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -21,6 +21,10 @@ class Clock(Protocol):
         """A clock that never steps back; only differences mean something."""
         ...
 
+    def monotonic_ms(self) -> int:
+        """The same in whole milliseconds, for what is kept and compared exactly."""
+        ...
+
     def new_id(self, prefix: str) -> str:
         """A fresh identifier, `<prefix>_` and 128 random bits in hexadecimal."""
         ...
@@ -44,6 +48,10 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """See `Clock.monotonic_s`."""
         return time.monotonic()
+
+    def monotonic_ms(self) -> int:
+        """See `Clock.monotonic_ms`."""
+        return time.monotonic_ns() // 1_000_000
 
     def new_id(self, prefix: str) -> str:
         """See `Clock.new_id`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from sidemeter_control.api.problems import problem
 
@@ -16,11 +17,14 @@ __all__ = [
     "KEEP_ALIVE_S",
     "MAX_CONNECTIONS",
     "MAX_HEAD_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "PING_S",
     "RESERVED_FILES",
     "TAKEN_WITHIN_S",
     "Bounds",
     "accepted",
     "connection",
+    "web_socket",
 ]
 
 BACKLOG: Final = 1024
@@ -44,6 +48,13 @@ TAKEN_WITHIN_S: Final = 60.0
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 """Request line and headers that arrive in pieces; the parser itself would gather them without end."""
+
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+"""One message to a WebSocket, as large as a body of /graphql. A larger one closes it with 1009."""
+
+PING_S: Final = 20.0
+"""How often a WebSocket is asked whether it still lives, and how long it may take to say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,38 @@ def connection(bounds: Bounds) -> Any:
     return functools.partial(_Connection, bounds=bounds)
 
 
+def web_socket(bounds: Bounds) -> Any:
+    """What uvicorn goes on with once a connection becomes a WebSocket."""
+    return functools.partial(_Socket, bounds=bounds)
+
+
+class _Socket(WSProtocol):
+    """uvicorn's WebSocket, with a bound on how long what is sent may wait to be taken."""
+
+    def __init__(self, *arguments: Any, bounds: Bounds, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._bounds = bounds
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the connection go."""
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The caller does not take messages as fast as they come."""
+        super().pause_writing()
+        if self._stalled is None:
+            self._stalled = self.loop.call_later(self._bounds.taken_within_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The caller has taken what was there."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+
 class _Connection(HttpToolsProtocol):
     """uvicorn's protocol, with bounds on connections, on how much of a head comes, and on how long everything takes."""
 
@@ -83,6 +126,7 @@ class _Connection(HttpToolsProtocol):
         self._late_scope: object = None
         self._stalled: asyncio.TimerHandle | None = None
         self._head_bytes = 0
+        self._upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse one too many."""
@@ -114,11 +158,19 @@ class _Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on. A request that is whole with these bytes, as nearly all are, costs nothing more."""
         super().data_received(data)
+        if self._upgraded:
+            return
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.more_body or cycle.scope is not self.scope:
             self._arriving(len(data))
         elif self._late is not None:
             self._arrived()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over: `_Socket` has its own bounds from here on."""
+        self._upgraded = True
+        self._arrived()
+        super().handle_websocket_upgrade()
 
     def _arriving(self, size: int) -> None:
         if self.transport.is_closing():

@@ -7,6 +7,8 @@
     ├── Conflict                 it exists already, or its state forbids the change   CONFLICT
     ├── Unauthenticated          no key, or one that is unknown, expired, revoked     UNAUTHENTICATED
     ├── Forbidden                the key lacks the scope                              FORBIDDEN
+    ├── Busy                     as much as may be is open or under way: try later    BUSY
+    ├── RateLimited              the key asks too often: wait `retry_after_s`         RATE_LIMITED
     ├── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
     └── DatabaseUnfit            the operator must put a sound file in its place      DATABASE_UNFIT
 
@@ -14,12 +16,14 @@ Refusals that belong to an answer (a rejected event of an array, a batch status)
 """
 
 __all__ = [
+    "Busy",
     "Conflict",
     "ControlError",
     "DatabaseUnfit",
     "Forbidden",
     "InvalidInput",
     "NotFound",
+    "RateLimited",
     "SettingsError",
     "StoreUnavailable",
     "Unauthenticated",
@@ -84,6 +88,26 @@ class Forbidden(ControlError):
     """The key is valid and lacks the scope the call needs."""
 
     code = "FORBIDDEN"
+
+
+class Busy(ControlError):
+    """As much as there may be is open or under way. Later there may be room."""
+
+    code = "BUSY"
+
+
+class RateLimited(ControlError):
+    """The key asks more often than it may. It will be answered again in `retry_after_s`, whole seconds.
+
+    >>> str(RateLimited(2))
+    'the key asks too often: wait 2 s'
+    """
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"the key asks too often: wait {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailable(ControlError):

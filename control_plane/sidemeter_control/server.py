@@ -11,9 +11,19 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.app import Loop, build, loops, repeat
 from sidemeter_control.clock import Clock, SystemClock
-from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
+from sidemeter_control.connections import (
+    BACKLOG,
+    KEEP_ALIVE_S,
+    MAX_MESSAGE_BYTES,
+    PING_S,
+    Bounds,
+    accepted,
+    connection,
+    web_socket,
+)
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store.database import Database
 
@@ -58,8 +68,9 @@ async def serve(
             secret = await gate.first_key(settings.admin_key)
             if secret is not None:
                 announce(f"admin key, shown only now: {secret}")
+            hub = Hub(database, clock)
             server = _Server(
-                _config(await build(database, gate, settings, clock), settings, bounds or Bounds(accepted())),
+                _config(await build(database, gate, settings, clock, hub=hub), settings, bounds or Bounds(accepted())),
                 lambda: announce(_ready(door)),
             )
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
@@ -70,6 +81,7 @@ async def serve(
             async with _repeated(loops(database, settings, clock), clock):
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+            await hub.close()  # what goes on for ever is ended first: the others end by themselves
             server.should_exit = True
             await serving
     finally:
@@ -124,7 +136,11 @@ def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=connection(bounds),
-        ws="none",
+        ws=web_socket(bounds),
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        ws_per_message_deflate=False,  # a kilobyte could stand for a megabyte
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -102,6 +102,11 @@ class Settings:
         "How long after its end a billing period is closed; usage that comes later adjusts the next.",
         3600,
     )
+    requests_per_s: int = _setting(
+        _count(0, 1_000_000),
+        "GraphQL requests a second of one key, further ones get 429; 0: as many as it likes.",
+        1000,
+    )
     private_webhooks: bool = _setting(
         _yes_or_no, "yes: webhooks may be at private and loopback addresses, and over plain http.", False
     )

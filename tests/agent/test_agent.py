@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,12 +11,6 @@ from agent.whole_agent import counted, ids, settings
 from fakes import eventually
 
 from sidemeter import Agent, AgentStopped, DirectoryInUse, StorageRefused
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def test_a_recorded_event_reaches_the_control_plane(tmp_path: Path, double: ControlPlaneDouble) -> None:

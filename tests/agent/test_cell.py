@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidemeter import cell as cells
-from sidemeter.cell import Cell, FileMemory, OwnMemory, candidates, digest_of
+from sidemeter.cell import MAX_RECORDS, Cell, FileMemory, OwnMemory, candidates, digest_of
 from sidemeter.holder import Head
 from sidemeter.leases import Counts, Key
 
@@ -133,24 +132,20 @@ def test_a_head_that_is_half_written_leaves_the_one_before() -> None:
     assert seen[-1] == later
 
 
-def test_it_grows_with_everything_in_it_and_refuses_what_is_beyond_its_bound(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cells, "MAX_RECORDS", 300)
+def test_it_grows_with_everything_in_it_and_refuses_what_is_beyond_its_bound(tmp_path: Path) -> None:
     cell = Cell.open([tmp_path], "cell")
     cell.begin(HEAD)
-    for n in range(300):
+    for n in range(MAX_RECORDS):
         cell.write(cell.claim(("limit", n)), *Counts(n, 0, n))
-    with pytest.raises(OSError, match="300 leases"):
-        cell.claim(("limit", 300))
+    with pytest.raises(OSError, match=f"{MAX_RECORDS} leases"):
+        cell.claim(("limit", MAX_RECORDS))
     cell.close()
     again = Cell.open([tmp_path], "cell")
     assert again.found[digest_of(("limit", 7))] == (again.found[digest_of(("limit", 7))][0], Counts(7, 0, 7))
-    assert len(again.found) == 300
+    assert len(again.found) == MAX_RECORDS
     again.release(again.found[digest_of(("limit", 7))][0])
-    assert again.claim(("limit", 301)) >= 0
+    assert again.claim(("limit", MAX_RECORDS + 1)) >= 0
     again.close()
-    assert cells.MAX_RECORDS == 300
 
 
 class Full(OwnMemory):

@@ -338,12 +338,6 @@ async def test_a_buffer_of_form_2_is_read_on_as_the_same_file(tmp_path: Path, no
     await buffer.close()
 
 
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
-
-
 async def test_a_whole_agent_brings_back_what_a_damaged_file_holds_and_tells_what_it_does_not(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:

@@ -88,3 +88,49 @@ async def test_an_unknown_subject_without_an_answer_gets_the_policy(
         assert (decision.allowed, decision.reason) == (on_unknown == "allow", "unknown_subject")
         assert not await agent.learn("acme")
         assert agent.quotas("acme") is None
+
+
+async def test_a_refusal_at_a_limit_is_told_once_and_the_counts_of_all_with_every_sync(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", "10.5")
+    async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        for _ in range(3):
+            assert not agent.check("acme", "tokens", 11).allowed
+        assert not agent.check("acme", "none").allowed
+        counts = {"limit_reached": 3, "not_entitled": 1}
+
+        def told() -> list[list[dict[str, object]]]:
+            return [each.get("denied", []) for each in double.messages("sync") if each.get("denials") == counts]
+
+        await eventually(lambda: len(told()) >= 3)
+        assert [each for each in told() if each] == [[{"limit": "acme/tokens", "period": 0, "amount": "10.5"}]]
+
+
+async def test_a_leased_limit_that_is_used_up_is_told_too(tmp_path: Path, double: ControlPlaneDouble) -> None:
+    double.lease("acme", "tokens", 10)
+    async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        decisions = [await agent.consume("call", "acme", {"tokens": 6}) for _ in range(2)]
+        assert [each.allowed for each in decisions] == [True, False]
+        denied = await eventually(
+            lambda: next((each["denied"] for each in double.messages("sync") if "denied" in each), None)
+        )
+        assert denied == [{"limit": "acme/tokens", "period": 0, "amount": "10"}]
+
+
+async def test_another_copy_of_the_database_is_told_again_of_refusals(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    double.meter("acme", "tokens", "10")
+    async with Agent(settings(tmp_path, double)) as agent:
+        assert await agent.learn("acme")
+        assert not agent.check("acme", "tokens", 11).allowed
+
+        def told() -> int:
+            return sum("denied" in each for each in double.messages("sync"))
+
+        await eventually(lambda: told() == 1)
+        double.generation = "g2"
+        await eventually(lambda: told() == 2)

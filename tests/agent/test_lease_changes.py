@@ -1,34 +1,14 @@
 """Limits that change while agents hold leases of them: cut, raised, freed, and begun anew with a period."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
-from agent.test_leasing import at, spend
+from agent.whole_agent import LONG_AGO_US, NEVER_US, Wall, at, spend
 from fakes import eventually
 
 from sidemeter import Agent
-from sidemeter.clock import SystemClock
-
-LONG_AGO_US = 1_000_000
-NEVER_US = 1 << 60
-
-
-class Wall(SystemClock):
-    """A wall clock that is set by hand."""
-
-    us = 1_700_000_000_000_000
-
-    def now_us(self) -> int:
-        return self.us
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def test_a_limit_that_is_cut_is_kept_by_what_is_not_spent_yet(tmp_path: Path, double: ControlPlaneDouble) -> None:
@@ -74,6 +54,29 @@ async def test_a_new_period_is_a_new_lease_and_the_used_up_one_decides_nothing(
         assert agent.check("acme", "tokens").used == 10
     assert double.books.total(limit, "used") == 10
     assert sum(each.used for each in double.books.holdings[limit, LONG_AGO_US].values()) == 7
+
+
+@pytest.mark.parametrize("other_us", [LONG_AGO_US, 0], ids=["an earlier period", "none that resets"])
+async def test_a_limit_that_counts_in_an_earlier_period_again_is_leased_anew_and_spent_no_further(
+    tmp_path: Path, double: ControlPlaneDouble, other_us: int
+) -> None:
+    """As when its reset is changed and changed back: what was used before counts, and agents do not deny for ever."""
+    clock = Wall()
+    began_us = clock.us - 60_000_000
+    limit = double.lease("acme", "tokens", 10, period_start_us=other_us or None, resets_at_us=NEVER_US)
+    async with Agent(at(tmp_path, double), clock) as agent:
+        assert (await spend(agent, 7)).allowed
+        double.lease("acme", "tokens", 100, period_start_us=began_us, resets_at_us=NEVER_US)
+        await eventually(lambda: agent.check("acme", "tokens", 8).allowed)
+        assert (await spend(agent, 1, wait_s=5.0)).allowed
+        double.lease("acme", "tokens", 10, period_start_us=other_us or None, resets_at_us=NEVER_US)
+        await eventually(lambda: agent.status().epoch == 2)
+        assert not (await spend(agent, 4, wait_s=0.1)).allowed
+        assert (await spend(agent, 2, wait_s=5.0)).allowed
+        await eventually(lambda: agent.status().backlog_events == 0)
+    assert double.books.total(limit, "used") in {9, 10}
+    assert double.books.held(limit) <= 10
+    assert len(double.events) == 3
 
 
 async def test_an_agent_whose_clock_is_slow_spends_of_the_period_that_counts(
@@ -130,7 +133,9 @@ async def test_a_call_that_is_cancelled_while_it_waits_takes_nothing(
         assert (await spend(agent, 1)).allowed
         double.held.clear()
         call = asyncio.create_task(spend(agent, 9, wait_s=60.0))
-        await asyncio.sleep(0.01)
+        assert agent._parts is not None
+        (lease,) = agent._parts.tenure.leases
+        await eventually(lambda: lease.need > 0)
         call.cancel()
         await asyncio.wait([call])
         double.held.set()

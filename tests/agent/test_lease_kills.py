@@ -3,14 +3,13 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.mortal import Killed, Life, bury, mortal
-from agent.test_leasing import at, spend
+from agent.whole_agent import at, spend
 from fakes import eventually
 
 from sidemeter import Agent
@@ -31,12 +30,6 @@ class Machine(SystemClock):
         return f"boot-{self.boots}"
 
 
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
-
-
 async def live(agent: Agent, life: Life, allowed: list[int]) -> None:
     """Spend until the end."""
 
@@ -45,7 +38,7 @@ async def live(agent: Agent, life: Life, allowed: list[int]) -> None:
             with suppress(Exception):
                 if (await spend(agent, 3, wait_s=0.05)).allowed:
                     allowed.append(3)
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0)
 
     callers = [asyncio.create_task(caller()) for _ in range(2)]
     await life.ended.wait()

@@ -1,32 +1,13 @@
 """Whole agents on hard limits that are leased: real databases, real cells, and a control plane with the real rules."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import pytest
 from agent.control_plane_double import ControlPlaneDouble
-from agent.whole_agent import counted, settings
+from agent.whole_agent import at, counted, spend
 from fakes import eventually
 
-from sidemeter import Agent, Decision, Settings
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
-
-
-def at(directory: Path, double: ControlPlaneDouble | None, name: str = "a", **changes: Any) -> Settings:
-    cells = directory / "cells"
-    cells.mkdir(exist_ok=True)
-    return settings(directory / name, double, cell_dir=cells, **changes)
-
-
-async def spend(agent: Agent, tokens: int, **changes: Any) -> Decision:
-    return await agent.consume("call", "acme", {"tokens": tokens}, **changes)
+from sidemeter import Agent
 
 
 async def test_consuming_stops_at_the_limit_and_says_why(tmp_path: Path, double: ControlPlaneDouble) -> None:

@@ -1,7 +1,6 @@
 """Hello, epochs and losses against a control plane on a real port: who the agent is, whatever became of its directory."""
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -50,12 +49,6 @@ def test_the_answer_to_a_hello_asks_for_one_step(
 @pytest.mark.parametrize(("status", "counted_batch_no", "settled", "step"), SYNCS)
 def test_the_answer_to_a_sync_asks_for_one_step(status: str, counted_batch_no: int, settled: int, step: Step) -> None:
     assert after_sync(status, counted_batch_no, settled=settled) is step  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 class Rebooted(SystemClock):

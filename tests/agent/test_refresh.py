@@ -1,21 +1,13 @@
 """Hello and sync against a control plane on a real port: one epoch, limits that stay known."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.whole_agent import counted, settings
 from fakes import eventually
 
 from sidemeter import Agent
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def test_a_lost_answer_to_the_hello_gets_the_same_epoch(tmp_path: Path, double: ControlPlaneDouble) -> None:

@@ -1,26 +1,18 @@
 """Reservations: set aside, then ended once, whatever happens to whoever made them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
 from agent.mortal import Life, bury, mortal
-from agent.test_lease_changes import LONG_AGO_US, NEVER_US, Wall
-from agent.test_leasing import at, spend
+from agent.whole_agent import LONG_AGO_US, NEVER_US, Wall, at, spend
 from fakes import eventually
 
 from sidemeter import Agent, InvalidInput
 from sidemeter.events import Event
 from sidemeter.reservation import MAX_TTL_S, Reservation, check_ttl
 from sidemeter.reserve import MAX_ENDED
-
-
-@pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
 
 
 async def hold(agent: Agent, tokens: int, **changes: object) -> Reservation:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from agent.control_plane_double import ControlPlaneDouble
-from agent.test_leasing import at
+from agent.whole_agent import at
 from doors import Sidecar, open_doors
 
 from sidemeter import Agent, Client, InvalidInput

@@ -22,12 +22,6 @@ def message(size: int = 10) -> BatchMessage:
 
 
 @pytest.fixture
-async def double() -> AsyncIterator[ControlPlaneDouble]:
-    async with ControlPlaneDouble() as control_plane:
-        yield control_plane
-
-
-@pytest.fixture
 async def uplink(double: ControlPlaneDouble) -> AsyncIterator[Uplink]:
     link = Link(url=double.url)
     yield Uplink(link, api_key=KEY, compress=True)

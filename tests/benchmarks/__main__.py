@@ -60,7 +60,7 @@ def _number(value: float) -> str:
 
 def _row(figure: Figure, report: Report) -> list[str]:
     spread, reach, ratio = figure.percentiles, "", ""
-    percentiles = " / ".join(map(_number, (spread.p50, spread.p95, spread.p99))) if spread else ""
+    percentiles = " / ".join(map(_number, (spread.p50, spread.p95, spread.p99, spread.p99_9))) if spread else ""
     if figure.reach:
         bound = f"{'≤' if figure.reach.at_most else '≥'} {_number(figure.reach.bound)}"
         reach = f"{bound} [green]met[/]" if figure.met else f"{bound} [yellow]missed[/]"
@@ -75,7 +75,7 @@ def _table(report: Report, measured_on: dict[str, object]) -> Table:
     table = Table(caption=caption, caption_justify="left")
     table.add_column("figure")
     table.add_column("measured", justify="right")
-    table.add_column("p50 / p95 / p99", justify="right")
+    table.add_column("p50 / p95 / p99 / p99.9", justify="right")
     table.add_column("reach")
     table.add_column("ratio to the reference in the same run")
     for failure in report.failures:

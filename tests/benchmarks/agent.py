@@ -3,24 +3,25 @@
 import asyncio
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import msgpack
-from processes import ControlPlane, control_plane
+from processes import ControlPlane, cells, control_plane
 
 from sidemeter import Agent, Settings
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
-from .traffic import CUSTOMER, EVENT_TYPE, FEATURE, data, sell, tokens
+from .traffic import CUSTOMER, EVENT_TYPE, FEATURE, counted, data, sell
 
 __all__ = ["check", "connected", "prove_stored", "record", "sustained"]
 
 BURST = 500
 MOST_PENDING = 20_000
 CALLS, MOST_EVENTS = 200_000, 2_000_000
-USED_EVENTS = 3
+SOME = {"input_tokens": 100, "output_tokens": 0}
 
 
 async def record(bench: Bench) -> list[Figure]:
@@ -55,25 +56,27 @@ async def sustained(bench: Bench) -> list[Figure]:
 
 
 async def check(bench: Bench) -> list[Figure]:
-    """Against a hard limit that the control plane gave, with some of it used."""
+    """Against a lease of a hard limit that is being spent, a little between one burst of checks and the next."""
     samples: list[float] = []
-    decisions = set()
+    denied: Counter[str] = Counter()
     async with control_plane(bench.directory) as plane:
         await sell(plane)
         async with connected(plane, bench.directory / "agent") as agent:
-            for n in range(USED_EVENTS):
-                await agent.record(EVENT_TYPE, CUSTOMER, data(n))
-            bench.prove("limit learned", found=await agent.learn(CUSTOMER, 5), expected=True)
+            spent = 0
+            while not agent.check(CUSTOMER, FEATURE).allowed:  # a lease is granted to whoever spends
+                spent += (await agent.consume(EVENT_TYPE, CUSTOMER, SOME, wait_s=5)).allowed
             with timed() as elapsed:
                 while elapsed() < bench.seconds and len(samples) < CALLS:
+                    spent += (await agent.consume(EVENT_TYPE, CUSTOMER, SOME, wait_s=5)).allowed
                     for _ in range(BURST):
                         began = time.perf_counter()
                         decision = agent.check(CUSTOMER, FEATURE)
                         samples.append(time.perf_counter() - began)
-                    decisions.add((decision.reason, decision.used))
-                    await asyncio.sleep(0)
-    expected = {("within_limit", tokens("input", USED_EVENTS))}
-    bench.prove("decisions", found=decisions, expected=expected)
+                        denied[decision.reason] += not decision.allowed
+        bench.prove(
+            "tokens spent", found=(await counted(plane))["input"], expected=(spent * SOME["input_tokens"], spent)
+        )
+        bench.prove("checks denied", found=+denied, expected=Counter())
     return [latency("agent.check, hard limit", samples, "µs", reach=at_most(3), reference="prometheus")]
 
 
@@ -81,7 +84,8 @@ async def check(bench: Bench) -> list[Figure]:
 async def connected(plane: ControlPlane, directory: Path) -> AsyncIterator[Agent]:
     """An agent in this process that forwards to `plane`."""
     key = await plane.new_key("AGENT")
-    async with Agent(Settings(service="bench", data_dir=directory, control_plane=plane.url, api_key=key)) as agent:
+    uplink = {"control_plane": plane.url, "api_key": key}
+    async with Agent(Settings(service="bench", data_dir=directory, cell_dir=cells(), **uplink)) as agent:
         yield agent
 
 

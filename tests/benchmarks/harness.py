@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import math
 import os
 import platform
 import sqlite3
@@ -68,13 +67,14 @@ class Percentiles:
     p50: float
     p95: float
     p99: float
+    p99_9: float
     samples: int
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> "Percentiles":
         ordered = sorted(samples)
-        p50, p95, p99 = (ordered[math.ceil(percent * len(ordered) / 100) - 1] for percent in (50, 95, 99))
-        return cls(p50, p95, p99, len(ordered))
+        shares = (ordered[-(-permille * len(ordered) // 1000) - 1] for permille in (500, 950, 990, 999))
+        return cls(*shares, len(ordered))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

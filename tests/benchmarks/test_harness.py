@@ -50,27 +50,29 @@ def test_a_ratio_of_different_units_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("samples", "p50", "p95", "p99"),
+    ("samples", "p50", "p95", "p99", "p99_9"),
     [
-        ([7], 7, 7, 7),
-        ([2, 1], 1, 2, 2),
-        (range(1, 101), 50, 95, 99),
-        (range(1000, 0, -1), 500, 950, 990),
+        ([7], 7, 7, 7, 7),
+        ([2, 1], 1, 2, 2, 2),
+        (range(1, 101), 50, 95, 99, 100),
+        (range(1000, 0, -1), 500, 950, 990, 999),
     ],
     ids=["one", "two", "hundred", "thousand backwards"],
 )
-def test_percentiles_are_by_nearest_rank(samples: list[float], p50: float, p95: float, p99: float) -> None:
+def test_percentiles_are_by_nearest_rank(
+    samples: list[float], p50: float, p95: float, p99: float, p99_9: float
+) -> None:
     found = Percentiles.of(samples)
-    assert (found.p50, found.p95, found.p99, found.samples) == (p50, p95, p99, len(samples))
+    assert (found.p50, found.p95, found.p99, found.p99_9, found.samples) == (p50, p95, p99, p99_9, len(samples))
 
 
 @given(st.lists(st.integers(), min_size=1))
 def test_a_percentile_is_a_sample_with_its_share_at_or_below(samples: list[int]) -> None:
     found = Percentiles.of(samples)
-    for percent, value in ((50, found.p50), (95, found.p95), (99, found.p99)):
+    for permille, value in ((500, found.p50), (950, found.p95), (990, found.p99), (999, found.p99_9)):
         assert value in samples
-        assert 100 * sum(each <= value for each in samples) >= percent * len(samples)
-        assert 100 * sum(each < value for each in samples) < percent * len(samples)
+        assert 1000 * sum(each <= value for each in samples) >= permille * len(samples)
+        assert 1000 * sum(each < value for each in samples) < permille * len(samples)
 
 
 def test_a_latency_is_the_percentile_that_its_reach_bounds() -> None:

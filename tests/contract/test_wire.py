@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from sidemeter.batches import BatchAnswer, Counted, encode_events, letter_of, seal, sealed_as_letter
+from sidemeter.denials import Denied
 from sidemeter.events import Event
 from sidemeter.events import encode as encode_event
 from sidemeter.holder import LeaseGrant, LeaseReport
@@ -78,6 +79,23 @@ REQUESTS = {
         17,
         "d" * 32,
         True,
+    ),
+    "sync_denied": Sync(
+        "a" * 32,
+        3,
+        4,
+        bytes(range(24)),
+        Seen("g1", 41),
+        ("acme",),
+        (),
+        12,
+        None,
+        "0123456789abcdef",
+        17,
+        "d" * 32,
+        True,
+        (Denied("acme/tokens", 1_767_225_600_000_000, "1000.5"), Denied("café/@team:0123456789ab", 0, "10")),
+        {"limit_reached": 12, "lease_short": 3},
     ),
     "sync_settled": Sync("a" * 32, 3, 3, None, None, (), (), 0, None, "0123456789abcdef", 17),
 }

@@ -25,6 +25,8 @@ from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
+from sidemeter_control.limits.denials import Denials
+from sidemeter_control.limits.denying import raise_denied
 from sidemeter_control.limits.sync import sync
 from sidemeter_control.limits.sync_messages import SyncAnswer, SyncQuestion
 from sidemeter_control.metering.batches import Batch
@@ -49,7 +51,8 @@ T = TypeVar("T")
 class AgentDoor:
     """`POST /agent/v1/hello`, `batch` and `sync`, for keys with the scope AGENT.
 
-    `syncs` counts answers by status, `lease_syncs` those to syncs that told of leases, `sent_away` batches that were to come later, since the start.
+    `syncs` counts answers by status, `lease_syncs` those to syncs that told of leases, `sent_away` batches that were to come
+    later, `denials` what agents say they refused, since the start.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class AgentDoor:
         self.pacer = pacer
         self.syncs: Counter[SyncStatus] = Counter(dict.fromkeys(SyncStatus, 0))
         self.lease_syncs: Counter[SyncStatus] = Counter(dict.fromkeys(SyncStatus, 0))
+        self.denials = Denials()
         self.sent_away: Counter[str] = Counter(busy=0, paced=0)
 
     def routes(self) -> list[BaseRoute]:
@@ -126,6 +130,9 @@ class AgentDoor:
         answer = await sync(
             self._database, self._ingest.rollbacks, question, self._clock.now_us(), self._sync_interval_ms
         )
+        if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
+            self.denials.tell(question.agent_id, question.denials)
+            await raise_denied(self._database, self._clock, question.denied)
         self.syncs[answer.status] += 1
         if question.leases:
             self.lease_syncs[answer.status] += 1

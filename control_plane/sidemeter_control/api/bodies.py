@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidemeter_control.api.problems import Refused
 
-__all__ = ["MAX_BODIES_BYTES", "Room", "read_body"]
+__all__ = ["MAX_BODIES_BYTES", "Room", "read_body", "release"]
 
 MAX_BODIES_BYTES: Final = 32 * 1024 * 1024
 """Of all requests that are inside, as sent and unzipped: four of the largest. What a body says takes up to 25 times its
@@ -49,6 +49,11 @@ class _Share:
         self._room.taken_bytes += size
         self.bytes += size
 
+    def give_back(self) -> None:
+        """Take nothing any more."""
+        self._room.taken_bytes -= self.bytes
+        self.bytes = 0
+
 
 async def read_body(request: Request, *, max_bytes: int, max_decoded_bytes: int) -> bytes:
     """The body, at most `max_bytes` as sent and `max_decoded_bytes` once unzipped, else Refused with 413.
@@ -73,6 +78,12 @@ async def read_body(request: Request, *, max_bytes: int, max_decoded_bytes: int)
     content = _unzipped(bytes(body), max_decoded_bytes)
     share.take(len(content))
     return content
+
+
+def release(request: Request) -> None:
+    """Of a request that stays open: its body is read and gone, and takes no room any more."""
+    share: _Share = request.scope[_SHARE]
+    share.give_back()
 
 
 def _unzipped(body: bytes, max_bytes: int) -> bytes:

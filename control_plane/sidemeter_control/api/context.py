@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.types import Info as _Info
 
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.loaders import Loaders
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
@@ -35,8 +36,10 @@ class Context:
         ingest: Ingest,
         key: Key,
         *,
+        hub: Hub,
         private_webhooks: bool = False,
     ) -> None:
+        self.hub = hub
         self.private_webhooks = private_webhooks
         self.database = database
         self.clock = clock

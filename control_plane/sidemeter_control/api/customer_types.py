@@ -1,5 +1,6 @@
 """Customers, as GraphQL shows them: their subscriptions, what they owe now, what they may still use, and why."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Self
 
@@ -15,6 +16,7 @@ from sidemeter_control.api.context import Info
 from sidemeter_control.api.credit_types import CreditBalance, TopUp, balance_of
 from sidemeter_control.api.entitlement_types import AddOn, EntitlementOverride, QuotaPart
 from sidemeter_control.api.event_types import Event, explained
+from sidemeter_control.api.forecast_types import Forecast, forecast_for
 from sidemeter_control.api.meter_types import UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection
 from sidemeter_control.api.pricing_types import Feature, Money, PriceLine, feature_of
@@ -42,6 +44,7 @@ __all__ = [
     "From",
     "MaybeFrom",
     "Quota",
+    "cost_now",
     "customer_of",
 ]
 
@@ -108,6 +111,11 @@ class Cost:
             as_of=Instant(owed.as_of_us),
         )
 
+    def says(self) -> tuple[object, ...]:
+        """What it tells a customer, whenever it was asked: another `as_of` alone is no other cost."""
+        lines = [(line.charge, line.text, line.quantity, line.amount, line.parts) for line in self.lines]
+        return self.from_, self.to, self.total, self.before_credits, self.credits, lines
+
     @strawberry.field
     async def pending_agents(self, info: Info) -> int:
         """Agents heard of in the last ten minutes that said they hold events which have not arrived yet."""
@@ -158,6 +166,10 @@ class Quota:
             customer=customer,
             answer=answer,
         )
+
+    def says(self) -> tuple[object, ...]:
+        """What it tells a customer, whenever it was asked."""
+        return replace(self.answer, as_of_us=0), self.parts
 
     @strawberry.field
     async def feature(self, info: Info) -> Feature:
@@ -221,13 +233,12 @@ class Customer:
     async def cost(self, info: Info, from_: MaybeFrom = None, to: Instant | None = None) -> Cost:
         """What is owed for [from, to). Default: the current billing period."""
         now_us = info.context.now_us
+        return await info.context.ask(lambda conn: cost_now(conn, self.noun, now_us, from_, to))
 
-        async def owed(conn: AsyncConnection) -> Cost:
-            found = await cost.cost(conn, self.noun, now_us, from_, to)
-            between = owed_between(conn, self.noun, now_us, found)
-            return Cost.of(found, await credited(conn, self.noun, found.from_us, found.to_us, now_us, between))
-
-        return await info.context.ask(owed)
+    @strawberry.field
+    async def forecast(self, info: Info, subscription: strawberry.ID | None = None) -> Forecast | None:
+        """What will be used and owed at the end of the current billing period, or of one subscription's; null: of none."""
+        return await forecast_for(info, self.noun, subscription)
 
     @strawberry.field
     async def quota(self, info: Info, feature: strawberry.ID) -> Quota | None:
@@ -304,6 +315,19 @@ class Customer:
             time_zone=self.time_zone,
             group_by=group_by or (),
         )
+
+
+async def cost_now(
+    conn: AsyncConnection,
+    customer: customers.Customer,
+    now_us: int,
+    from_us: int | None = None,
+    to_us: int | None = None,
+) -> Cost:
+    """What the customer owes, as `pricing.cost.cost` says, less what credits pay of it."""
+    found = await cost.cost(conn, customer, now_us, from_us, to_us)
+    between = owed_between(conn, customer, now_us, found)
+    return Cost.of(found, await credited(conn, customer, found.from_us, found.to_us, now_us, between))
 
 
 async def customer_of(info: Info, key: str) -> customers.Customer:

@@ -57,7 +57,7 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoo
                 agents=await agents.list_all(conn),
                 dead_letters=await dead_letters.waiting(conn),
                 losses=await losses.known(conn),
-                leases=await leases.figures(conn),
+                leases=await leases.figures(conn, clock.now_us() - agents.PENDING_WITHIN_US),
                 is_recovering=await recoveries.current(conn) is not None,
                 now_us=clock.now_us(),
             )
@@ -131,13 +131,26 @@ class _Figures(Collector):
         for standing, count in stored.leases.holders.items():
             holders.add_metric([standing.value], count)
         return [
+            _labelled(
+                "sidemeter_denials", "What agents said they refused, by reason.", "reason", self._door.denials.by_reason
+            ),
             _labelled("sidemeter_lease_syncs", "Syncs that told of leases, by the answer given.", "status", syncs),
             holders,
             GaugeMetricFamily("sidemeter_lease_pools", "Limits and periods that leases are of.", stored.leases.pools),
             GaugeMetricFamily(
+                "sidemeter_leases_held",
+                "Parts of limits that are not used up, of holders that may spend them.",
+                stored.leases.held,
+            ),
+            GaugeMetricFamily(
                 "sidemeter_leases_in_doubt",
                 "Parts of limits that are not used up, of holders that are gone.",
                 stored.leases.in_doubt,
+            ),
+            GaugeMetricFamily(
+                "sidemeter_leases_stranded",
+                "Those of them whose agent was not heard of for ten minutes: nobody is left to return them.",
+                stored.leases.stranded,
             ),
             GaugeMetricFamily(
                 "sidemeter_recovering",

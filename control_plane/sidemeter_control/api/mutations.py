@@ -29,7 +29,7 @@ from sidemeter_control.api.webhook_types import Webhook, WebhookDelivery, Webhoo
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.budgeting import remove_budget, set_budget
 from sidemeter_control.limits.catalogue import create_feature
-from sidemeter_control.limits.endpoints import redeliver, remove_webhook, set_webhook
+from sidemeter_control.limits.endpoints import enable_webhook, redeliver, remove_webhook, rotate_secret, set_webhook
 from sidemeter_control.limits.features import new_feature
 from sidemeter_control.limits.given import grant_add_on, remove_entitlement, revoke_add_on, set_entitlement
 from sidemeter_control.limits.handed_out import write_off
@@ -320,6 +320,20 @@ class Mutation:
         )
         webhook, secret = await context.changed(made)
         return WebhookSecret(webhook=Webhook.of(webhook), secret=secret)
+
+    @strawberry.mutation
+    async def rotate_webhook_secret(self, info: Info, id: strawberry.ID) -> WebhookSecret:
+        """Sign with a new secret, which is answered and not shown again; for a day the one before it signs as well."""
+        context = info.context
+        made = rotate_secret(context.database, context.clock, id, by=context.key.id)
+        webhook, secret = await context.changed(made)
+        return WebhookSecret(webhook=Webhook.of(webhook), secret=secret)
+
+    @strawberry.mutation
+    async def enable_webhook(self, info: Info, id: strawberry.ID) -> Webhook:
+        """Send alerts again to a webhook whose receiver had said that it is gone; redeliver sends what was given up."""
+        context = info.context
+        return Webhook.of(await context.changed(enable_webhook(context.database, context.clock, id, by=context.key.id)))
 
     @strawberry.mutation
     async def remove_webhook(self, info: Info, id: strawberry.ID) -> bool:

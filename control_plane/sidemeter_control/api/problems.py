@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidemeter_control.errors import (
+    Busy,
     Conflict,
     ControlError,
     Forbidden,
     InvalidInput,
     NotFound,
+    RateLimited,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -28,6 +30,8 @@ _STATUS: Mapping[type[ControlError], tuple[int, Mapping[str, str]]] = {
     Forbidden: (403, {}),
     NotFound: (404, {}),
     Conflict: (409, {}),
+    RateLimited: (429, {}),
+    Busy: (503, {"Retry-After": "1"}),
     StoreUnavailable: (503, {"Retry-After": "1"}),
 }
 
@@ -65,6 +69,8 @@ async def answer_problem(_: Request, exc: Exception) -> Response:
             return problem(exc.status_code, HTTPStatus(exc.status_code).name.lower(), exc.detail, exc.headers)
         case ControlError():
             status, headers = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), (500, {}))
+            if isinstance(exc, RateLimited):
+                headers = {"Retry-After": str(exc.retry_after_s)}
             return problem(status, exc.code.lower(), str(exc), headers)
     raise exc
 

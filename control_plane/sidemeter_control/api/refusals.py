@@ -7,9 +7,9 @@ from graphql import GraphQLError
 
 from sidemeter_control.api.scalars import Unfit
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import ControlError, InvalidInput
+from sidemeter_control.errors import ControlError, InvalidInput, RateLimited
 
-__all__ = ["INTERNAL", "INVALID_QUERY", "formatted"]
+__all__ = ["INTERNAL", "INVALID_QUERY", "Failed", "formatted", "of"]
 
 INVALID_QUERY = "INVALID_QUERY"
 """The document or its variables do not fit the schema, or exceed a bound."""
@@ -18,6 +18,19 @@ INTERNAL = "INTERNAL"
 """Our fault. `extensions.id` is in the log, beside what happened."""
 
 _log = logging.getLogger(__name__)
+
+
+class Failed(Exception):
+    """A fault of ours that is in the log, under `incident`."""
+
+    def __init__(self, incident: str) -> None:
+        super().__init__(f"something failed on our side; its id is {incident}")
+        self.incident = incident
+
+
+def of(cause: Exception, clock: Clock) -> dict[str, Any]:
+    """The error as the response shows it, of something that is not about one place of the document."""
+    return formatted(GraphQLError(str(cause), original_error=cause), clock)
 
 
 def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
@@ -32,8 +45,12 @@ def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
             shown["extensions"] = {"code": INVALID_QUERY}
         case InvalidInput() as cause:
             shown["extensions"] = {"code": cause.code, "field": cause.field}
+        case RateLimited() as cause:
+            shown["extensions"] = {"code": cause.code, "retryAfterSeconds": cause.retry_after_s}
         case ControlError() as cause:
             shown["extensions"] = {"code": cause.code}
+        case Failed() as cause:
+            shown["extensions"] = {"code": INTERNAL, "id": cause.incident}
         case RecursionError():
             shown |= {"message": "nested too deeply", "extensions": {"code": INVALID_QUERY}}
         case cause:

@@ -20,9 +20,11 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from sidemeter_control.api.bounds import MAX_TOKENS, WithinBounds
+from sidemeter_control.api.costs import Affordable
 from sidemeter_control.api.mutations import Mutation
 from sidemeter_control.api.queries import Query
 from sidemeter_control.api.scalars import SCALARS
+from sidemeter_control.api.subscriptions import Subscription
 
 __all__ = ["CACHED_QUERIES", "SCHEMA"]
 
@@ -40,12 +42,14 @@ class Schema(strawberry.Schema):
         super().__init__(
             Query,
             Mutation,
+            Subscription,
             config=StrawberryConfig(scalar_map=SCALARS),
             extensions=[
                 lambda: MaxTokensLimiter(MAX_TOKENS),
                 lambda: AddValidationRules([WithinBounds]),
                 lambda: ParserCache(maxsize=CACHED_QUERIES),
                 lambda: ValidationCache(maxsize=CACHED_QUERIES),
+                Affordable,
             ],
         )
         for kind in self._schema.type_map.values():

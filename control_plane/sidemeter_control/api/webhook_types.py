@@ -23,7 +23,8 @@ class WebhookInput:
     )
     secret: str | None = strawberry.field(
         default=None,
-        description='Signs each request: "whsec_" and 24 to 64 bytes in base64. Absent: one is made, or stays.',
+        description='Signs each request: "whsec_" and 24 to 64 bytes in base64. Absent: one is made, or stays.'
+        " The one before it signs as well for a day.",
     )
 
 
@@ -35,6 +36,12 @@ class Webhook:
     url: str
     events: list[str] | None = strawberry.field(description="The kinds of alerts that are sent; null: all.")
     created_at: Instant
+    disabled_at: Instant | None = strawberry.field(
+        description="When its receiver answered 410 Gone: nothing is sent there until enableWebhook or setWebhook."
+    )
+    old_secret_until: Instant | None = strawberry.field(
+        description="Until then each request has a second signature, by the secret before this one."
+    )
 
     @classmethod
     def of(cls, webhook: webhooks.Webhook) -> Self:
@@ -44,6 +51,8 @@ class Webhook:
             url=webhook.url,
             events=None if webhook.kinds is None else [kind.value for kind in webhook.kinds],
             created_at=Instant(webhook.created_at_us),
+            disabled_at=instant(webhook.disabled_at_us),
+            old_secret_until=instant(webhook.old_secret_until_us),
         )
 
 

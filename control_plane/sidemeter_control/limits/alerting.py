@@ -24,7 +24,7 @@ from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import alerts, budgets, customers, events, features, state
 from sidemeter_control.store.database import Database
 
-__all__ = ["MAX_LOOKED_AT_ONCE", "MAX_SCANNED", "Alerting", "look", "sweep_once"]
+__all__ = ["MAX_LOOKED_AT_ONCE", "MAX_SCANNED", "Alerting", "look", "raise_found", "sweep_once"]
 
 MAX_SCANNED = 100_000
 """Events that one turn looks at only for whose they are; some 50 ms on a reading connection."""
@@ -38,6 +38,8 @@ _PAGE = 100
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Findings = Coroutine[Any, Any, Sequence[Finding]]
 
 
 class Alerting:
@@ -125,13 +127,24 @@ async def look(database: Database, clock: Clock, customer_key: str, since_us: in
     """Raise what is worth an alert of a customer's budgets and quotas; answers the alerts that are new.
 
     Of the periods of now, and of `since_us` where that is earlier, but at most a week: what arrives late may reach a threshold
-    of a period that is over, and what is older is no news. A customer who cannot be looked at for a fault of ours stops no
-    other: the log names the incident.
+    of a period that is over, and what is older is no news.
     """
     now_us = clock.now_us()
     instants = {now_us} if since_us is None else {now_us, max(min(now_us, since_us), now_us - LATE_US)}
+    return await raise_found(
+        database, clock, customer_key, lambda conn, customer: _found(conn, customer, instants, now_us)
+    )
+
+
+async def raise_found(
+    database: Database, clock: Clock, customer_key: str, find: Callable[[AsyncConnection, Customer], Findings]
+) -> list[Alert]:
+    """Raise what `find` finds of a customer; answers the alerts that are new.
+
+    A customer who cannot be looked at for a fault of ours stops no other: the log names the incident.
+    """
     try:
-        found = await _ask(database, lambda conn: _unraised(conn, customer_key, instants, now_us))
+        found = await _ask(database, lambda conn: _unraised(conn, customer_key, find))
     except StoreUnavailable:
         raise
     except (Conflict, InvalidInput) as exc:
@@ -148,19 +161,25 @@ async def look(database: Database, clock: Clock, customer_key: str, since_us: in
 
 
 async def _unraised(
-    conn: AsyncConnection, customer_key: str, instants: Collection[int], now_us: int
+    conn: AsyncConnection, customer_key: str, find: Callable[[AsyncConnection, Customer], Findings]
 ) -> tuple[Customer, list[Finding]] | None:
     """The customer with what is to be raised; None when nothing is."""
     customer = (await registered(conn, [customer_key])).get(customer_key)
     if customer is None:
         return None
+    new = await alerts.unraised(conn, customer_key, await find(conn, customer))
+    return (customer, new) if new else None
+
+
+async def _found(
+    conn: AsyncConnection, customer: Customer, instants: Collection[int], now_us: int
+) -> Sequence[Finding]:
     findings: list[Finding] = []
     for at_us in sorted(instants):
         for answer in await spending(conn, customer, now_us, at_us):
             findings += of_budget(answer)
         findings += await _of_quotas(conn, customer, at_us)
-    new = await alerts.unraised(conn, customer_key, findings)
-    return (customer, new) if new else None
+    return findings
 
 
 async def _of_quotas(conn: AsyncConnection, customer: Customer, at_us: int) -> Iterable[Finding]:

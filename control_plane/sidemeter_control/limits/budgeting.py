@@ -33,7 +33,7 @@ async def set_budget(database: Database, clock: Clock, spec: BudgetSpec, *, by: 
             raise Conflict(f"there is a budget {spec.key!r} of another customer already")
         if before is None and await budgets.count(conn, customer.key) >= MAX_BUDGETS:
             raise Conflict(f"customer {customer.key!r} has {MAX_BUDGETS} budgets, and no more are allowed")
-        await state.config_changed(conn)
+        await state.config_changed(conn, customer.key)
         await budgets.put(conn, budget, (await state.get(conn)).config_version)
         await _audited(conn, budget, by)
     return budget

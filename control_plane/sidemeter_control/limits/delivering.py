@@ -2,7 +2,8 @@
 
 At least once: a process that ends between an answer and the note of it sends the same message again, under the same
 webhook-id. When to try again is measured on a clock that nobody can set and kept in memory, so whoever starts anew tries
-all that waits at once; how often it was tried is stored.
+all that waits at once; how often it was tried is stored. A receiver that says it is gone gets nothing more, until somebody
+enables it again.
 """
 
 import asyncio
@@ -12,9 +13,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sidemeter_control.clock import Clock
 from sidemeter_control.limits.posting import Posted
 from sidemeter_control.limits.webhooks import (
+    GONE,
     RETRY_AFTER_S,
     Delivery,
     DeliveryState,
@@ -22,7 +26,7 @@ from sidemeter_control.limits.webhooks import (
     headers_of,
     retry_after_ms,
 )
-from sidemeter_control.store import webhooks
+from sidemeter_control.store import audit, webhooks
 from sidemeter_control.store.database import Database
 
 __all__ = ["MAX_AT_ONCE", "MAX_AT_ONCE_EACH", "MAX_WAITING", "Delivering", "Post"]
@@ -88,7 +92,15 @@ class Delivering:
         async with self._database.write() as conn:
             for each in after:
                 await webhooks.set_outcome(conn, each)
+            for webhook_id in {each.webhook_id for each in after if each.last_status == GONE}:
+                await self._disable(conn, webhook_id)
         return after
+
+    async def _disable(self, conn: AsyncConnection, webhook_id: str) -> None:
+        now_us = self._clock.now_us()
+        if await webhooks.disable(conn, webhook_id, now_us):
+            await webhooks.give_up(conn, webhook_id, "the webhook answered 410 Gone, and is disabled", now_us)
+            await audit.add(conn, now_us, audit.RECEIVER, "disableWebhook", f"webhook {webhook_id}", status=GONE)
 
     async def _notice(self) -> None:
         room = self._most_waiting - len(self._waiting)
@@ -102,7 +114,7 @@ class Delivering:
 
     def _due(self) -> dict[int, str]:
         """What is to be tried now, with its webhook: of each only so many, the others keep their time."""
-        now_ms = self._now_ms()
+        now_ms = self._clock.monotonic_ms()
         due: dict[int, str] = {}
         each: Counter[str] = Counter()
         later: list[tuple[int, int, str]] = []
@@ -119,18 +131,19 @@ class Delivering:
         return due
 
     def _wait(self, seq: int, webhook_id: str, delay_ms: int) -> None:
-        heapq.heappush(self._waiting, (self._now_ms() + delay_ms, seq, webhook_id))
+        heapq.heappush(self._waiting, (self._clock.monotonic_ms() + delay_ms, seq, webhook_id))
 
     async def _attempt(self, delivery: Delivery, webhook: Webhook) -> Delivery:
         """The delivery after one more attempt."""
         body = delivery.body.encode()
-        headers = headers_of(webhook.secret, delivery.message_id, self._clock.now_us(), body)
+        now_us = self._clock.now_us()
+        headers = headers_of(webhook.secrets(now_us), delivery.message_id, now_us, body)
         posted = await self._post(webhook.url, headers, body)
         attempts = delivery.attempts + 1
         state = DeliveryState.PENDING
         if posted.delivered:
             state = DeliveryState.DELIVERED
-        elif retry_after_ms(attempts, 0) is None:
+        elif posted.status == GONE or retry_after_ms(attempts, 0) is None:
             state = DeliveryState.FAILED
         error = None if posted.delivered else posted.error or f"answered {posted.status}"
         return replace(
@@ -141,9 +154,6 @@ class Delivering:
             last_error=error,
             ended_at_us=None if state is DeliveryState.PENDING else self._clock.now_us(),
         )
-
-    def _now_ms(self) -> int:
-        return int(self._clock.monotonic_s() * 1_000)
 
     def _luck(self) -> int:
         return int(self._clock.new_id("luck").rpartition("_")[2], 16)

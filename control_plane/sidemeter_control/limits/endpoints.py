@@ -1,6 +1,9 @@
-"""Saying where alerts are sent, and sending one again."""
+"""Saying where alerts are sent, with which secret, and sending one again."""
 
 import base64
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, NotFound
@@ -9,7 +12,7 @@ from sidemeter_control.limits.webhooks import MAX_WEBHOOKS, Delivery, Webhook, c
 from sidemeter_control.store import audit, webhooks
 from sidemeter_control.store.database import Database
 
-__all__ = ["redeliver", "remove_webhook", "set_webhook"]
+__all__ = ["enable_webhook", "redeliver", "remove_webhook", "rotate_secret", "set_webhook"]
 
 
 async def set_webhook(
@@ -22,10 +25,11 @@ async def set_webhook(
     private: bool = False,
     by: str = audit.OPERATOR,
 ) -> tuple[Webhook, str | None]:
-    """Send alerts of those kinds (None: of every kind) to a URL, new or in place of what was set for it.
+    """Send alerts of those kinds (None: of every kind) to a URL, new or in place of what was set for it, also if that was
+    disabled.
 
-    Answers the secret where it is new: the one that was given, or one that is made for a new webhook. InvalidInput names
-    what is wrong, Conflict says that there are as many webhooks as there may be.
+    Answers the secret where it is new: the one that was given, or one that is made for a new webhook. The one before it
+    signs as well for a day. InvalidInput names what is wrong, Conflict says that there are as many webhooks as there may be.
     """
     check_url(url, private=private)
     if secret is not None:
@@ -39,11 +43,50 @@ async def set_webhook(
             secret = secret or _new_secret(clock)
             webhook = Webhook(clock.new_id("webhook"), url, kinds, now_us, secret)
         else:
-            webhook = Webhook(before.id, url, kinds, before.created_at_us, secret or before.secret)
+            changed = before if secret is None else before.with_secret(secret, now_us)
+            webhook = replace(changed, kinds=kinds, disabled_at_us=None)
         await webhooks.put(conn, webhook)
         detail = {"url": url, "events": kinds, "newSecret": secret is not None}
         await audit.add(conn, now_us, by, "setWebhook", f"webhook {webhook.id}", **detail)
     return webhook, secret
+
+
+async def rotate_secret(
+    database: Database, clock: Clock, webhook_id: str, *, by: str = audit.OPERATOR
+) -> tuple[Webhook, str]:
+    """Sign with a secret that is made now, and for a day with the one before it as well; answers the new one.
+
+    NotFound when there is no webhook of that id.
+    """
+    secret = _new_secret(clock)
+    async with database.write() as conn:
+        before, now_us = await _known(conn, webhook_id), clock.now_us()
+        webhook = before.with_secret(secret, now_us)
+        await webhooks.put(conn, webhook)
+        await audit.add(conn, now_us, by, "rotateWebhookSecret", f"webhook {webhook_id}")
+    return webhook, secret
+
+
+async def enable_webhook(database: Database, clock: Clock, webhook_id: str, *, by: str = audit.OPERATOR) -> Webhook:
+    """Send alerts there again, from the next one on; what was given up stays so until `redeliver`.
+
+    NotFound when there is no webhook of that id.
+    """
+    async with database.write() as conn:
+        before = await _known(conn, webhook_id)
+        if before.disabled_at_us is None:
+            return before
+        webhook = replace(before, disabled_at_us=None)
+        await webhooks.put(conn, webhook)
+        await audit.add(conn, clock.now_us(), by, "enableWebhook", f"webhook {webhook_id}")
+    return webhook
+
+
+async def _known(conn: AsyncConnection, webhook_id: str) -> Webhook:
+    found = await webhooks.get(conn, webhook_id)
+    if found is None:
+        raise NotFound("webhook", webhook_id)
+    return found
 
 
 async def remove_webhook(database: Database, clock: Clock, webhook_id: str, *, by: str = audit.OPERATOR) -> bool:
@@ -60,14 +103,17 @@ async def remove_webhook(database: Database, clock: Clock, webhook_id: str, *, b
 async def redeliver(database: Database, clock: Clock, delivery_id: str, *, by: str = audit.OPERATOR) -> Delivery:
     """Send a message once more, whatever became of it: as a delivery of its own, under the same webhook-id.
 
-    NotFound when there is no such delivery, Conflict when its webhook was removed.
+    NotFound when there is no such delivery, Conflict when its webhook was removed, or is disabled.
     """
     async with database.write() as conn:
         found = await webhooks.delivery(conn, delivery_id)
         if found is None:
             raise NotFound("delivery", delivery_id)
-        if await webhooks.get(conn, found.webhook_id) is None:
+        webhook = await webhooks.get(conn, found.webhook_id)
+        if webhook is None:
             raise Conflict(f"the webhook of delivery {delivery_id!r} was removed")
+        if webhook.disabled_at_us is not None:
+            raise Conflict(f"the webhook of delivery {delivery_id!r} is disabled: enableWebhook, and deliver it then")
         again, now_us = clock.new_id("delivery"), clock.now_us()
         await webhooks.add_delivery(
             conn,

@@ -66,7 +66,7 @@ async def grant_add_on(database: Database, clock: Clock, spec: AddOnSpec, *, by:
         if await add_ons.count(conn, spec.customer, clock.now_us()) >= MAX_ADD_ONS:
             raise Conflict(f"customer {spec.customer!r} has {MAX_ADD_ONS} add-ons that have not ended")
         await add_ons.add(conn, add_on)
-        await state.config_changed(conn)
+        await state.config_changed(conn, spec.customer)
         detail = {"customer": spec.customer, "feature": spec.feature, "quantity": spec.quantity}
         await audit.add(conn, add_on.granted_at_us, by, "grantAddOn", f"add-on {add_on.id}", **detail)
     return add_on
@@ -85,7 +85,7 @@ async def revoke_add_on(
         ended = found.revoked(now_us, reason)
         if ended != found:
             await add_ons.revoke(conn, ended)
-            await state.config_changed(conn)
+            await state.config_changed(conn, ended.customer_key)
             await audit.add(conn, now_us, by, "revokeAddOn", f"add-on {add_on_id}", reason=reason)
     return ended
 
@@ -106,7 +106,7 @@ async def set_entitlement(
         if await overrides.count(conn, spec.customer) >= MAX_OVERRIDES:
             raise Conflict(f"customer {spec.customer!r} has {MAX_OVERRIDES} entitlements of its own")
         await overrides.add(conn, override)
-        await state.config_changed(conn)
+        await state.config_changed(conn, spec.customer)
         detail = {"kind": spec.entitlement.kind, "limit": spec.entitlement.limit, "value": spec.entitlement.value}
         target = _target(spec.customer, feature)
         await audit.add(conn, override.set_at_us, by, "setEntitlement", target, **detail)
@@ -125,7 +125,7 @@ async def remove_entitlement(
         now_us = clock.now_us()
         removed = await overrides.remove(conn, customer, feature, now_us)
         if removed:
-            await state.config_changed(conn)
+            await state.config_changed(conn, customer)
             await audit.add(conn, now_us, by, "removeEntitlement", _target(customer, feature))
     return removed
 

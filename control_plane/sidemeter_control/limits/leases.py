@@ -15,6 +15,7 @@ from sidemeter_control.limits.recovery import HolderId, Recovery
 from sidemeter_control.metering.identity import Nonces, next_nonce
 
 __all__ = [
+    "ACTIVE_FOR_TURNS",
     "Granted",
     "Holding",
     "Key",
@@ -286,7 +287,7 @@ def turn_of(held: Nonces, nonce: bytes | None, sync_id: str) -> Turn:
 
 
 def others(pool: Pool, holdings: Iterable[tuple[Standing, Holding]]) -> Others:
-    """The summary of all holders but one, from their holdings."""
+    """The summary of all holders but one, from their holdings: the rule that `store.leases.others` has the database follow."""
     held = active = spare = short = wanted = known = 0
     sharing = []
     for standing, each in holdings:

@@ -1,7 +1,7 @@
 """Leasing: what a holder reports is taken in and what can be granted is, in one transaction, durable before the answer."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,11 +12,9 @@ from sidemeter_control.limits.leases import (
     Known,
     Others,
     Pool,
-    Report,
     Standing,
     Sync,
     Taken,
-    others,
     shows_rollback,
     take,
     tells_more,
@@ -27,14 +25,19 @@ from sidemeter_control.limits.units import PoolId, limit_id, limit_units, pool_i
 from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import NO_NONCES
 from sidemeter_control.metering.rollbacks import Rollbacks
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.store import agents, leases, recoveries, state
-from sidemeter_control.store.leases import Held, Holder, StoredPool
+from sidemeter_control.store.leases import Holder, StoredPool
 
 __all__ = ["heard_without", "is_taken", "take_leases"]
 
 _log = logging.getLogger(__name__)
 
 NOTHING = Holding()
+NOBODY = Others()
+
+_KEPT_US = 366 * DAY_US
+"""For how long a pool without an end goes on once its limit resets: whoever changes that back may do so until then."""
 
 
 async def is_taken(conn: AsyncConnection, holder: HolderId, *, has_leases: bool) -> bool:
@@ -76,16 +79,20 @@ async def take_leases(
 async def _pools(
     conn: AsyncConnection, sync: Sync, shared: Mapping[str, Shared], now_us: int
 ) -> dict[PoolId, StoredPool]:
-    """The pools of its leases; those of periods that count now are made where they are missing."""
+    """The pools of its leases; those of periods that count now are made where they are missing.
+
+    A pool goes on counting until its period ends, also while another period counts because the limit resets otherwise: it
+    may reset again as it did before, and has forgotten nothing then.
+    """
     ids = [pool_id(each.key) for each in sync.reports]
     pools = await leases.pools(conn, ids)
     now = {each.id: each for each in shared.values()}
     for id_ in ids:
         pool, limit = pools.get(id_), now.get(id_)
         if limit is None:
-            ends = shared.get(limit_id(*id_[:2])) is not None  # another period counts now
-            if pool is not None and ends and (pool.end_us is None or pool.end_us > now_us):
-                pools[id_] = replace(pool, end_us=now_us)
+            resets = shared.get(limit_id(*id_[:2])) is not None  # another period counts now
+            if pool is not None and resets and pool.end_us is None:
+                pools[id_] = replace(pool, end_us=now_us + _KEPT_US)
                 await leases.put_pool(conn, pools[id_])
         elif pool is None:
             pools[id_] = await _made(conn, limit)
@@ -111,18 +118,19 @@ async def _known(
     shared: Mapping[str, Shared],
 ) -> Known:
     now = await state.get(conn)
-    stored = await leases.holdings(conn, pools)
+    own, rest = await leases.own_holdings(conn, sync.holder, pools), await leases.others(conn, sync.holder, pools)
     under_way = await recoveries.current(conn) if now.lease_version else None
     holdings: dict[Key, Holding] = {}
     found: dict[Key, tuple[Pool, Others]] = {}
     for report in sync.reports:
         id_ = pool_id(report.key)
-        held = stored.get(id_, ())
-        holdings[report.key] = _own(sync.holder, held, report, is_kept=id_ in pools)
+        # Of a period that is over and forgotten, it has what it says.
+        holdings[report.key] = own.get(id_, NOTHING) if id_ in pools else Holding(granted=report.granted)
         if report.limit in shared:
+            theirs = rest.get(id_, NOBODY)
+            held = theirs.held + own.get(id_, NOTHING).held
             pool = _pool(shared[report.limit], report.period, pools.get(id_), held, now.config_version)
-            rest = [(each.holder.standing, each.holding) for each in held if each.holder.id != sync.holder]
-            found[report.key] = pool, others(pool, rest)
+            found[report.key] = pool, theirs
     return Known(
         now.generation,
         now.version,
@@ -135,15 +143,8 @@ async def _known(
     )
 
 
-def _own(holder: HolderId, held: Iterable[Held], report: Report, *, is_kept: bool) -> Holding:
-    """What it has by what is stored. Of a period that is over and forgotten, it has what it says."""
-    if not is_kept:
-        return Holding(granted=report.granted)
-    return next((each.holding for each in held if each.holder.id == holder), NOTHING)
-
-
-def _pool(limit: Shared, period: int, stored: StoredPool | None, held: Iterable[Held], policy_version: int) -> Pool:
-    """The pool as the rules see it: what is shared is the limit without the usage that no holder speaks for.
+def _pool(limit: Shared, period: int, stored: StoredPool | None, held: int, policy_version: int) -> Pool:
+    """The pool as the rules see it, of which `held` units are with holders: what is shared is the limit without the usage that no holder speaks for.
 
     That is at least what was counted beyond all that holders have: a meter that is defined anew may count more.
     """
@@ -153,7 +154,7 @@ def _pool(limit: Shared, period: int, stored: StoredPool | None, held: Iterable[
         return Pool(units, period, period_now, policy_version)
     outside = stored.outside
     if period == period_now:
-        outside = max(outside, units_of(limit.used, scale) - sum(each.holding.held for each in held))
+        outside = max(outside, units_of(limit.used, scale) - held)
     return Pool(max(units - outside, 0), period, period_now, policy_version, stored.turn)
 
 

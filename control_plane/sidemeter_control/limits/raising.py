@@ -1,6 +1,7 @@
 """Raising alerts: each once, whoever finds it and however often; with it, in one transaction, what is sent to webhooks.
 
-The rules of leases raise theirs here, too: that an agent refused something, that a lease is in doubt.
+Whoever finds something raises it here: `alerting` looks at what is used, `denying` hears what agents refused, `doubting` looks
+for leases that nobody speaks for.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
-from sidemeter_control.limits.alerts import Alert, Finding
+from sidemeter_control.limits.alerts import MAX_ALERTS, Alert, Finding
 from sidemeter_control.limits.webhooks import body_of
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.store import alerts, webhooks
+from sidemeter_control.store import alerts, changes, webhooks
 
 __all__ = ["raise_alerts"]
 
 
 async def raise_alerts(
-    conn: AsyncConnection, clock: Clock, customer: Customer, findings: Iterable[Finding]
+    conn: AsyncConnection, clock: Clock, customer: Customer, findings: Iterable[Finding], *, keep: int = MAX_ALERTS
 ) -> list[Alert]:
-    """Raise in this transaction what was not raised before; answers the alerts that are new."""
+    """Raise in this transaction what was not raised before; answers the alerts that are new. The newest `keep` stay."""
     raised = []
     for finding in findings:
         text, at_us = finding.text(customer.language), clock.now_us()
@@ -27,7 +28,9 @@ async def raise_alerts(
         if alert is not None:
             raised.append(alert)
     if raised:
+        changes.note(conn, alerted=[customer.key])
         await _send(conn, clock, raised)
+        await alerts.forget(conn, customer.key, keep)
     return raised
 
 

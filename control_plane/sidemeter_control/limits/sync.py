@@ -20,6 +20,7 @@ from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.shared import Shared, of_budget, of_quota, period_of, shared_limits
 from sidemeter_control.limits.spending import enforced
 from sidemeter_control.limits.sync_messages import (
+    MAX_DENIED,
     MAX_LEASES,
     MAX_SUBJECTS,
     Grant,
@@ -58,8 +59,8 @@ async def sync(
 ) -> SyncAnswer:
     """What is known of those subjects' limits, and a note of what the agent says waits with it.
 
-    The nonce of the answer, and what it grants, are stored before it is given. InvalidInput for more than 1,000 subjects or
-    leases, a lease twice, or leases without a `sync_id`.
+    The nonce of the answer, and what it grants, are stored before it is given. InvalidInput for more than 1,000 subjects,
+    leases or limits that refused something, a lease twice, or leases without a `sync_id`.
     """
     _check(question)
     known, shared = await _shared_before(database, question, now_us)
@@ -81,6 +82,8 @@ def _check(question: SyncQuestion) -> None:
         raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
     if len(question.leases) > MAX_LEASES:
         raise InvalidInput("leases", f"must be at most {MAX_LEASES}")
+    if len(question.denied) > MAX_DENIED:
+        raise InvalidInput("denied", f"must be at most {MAX_DENIED}")
     if len({(each.limit, each.period) for each in question.leases}) < len(question.leases):
         raise InvalidInput("leases", "must not name a lease twice")
     if question.hello_id is not None and question.sync_id is None:

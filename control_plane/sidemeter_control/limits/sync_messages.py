@@ -8,8 +8,10 @@ import msgspec
 from sidemeter_control.metering.identity import NONCE_BYTES, SyncStatus
 
 __all__ = [
+    "MAX_DENIED",
     "MAX_LEASES",
     "MAX_SUBJECTS",
+    "Denied",
     "Grant",
     "LeaseReport",
     "LimitMeter",
@@ -26,8 +28,15 @@ MAX_SUBJECTS = 1_000
 MAX_LEASES = 1_000
 """That one question may tell of; an agent with more tells of them in turns."""
 
+MAX_DENIED = 1_000
+"""Limits that one question may say something was refused at; an agent with more says so in turns."""
+
+MAX_REASONS = 64
+"""Reasons for refusals that one question may count; agents have a dozen."""
+
 _Short = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 _LimitId = Annotated[str, msgspec.Meta(min_length=1, max_length=512, pattern="^[^\x00]*$")]
+_Reason = Annotated[str, msgspec.Meta(max_length=64, pattern="^[a-z_]+$")]
 _Units = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 _Period = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 
@@ -54,11 +63,19 @@ class LeaseReport(msgspec.Struct, frozen=True):
     need: _Units = 0
 
 
+class Denied(msgspec.Struct, frozen=True):
+    """An agent refused something at this limit in this period, while it was `amount`: decimal text in the meter's unit."""
+
+    limit: _LimitId
+    period: _Period
+    amount: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[0-9]+(\.[0-9]+)?$")]
+
+
 class SyncQuestion(msgspec.Struct, frozen=True):
     """What an agent asks, how many events wait with it, and what shows that it is the one that was answered before.
 
     `hello_id`: that of its epoch, from agents that know of leases. `complete`: since it heard of the generation in `seen`, it
-    has told of every lease that it holds.
+    has told of every lease that it holds. `denials` counts what the agent's process refused since its start, by reason.
     """
 
     agent_id: str
@@ -73,6 +90,8 @@ class SyncQuestion(msgspec.Struct, frozen=True):
     hello_id: _Short | None = None
     complete: bool = False
     leases: tuple[LeaseReport, ...] = ()
+    denied: tuple[Denied, ...] = ()
+    denials: Annotated[dict[_Reason, _Units], msgspec.Meta(max_length=MAX_REASONS)] = {}
 
 
 class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):

@@ -17,6 +17,7 @@ __all__ = [
     "MAX_UNITS",
     "PoolId",
     "Slice",
+    "budget_key",
     "budget_name",
     "from_units",
     "is_budget",
@@ -112,6 +113,15 @@ def budget_name(key: str, meter_key: str | None, sliced: Slice) -> str:
 def is_budget(name: str) -> bool:
     """Whether it is the name of a budget, rather than a feature's key."""
     return name.startswith("@")
+
+
+def budget_key(name: str) -> str:
+    """The key of the budget that has that name.
+
+    >>> budget_key("@team-a:717aba91be50")
+    'team-a'
+    """
+    return name.removeprefix("@").rpartition(":")[0]
 
 
 def limit_id(customer: str, feature: str) -> str:

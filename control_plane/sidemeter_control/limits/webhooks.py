@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final
@@ -19,9 +19,11 @@ from sidemeter_control.limits.alerts import Alert, AlertKind
 from sidemeter_control.money import decimal_text
 
 __all__ = [
+    "GONE",
     "MAX_ATTEMPTS",
     "MAX_URL_CHARS",
     "MAX_WEBHOOKS",
+    "OVERLAP_S",
     "RETRY_AFTER_S",
     "Delivery",
     "DeliveryState",
@@ -49,6 +51,12 @@ MAX_ATTEMPTS: Final = len(RETRY_AFTER_S) + 1
 JITTER: Final = 5
 """Up to a fifth more is waited, so that what failed together is not sent again together."""
 
+OVERLAP_S: Final = 86_400
+"""For how long the secret before a new one signs as well: a day to tell the receiver of it."""
+
+GONE: Final = 410
+"""The status with which a receiver says that it will never take anything again."""
+
 _PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = range(24, 65)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,9 +67,10 @@ _NAT64_LOCAL: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Where alerts are sent. `kinds` None: alerts of every kind.
+    """Where alerts are sent. `kinds` None: alerts of every kind. `disabled_at_us`: when its receiver said that it is gone.
 
-    The `secret` is kept as it is, because it signs; whoever holds the database or a backup of it can sign as well.
+    The `secret` is kept as it is, because it signs; whoever holds the database or a backup of it can sign as well. The one
+    before it signs, too, until `old_secret_until_us`.
     """
 
     id: str
@@ -69,10 +78,26 @@ class Webhook:
     kinds: tuple[AlertKind, ...] | None
     created_at_us: int
     secret: str = field(repr=False)
+    old_secret: str | None = field(default=None, repr=False)
+    old_secret_until_us: int | None = None
+    disabled_at_us: int | None = None
 
     def wants(self, kind: AlertKind) -> bool:
         """Whether alerts of that kind are sent there."""
-        return self.kinds is None or kind in self.kinds
+        return self.disabled_at_us is None and (self.kinds is None or kind in self.kinds)
+
+    def secrets(self, now_us: int) -> tuple[str, ...]:
+        """What a message is signed with at an instant, the newest first."""
+        if self.old_secret is None or now_us >= (self.old_secret_until_us or 0):
+            return (self.secret,)
+        return self.secret, self.old_secret
+
+    def with_secret(self, secret: str, now_us: int) -> "Webhook":
+        """The same with another secret; the present one signs as well for a while."""
+        if secret == self.secret:
+            return self
+        until_us = now_us + OVERLAP_S * 1_000_000
+        return replace(self, secret=secret, old_secret=self.secret, old_secret_until_us=until_us)
 
 
 class DeliveryState(Enum):
@@ -191,15 +216,16 @@ def _raw(secret: str) -> bytes:
     return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
 
 
-def headers_of(secret: str, message_id: str, at_us: int, body: bytes) -> Mapping[str, str]:
-    """What an attempt at an instant says besides its body: https://www.standardwebhooks.com."""
+def headers_of(secrets: tuple[str, ...], message_id: str, at_us: int, body: bytes) -> Mapping[str, str]:
+    """What an attempt at an instant says besides its body: https://www.standardwebhooks.com. One signature of each secret."""
     timestamp = str(at_us // 1_000_000)
-    signed = hmac.new(_raw(secret), b".".join([message_id.encode(), timestamp.encode(), body]), hashlib.sha256).digest()
+    content = b".".join([message_id.encode(), timestamp.encode(), body])
+    signed = (hmac.new(_raw(secret), content, hashlib.sha256).digest() for secret in secrets)
     return {
         "content-type": "application/json",
         "webhook-id": message_id,
         "webhook-timestamp": timestamp,
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(each).decode()}" for each in signed),
     }
 
 

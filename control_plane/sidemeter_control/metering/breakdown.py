@@ -113,7 +113,7 @@ async def settled_within(
         return _added_up(await _from_events(conn, rule, subjects, interval))
     covered = await usage.covering(conn, [interval], subjects)
     found: list[tuple[str, int]] = []
-    for bucket, rollup in await rollups.read(conn, [rule.settled], [*covered.spans, *covered.lone.values()], subjects):
+    for bucket, rollup in await rollups.read(conn, [rule.settled], covered.buckets, subjects):
         found.append((state_of(bucket.group), rollup.sum or 0))
     for edge in covered.edges:
         used = await _mentioned(conn, rule, subjects, edge, [rule.meter.event_type])

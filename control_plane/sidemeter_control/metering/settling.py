@@ -17,7 +17,7 @@ from sidemeter_control.metering.outcomes import (
     sort,
 )
 from sidemeter_control.metering.rollups import DAY_US, EMPTY, Bucket, Rollup
-from sidemeter_control.store import late_days, outcomes, rollups
+from sidemeter_control.store import changes, late_days, outcomes, rollups
 
 __all__ = ["settle"]
 
@@ -59,9 +59,10 @@ async def _add(conn: AsyncConnection, hours: Mapping[Bucket, Rollup]) -> None:
     """Add to hours, and to the days that they lie in."""
     if not hours:
         return
-    changes = dict(hours)
+    changes.note(conn, subjects={hour.subject for hour in hours})
+    added = dict(hours)
     for hour, change in hours.items():
         day = hour._replace(grain_s=86400, bucket_us=hour.bucket_us - hour.bucket_us % DAY_US)
-        changes[day] = plus(changes.get(day, EMPTY), change)
-    known = await rollups.get(conn, changes)
-    await rollups.put(conn, {bucket: plus(known.get(bucket, EMPTY), change) for bucket, change in changes.items()})
+        added[day] = plus(added.get(day, EMPTY), change)
+    known = await rollups.get(conn, added)
+    await rollups.put(conn, {bucket: plus(known.get(bucket, EMPTY), change) for bucket, change in added.items()})

@@ -10,7 +10,7 @@ from sidemeter_control.metering.events import Data, Event, json_of
 from sidemeter_control.metering.meters import Reader
 from sidemeter_control.metering.rollups import DAY_US, EMPTY, HOUR_US, Bucket, Rollup, merge, merged, minus
 from sidemeter_control.metering.windows import Interval, Span
-from sidemeter_control.store import dead_letters, events, rollups
+from sidemeter_control.store import changes, dead_letters, events, rollups
 from sidemeter_control.store.dead_letters import DeadLetter
 
 __all__ = ["add_to_totals", "fold_in", "take_out"]
@@ -34,6 +34,7 @@ async def fold_in(
     conn: AsyncConnection, counting: Readers, new: Sequence[Event], data: Sequence[Data] | None = None
 ) -> list[Missed]:
     """Add what the events come to for these meters; answers which of them which meter cannot count."""
+    changes.note(conn, subjects={event.subject for event in new})
     counted = count(counting, new, data)
     added = with_days(counted.hours)
     known = await rollups.get(conn, added)
@@ -47,6 +48,7 @@ async def take_out(conn: AsyncConnection, counted_by: Iterable[Reader], event: E
     Nearly always by subtraction. Where an extreme or a last value goes, the hour is folded anew from its other events as
     they are now, and the day from its hours.
     """
+    changes.note(conn, subjects=[event.subject])
     for reader in counted_by:
         for hour, part in count({event.type: [reader]}, [event]).hours.items():
             day = hour._replace(grain_s=86400, bucket_us=hour.bucket_us - hour.bucket_us % DAY_US)

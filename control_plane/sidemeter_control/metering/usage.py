@@ -92,7 +92,7 @@ async def totals(
 ) -> dict[int, Rollup]:
     """What each meter adds up to over all the intervals together, which are in order; by the meter's number."""
     covered = await covering(conn, [each for each in cut if each.from_us < each.to_us], subjects)
-    total = await rollups.totals(conn, meters, [*covered.spans, *covered.lone.values()], subjects)
+    total = await rollups.totals(conn, meters, covered.buckets, subjects)
     async for bucket, rollup in _at_edges(conn, meters, covered.edges, subjects):
         total[bucket.meter_id] = merge(total.get(bucket.meter_id, EMPTY), rollup)
     return total
@@ -224,11 +224,10 @@ async def parts(
 ) -> AsyncIterator[tuple[Bucket, Rollup]]:
     """What fills the intervals, each event in exactly one part. A part of an edge begins with its edge."""
     covered = await covering(conn, cut, subjects)
-    for bucket, rollup in await rollups.read(conn, meters, covered.spans, subjects):
-        yield bucket, rollup
-    for edge, span in covered.lone.items():
-        for bucket, rollup in await rollups.read(conn, meters, [span], subjects):
-            yield bucket._replace(bucket_us=edge.from_us), rollup
+    begins = {span.from_us: edge.from_us for edge, span in covered.lone.items()}
+    for bucket, rollup in await rollups.read(conn, meters, covered.buckets, subjects):
+        edge_us = begins.get(bucket.bucket_us) if bucket.grain_s == 3600 else None
+        yield bucket if edge_us is None else bucket._replace(bucket_us=edge_us), rollup
     async for part in _at_edges(conn, meters, covered.edges, subjects):
         yield part
 
@@ -240,6 +239,11 @@ class Covered:
     spans: tuple[Span, ...]
     lone: Mapping[Interval, Span]
     edges: Sequence[Interval]
+
+    @property
+    def buckets(self) -> tuple[Span, ...]:
+        """All that rollups answer."""
+        return *self.spans, *self.lone.values()
 
 
 async def covering(conn: AsyncConnection, cut: Sequence[Interval], subjects: Sequence[str] | None) -> Covered:

@@ -95,7 +95,7 @@ async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec, *, by
         await subscriptions.add(conn, subscription)
         await _keep_outcomes(conn, overrides)
         await _split_values(conn, overrides, clock, by)
-        await state.config_changed(conn)
+        await state.config_changed(conn, customer.key)
         detail = {"customer": customer.key, "plan": plan.key, "version": plan.version}
         target = f"subscription {subscription.id}"
         await audit.add(conn, subscription.created_at_us, by, "subscribe", target, **detail)

@@ -14,7 +14,7 @@ from sidemeter_control.pricing.cost import late, lines_of
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import LATEST_US
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
-from sidemeter_control.store import closed_periods, customers, late_days, meters, state, subscriptions
+from sidemeter_control.store import changes, closed_periods, customers, late_days, meters, state, subscriptions
 from sidemeter_control.store.database import Database
 
 __all__ = ["MAX_CLOSED_AT_ONCE", "Closing", "close_once"]
@@ -120,6 +120,7 @@ async def _close(
     # All that was counted until now is billed, or will be with a period that is open.
     await late_days.forget(conn, customer.subjects)
     await state.closed_until(conn, leg.period.end_us)
+    changes.note(conn, customers=[customer.key])
 
 
 def _next_ends(own: Sequence[Subscribed], closed_until_us: dict[str, int], earliest_us: int) -> dict[str, int | None]:

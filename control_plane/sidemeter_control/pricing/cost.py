@@ -22,7 +22,17 @@ from sidemeter_control.pricing.periods import Interval, Period, Recurrence, chec
 from sidemeter_control.pricing.subscriptions import Leg, Subscribed
 from sidemeter_control.store import closed_periods, late_days, state
 
-__all__ = ["MAX_BILLING_PERIODS", "Cost", "Late", "cost", "cost_of", "late", "lines_of"]
+__all__ = [
+    "MAX_BILLING_PERIODS",
+    "Cost",
+    "Late",
+    "cost",
+    "cost_of",
+    "current_period",
+    "late",
+    "lines_of",
+    "slices_of",
+]
 
 MAX_BILLING_PERIODS = 400
 """Of one subscription in one answer: more than a year of daily ones. Each is one or two usage questions."""
@@ -64,7 +74,7 @@ async def cost(
     closed_until_us = (await state.get(conn)).closed_until_us
     if not closed_until_us:
         return await cost_of(conn, customer, own, asked, now_us)
-    slices = _slices(customer, own, asked)
+    slices = slices_of(customer, own, asked)
     closed: Sequence[ClosedPeriod] = ()
     if any(each.leg.period.end_us <= closed_until_us for each in slices):
         closed = await closed_periods.meeting(conn, customer.key, asked)
@@ -78,7 +88,7 @@ async def cost_of(
 ) -> Cost:
     """What the customer would owe for `asked`, had it these subscriptions and nothing closed; InvalidInput as above."""
     lines: list[CostLine] = []
-    for each in _slices(customer, own, asked):
+    for each in slices_of(customer, own, asked):
         lines += await lines_of(conn, customer, each, now_us)
     return _cost(customer, own, asked, lines, now_us)
 
@@ -172,14 +182,16 @@ def _cost(customer: Customer, own: Sequence[Subscribed], asked: Period, lines: S
 def _asked(
     own: Sequence[Subscribed], customer: Customer, now_us: int, from_us: int | None, to_us: int | None
 ) -> Period:
-    current = _current_period(own, customer, now_us)
+    current = current_period(own, customer, now_us)
     asked = Period(current.start_us if from_us is None else from_us, current.end_us if to_us is None else to_us)
     check_interval(asked)
     return asked
 
 
-def _current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) -> Period:
-    """Of a subscription that replaced another within the period, also what lies before the change."""
+def current_period(own: Sequence[Subscribed], customer: Customer, now_us: int) -> Period:
+    """The billing period of now of the oldest subscription; without one, the calendar's month.
+
+    Of a subscription that replaced another within the period, also what lies before the change."""
     current = next((each for each in own if each.subscription.is_alive_at(now_us)), None)
     if current is None:
         return Recurrence.on_calendar(Interval.MONTH, customer.time_zone).period_at(now_us)
@@ -197,7 +209,8 @@ def _whole(customer: Customer, own: Subscribed, period: Period) -> Slice:
     return Slice(own, leg, leg.period, dated=False, language=customer.language)
 
 
-def _slices(customer: Customer, own: Sequence[Subscribed], asked: Period) -> list[Slice]:
+def slices_of(customer: Customer, own: Sequence[Subscribed], asked: Period) -> list[Slice]:
+    """The parts of billing periods that an interval is priced in; InvalidInput when they are too many."""
     found = [(each, leg) for each in own for leg in _legs(each, asked)]
     dated = len({leg.period for _, leg in found}) > 1
     return [

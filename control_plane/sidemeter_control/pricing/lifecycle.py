@@ -100,7 +100,7 @@ async def written(conn: AsyncConnection, kept: Sequence[Subscription], new: Sequ
         await subscriptions.change(conn, each)
     for each in new:
         await subscriptions.add(conn, each)
-    await state.config_changed(conn)
+    await state.config_changed(conn, *{each.customer_key for each in (*kept, *new)})
 
 
 def _target(subscription: Subscription) -> str:

@@ -38,7 +38,7 @@ async def upsert_customer(database: Database, customer: Customer, *, by: str = a
                 raise Conflict(f"subject {subject!r} belongs to customer {owner!r}")
         await _check_currency(conn, customer)
         await customers.put(conn, customer)
-        await state.config_changed(conn)
+        await state.config_changed(conn, customer.key)
         await _audited(conn, customer, by)
         return (await customers.get(conn, [customer.key]))[customer.key]
 

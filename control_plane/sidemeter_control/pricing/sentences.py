@@ -1,4 +1,4 @@
-"""Every sentence that a customer reads on a line of a price, in a quota or in an alert, in every language there is.
+"""Every sentence that a customer reads on a line of a price, in a quota, an alert or a forecast, in every language there is.
 
 Names in braces are filled in by `words`; `{at}` is one of the four ends beginning with `at`.
 """
@@ -83,6 +83,16 @@ class Sentences:
     overage_started: str
     limit_denied: str
     lease_in_doubt: str
+    budget_forecast: str
+    quota_forecast: str
+    forecast_basis: str
+    forecast_unused: str
+    forecast_held: str
+    forecast_too_little: str
+    forecast_not_additive: str
+    forecast_negative: str
+    forecast_being_counted: str
+    forecast_too_far: str
 
 
 SENTENCES: Mapping[Language, Sentences] = {
@@ -147,8 +157,21 @@ SENTENCES: Mapping[Language, Sentences] = {
         budget_threshold="{percent} of the budget {name} is spent: {used} of {amount}",
         quota_threshold="{percent} of the quota {name} is used: {used} of {amount}",
         overage_started="More is used than the quota {name} has: {used} of {amount}",
-        limit_denied="Something was refused, because {name} is used up: {used} of {amount}",
+        limit_denied="Something was refused, because {name} allows no more: {used} of {amount} are used",
         lease_in_doubt="{used} of {name} ({amount}) are held by an agent that does not answer",
+        budget_forecast="At this pace the budget {name} is exceeded on {day}: {used} of {amount} so far",
+        quota_forecast="At this pace the quota {name} is used up on {day}: {used} of {amount} so far",
+        forecast_basis=(
+            "From the use of the last {days} days: how it spreads over the week, how much it is of late, and how it grows"
+            " or shrinks. In 8 of 10 cases it ends within the range."
+        ),
+        forecast_unused="Nothing that counts was used in the last 8 weeks, so nothing more is expected.",
+        forecast_held=" Taken as it stands now, because it is no sum over time: {names}.",
+        forecast_too_little="There is too little data yet: a forecast needs two weeks of use.",
+        forecast_not_additive="What is no sum over time has no pace to forecast.",
+        forecast_negative="What was also taken back has no pace to forecast.",
+        forecast_being_counted="Older events are still being counted.",
+        forecast_too_far="The period ends in more than a year.",
     ),
     Language.DE: Sentences(
         units="Einheiten",
@@ -211,7 +234,20 @@ SENTENCES: Mapping[Language, Sentences] = {
         budget_threshold="{percent} des Budgets {name} sind ausgegeben: {used} von {amount}",
         quota_threshold="{percent} des Kontingents {name} sind verbraucht: {used} von {amount}",
         overage_started="Es ist mehr verbraucht, als das Kontingent {name} umfasst: {used} von {amount}",
-        limit_denied="Etwas wurde abgelehnt, weil {name} aufgebraucht ist: {used} von {amount}",
+        limit_denied="Etwas wurde abgelehnt, weil {name} nicht mehr zulässt: {used} von {amount} sind verbraucht",
         lease_in_doubt="{used} von {name} ({amount}) liegen bei einem Agenten, der nicht antwortet",
+        budget_forecast="Bei diesem Tempo wird das Budget {name} am {day} überschritten: bisher {used} von {amount}",
+        quota_forecast="Bei diesem Tempo ist das Kontingent {name} am {day} aufgebraucht: bisher {used} von {amount}",
+        forecast_basis=(
+            "Aus der Nutzung der letzten {days} Tage: wie sie sich über die Woche verteilt, wie hoch sie zuletzt war und"
+            " ob sie wächst oder sinkt. In 8 von 10 Fällen endet sie in der Spanne."
+        ),
+        forecast_unused="In den letzten 8 Wochen wurde nichts genutzt, was zählt; deshalb wird nichts weiter erwartet.",
+        forecast_held=" Angesetzt wie im Augenblick, weil es keine Summe über die Zeit ist: {names}.",
+        forecast_too_little="Es gibt noch zu wenige Daten: Eine Prognose braucht zwei Wochen Nutzung.",
+        forecast_not_additive="Was keine Summe über die Zeit ist, hat kein Tempo, das sich fortschreiben ließe.",
+        forecast_negative="Was auch zurückgenommen wurde, hat kein Tempo, das sich fortschreiben ließe.",
+        forecast_being_counted="Ältere Ereignisse werden noch gezählt.",
+        forecast_too_far="Der Zeitraum endet erst in mehr als einem Jahr.",
     ),
 }

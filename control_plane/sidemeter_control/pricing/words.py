@@ -3,7 +3,7 @@
 The sentences themselves are in `sentences`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -14,6 +14,7 @@ from babel import Locale
 from babel.dates import get_day_names
 from babel.numbers import get_decimal_symbol, get_group_symbol
 
+from sidemeter_control.metering.forecasts import Refusal
 from sidemeter_control.money import NO_CURRENCY
 from sidemeter_control.pricing.sentences import SENTENCES, Language, Sentences
 
@@ -217,11 +218,35 @@ class Words:
 
     # Alerts.
 
-    def alert(self, sentence: str, name: str, threshold: int | None, of: tuple[Decimal, Decimal]) -> str:
+    def alert(
+        self, sentence: str, name: str, threshold: int | None, of: tuple[Decimal, Decimal], day: date | None = None
+    ) -> str:
         """What is to be said of a budget or a quota; `of`: what is used and what there is, in the currency if it has one."""
         percent = "" if threshold is None else self.percent(Decimal(threshold))
         used, amount = map(self._amount if self.currency == NO_CURRENCY else self._money, of)
-        return sentence.format(percent=percent, name=name, used=used, amount=amount)
+        on = "" if day is None else day.strftime(self._say.date)
+        return sentence.format(percent=percent, name=name, used=used, amount=amount, day=on)
+
+    # Forecasts.
+
+    @staticmethod
+    def forecast(days: int, held: Collection[str], refusal: Refusal | None, language: Language) -> str:
+        """What a forecast is based on: so many days of use, and of what is `held` the figure of now; or why there is none."""
+        say = SENTENCES[language]
+        match refusal:
+            case None:
+                basis = say.forecast_basis.format(days=days) if days else say.forecast_unused
+                return basis + (say.forecast_held.format(names=", ".join(held)) if held else "")
+            case Refusal.TOO_LITTLE_DATA:
+                return say.forecast_too_little
+            case Refusal.NOT_ADDITIVE:
+                return say.forecast_not_additive
+            case Refusal.NEGATIVE:
+                return say.forecast_negative
+            case Refusal.BEING_COUNTED:
+                return say.forecast_being_counted
+            case Refusal.TOO_FAR:
+                return say.forecast_too_far
 
     @property
     def _say(self) -> Sentences:

@@ -1,16 +1,17 @@
 """Alerts that were raised, each once, and how far events were looked at for them."""
 
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.alerts import Alert, AlertKind, Finding
+from sidemeter_control.limits.alerts import Alert, AlertKind, Finding, Said, is_news
 from sidemeter_control.pricing.periods import EVER
 from sidemeter_control.store.tables import alerts, state
 
-__all__ = ["add", "looked_at", "page", "set_looked_at", "unraised"]
+__all__ = ["add", "after", "forget", "looked_at", "newest", "number_of", "page", "set_looked_at", "unraised"]
 
 _ADD = (
     "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text, used, amount)"
@@ -30,18 +31,40 @@ async def add(
 
 
 async def unraised(conn: AsyncConnection, customer_key: str, findings: Iterable[Finding]) -> list[Finding]:
-    """Those of the findings for which nothing was raised yet; each once."""
+    """Those of the findings that are news after what was raised of the same; each once."""
     found = {_identity(each): each for each in findings}
-    if found:
-        for identity in await _raised(conn, customer_key, {each.period_start_us for each in found.values()}):
-            found.pop(identity, None)
-    return list(found.values())
+    if not found:
+        return []
+    said = await _raised(conn, customer_key, {each.period_start_us for each in found.values()})
+    return [each for each in found.values() if is_news(each, said.get((each.period_start_us, each.what), ()))]
 
 
 async def page(conn: AsyncConnection, customer_key: str, limit: int) -> list[Alert]:
     """At most `limit` alerts of a customer, newest first."""
     wanted = select(alerts).where(alerts.c.customer_key == customer_key).order_by(alerts.c.seq.desc()).limit(limit)
     return [_alert(row) for row in await conn.execute(wanted)]
+
+
+async def after(conn: AsyncConnection, customer_key: str | None, seq: int, limit: int) -> list[Alert]:
+    """At most `limit` alerts of a customer, or of all, that were raised after the one of that number, the oldest first."""
+    wanted = select(alerts).where(alerts.c.seq > seq).order_by(alerts.c.seq).limit(limit)
+    if customer_key is not None:
+        wanted = wanted.where(alerts.c.customer_key == customer_key)
+    return [_alert(row) for row in await conn.execute(wanted)]
+
+
+async def newest(conn: AsyncConnection) -> int:
+    """The number of the alert that was raised last; 0 before the first."""
+    return int(await conn.scalar(select(func.max(alerts.c.seq))) or 0)
+
+
+async def number_of(conn: AsyncConnection, alert_id: str, customer_key: str | None) -> int | None:
+    """The number of an alert of that customer, or of any; None when there is none of that id."""
+    wanted = select(alerts.c.seq).where(alerts.c.id == alert_id)
+    if customer_key is not None:
+        wanted = wanted.where(alerts.c.customer_key == customer_key)
+    found: int | None = await conn.scalar(wanted)
+    return found
 
 
 async def looked_at(conn: AsyncConnection) -> int:
@@ -54,11 +77,24 @@ async def set_looked_at(conn: AsyncConnection, seq: int) -> None:
     await conn.execute(update(state).values(alerts_seq=seq))
 
 
-async def _raised(conn: AsyncConnection, customer_key: str, periods: Collection[int]) -> list[tuple[Any, ...]]:
-    table = alerts.c
-    wanted = select(table.period_start_us, table.what, table.kind, table.threshold, table.terms)
-    wanted = wanted.where(table.customer_key == customer_key, table.period_start_us.in_(sorted(periods)))
-    return [tuple(row) for row in await conn.execute(wanted)]
+async def forget(conn: AsyncConnection, customer_key: str, keep: int) -> None:
+    """Delete a customer's alerts but for the newest `keep`."""
+    own = select(alerts.c.seq).where(alerts.c.customer_key == customer_key).order_by(alerts.c.seq.desc())
+    newest_old = await conn.scalar(own.offset(keep).limit(1))
+    if newest_old is not None:
+        await conn.execute(delete(alerts).where(alerts.c.customer_key == customer_key, alerts.c.seq <= newest_old))
+
+
+async def _raised(
+    conn: AsyncConnection, customer_key: str, periods: Collection[int]
+) -> Mapping[tuple[int, str], list[Said]]:
+    """What was said of a customer in these periods, by period and thing."""
+    wanted = select(alerts).where(alerts.c.customer_key == customer_key, alerts.c.period_start_us.in_(sorted(periods)))
+    found: defaultdict[tuple[int, str], list[Said]] = defaultdict(list)
+    for row in await conn.execute(wanted):
+        said = Said(AlertKind(row.kind), row.threshold or None, row.terms, row.used, row.amount)
+        found[row.period_start_us, row.what].append(said)
+    return found
 
 
 def _identity(finding: Finding) -> tuple[Any, ...]:

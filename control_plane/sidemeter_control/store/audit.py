@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store.tables import api_keys, audit
 
-__all__ = ["OPERATOR", "TOP_UP", "AuditEntry", "add", "page"]
+__all__ = ["OPERATOR", "RECEIVER", "TOP_UP", "AuditEntry", "add", "page"]
 
 OPERATOR = "operator"
 """Who acts without a key: whoever has the machine."""
@@ -16,10 +16,13 @@ OPERATOR = "operator"
 TOP_UP = "top-up"
 """Who grants what a top-up rule buys."""
 
+RECEIVER = "receiver"
+"""Who is sent webhooks, and says that it is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """One change. `seq` is the order of changes, `actor` the id of a key, OPERATOR or TOP_UP, `detail` JSON text of an object.
+    """One change. `seq` is the order of changes, `actor` the id of a key, OPERATOR, TOP_UP or RECEIVER, `detail` JSON text of an object.
 
     `actor_name` is the name of the key.
     """

@@ -7,7 +7,7 @@ pool of one, readers may only query, and a lock file keeps every other process o
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.store import files
+from sidemeter_control.store.changes import Changes, noted
 from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
 from sidemeter_control.store.witness import Witness
@@ -70,6 +71,7 @@ class Database:
         self._turns = asyncio.Semaphore(READERS)
         self._lock = lock
         self.witness = Witness(Path(f"{path}.holders"))
+        self._listeners: list[Callable[[Changes], None]] = []
 
     @classmethod
     async def open(cls, url: str, max_wait_s: float = MAX_WAIT_S) -> Self:
@@ -110,7 +112,24 @@ class Database:
             async with self._writer.connect() as conn:
                 await conn.begin()
                 yield conn
-                await _to_the_end(conn.commit())
+                changes = noted(conn)
+                try:
+                    await _to_the_end(conn.commit())
+                finally:
+                    if changes is not None:
+                        self._tell(changes)
+
+    def listen(self, listener: Callable[[Changes], None]) -> Callable[[], None]:
+        """Tell `listener` what each transaction changed, right after its COMMIT; answers what ends that.
+
+        It must be quick and raise nothing. One whose COMMIT failed is told of, too: nobody knows what became of it.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _tell(self, changes: Changes) -> None:
+        for listener in self._listeners:
+            listener(changes)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

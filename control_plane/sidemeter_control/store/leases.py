@@ -9,10 +9,10 @@ import msgspec
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.limits.leases import Holding, Standing
+from sidemeter_control.limits.leases import ACTIVE_FOR_TURNS, Holding, Others, Standing
 from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.units import PoolId, Slice
-from sidemeter_control.store import state
+from sidemeter_control.store import changes, state
 from sidemeter_control.store.tables import lease_holders, lease_pools
 
 __all__ = [
@@ -28,8 +28,11 @@ __all__ = [
     "holder",
     "holdings",
     "holds",
+    "in_doubt",
     "newest_period",
+    "others",
     "over",
+    "own_holdings",
     "pools",
     "pools_of",
     "put_holdings",
@@ -69,6 +72,35 @@ SELECT h.customer_key, h.feature_key, h.period, h.agent_id, h.hello_id, l.epoch,
 FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
 JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
 """  # noqa: S608 -- names of tables and columns
+_OWN = f"""
+SELECT h.customer_key, h.feature_key, h.period, {", ".join(f"h.{name}" for name in _COUNTS)}
+FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")} AND h.agent_id = ? AND h.hello_id = ?
+"""  # noqa: S608 -- names of tables and columns
+# `leases.others`, by the database: a pool may have a thousand holders, and each of them asks every second. A sum of 64-bit
+# numbers may need more: each is two, of the upper and of the lower half.
+_OTHERS = f"""
+WITH each_one AS (
+    SELECT h.customer_key, h.feature_key, h.period, p.turn AS turn_now, h.turn, l.standing = 'CURRENT' AS shares,
+        max(h.granted - max(h.returned, h.written_off), h.used - h.refunded) AS held,
+        h.granted - h.returned - h.used - h.reserved + h.refunded AS free, max(h.want_free, h.need) AS wanted
+    FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
+    JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
+    JOIN lease_pools AS p ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
+    WHERE NOT (h.agent_id = ? AND h.hello_id = ?)
+), known AS (
+    SELECT customer_key, feature_key, period, turn_now - {ACTIVE_FOR_TURNS} * (sum(shares) + 1) AS since
+    FROM each_one GROUP BY customer_key, feature_key, period
+), shared AS (
+    SELECT customer_key, feature_key, period, held, shares AND turn > since AND wanted > 0 AS active,
+        shares * max(free, 0) AS spare, max(wanted - free, 0) AS short, wanted
+    FROM each_one JOIN known USING (customer_key, feature_key, period)
+)
+SELECT customer_key, feature_key, period, sum(active), sum(held >> 32), sum(held & 4294967295),
+    sum(spare >> 32), sum(spare & 4294967295),
+    sum(active * (short >> 32)), sum(active * (short & 4294967295)),
+    sum(active * (wanted >> 32)), sum(active * (wanted & 4294967295))
+FROM shared GROUP BY customer_key, feature_key, period
+"""  # noqa: S608 -- names of tables and a number
 _PUT = f"""
 INSERT INTO lease_holdings (customer_key, feature_key, period, agent_id, hello_id, {", ".join(_COUNTS)})
 VALUES ({", ".join("?" * (5 + len(_COUNTS)))})
@@ -105,10 +137,21 @@ WHERE p.end_us < ? AND NOT EXISTS (
       AND (h.reserved > 0 OR h.granted - max(h.returned, h.written_off) > h.used - h.refunded)
 ) LIMIT ?
 """
-_IN_DOUBT = """
-SELECT count(*) FROM lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
-WHERE l.standing <> 'CURRENT' AND h.granted - max(h.returned, h.written_off) > h.used - h.refunded
-"""
+_HOLDERS = "lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id"
+_REST = "h.granted - max(h.returned, h.written_off) - (h.used - h.refunded)"
+_WITH_REST = f"""
+SELECT coalesce(sum(l.standing = 'CURRENT'), 0), coalesce(sum(l.standing <> 'CURRENT'), 0),
+    coalesce(sum(l.standing <> 'CURRENT' AND coalesce(a.last_seen_us, 0) < ?), 0)
+FROM {_HOLDERS} LEFT JOIN agents AS a ON a.agent_id = h.agent_id
+WHERE {_REST} > 0
+"""  # noqa: S608 -- parts of the statement
+_IN_DOUBT = f"""
+SELECT p.customer_key, p.feature_key, p.period, p.scale, sum({_REST})
+FROM {_HOLDERS} JOIN lease_pools AS p
+    ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
+WHERE l.standing <> 'CURRENT' AND {_REST} > 0 AND (p.end_us IS NULL OR p.end_us > ?)
+GROUP BY p.customer_key, p.feature_key, p.period LIMIT ?
+"""  # noqa: S608 -- the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +188,17 @@ class Held:
 
 
 class Figures(NamedTuple):
-    """How much there is of leases: holders by their standing, pools, and holdings with rights in doubt."""
+    """How much there is of leases: holders by their standing, pools, and holdings with something left to spend.
+
+    `held` are those of holders that may spend it, `in_doubt` of those that are gone, of which `stranded` are those whose
+    agent was not heard of lately.
+    """
 
     holders: Mapping[Standing, int]
     pools: int
+    held: int
     in_doubt: int
+    stranded: int
 
 
 async def holder(conn: AsyncConnection, id_: HolderId) -> Holder | None:
@@ -255,9 +304,25 @@ async def holdings(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId,
     return found
 
 
+async def own_holdings(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) -> dict[PoolId, Holding]:
+    """What one holder has of these pools; one that it has nothing of is absent."""
+    found = await _rows(conn, _OWN, _json(ids), *id_)
+    return {(customer, feature, period): Holding(*counts) for customer, feature, period, *counts in found}
+
+
+async def others(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) -> dict[PoolId, Others]:
+    """The summary of all holders but one of these pools, as `leases.others` says; one without any is absent."""
+    found = {}
+    for customer, feature, period, active, *halves in await _rows(conn, _OTHERS, _json(ids), *id_):
+        held, spare, short, wanted = ((high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+        found[customer, feature, period] = Others(held, active, spare, short, wanted)
+    return found
+
+
 async def put_holdings(conn: AsyncConnection, id_: HolderId, changed: Mapping[PoolId, Holding]) -> None:
     """Write what a holder has of these pools."""
     if changed:
+        changes.note(conn, customers={customer for customer, _, _ in changed})
         await conn.exec_driver_sql(_PUT, [(*pool, *id_, *_counts(holding)) for pool, holding in changed.items()])
 
 
@@ -273,13 +338,18 @@ async def drop(conn: AsyncConnection, ids: Sequence[PoolId]) -> None:
         await conn.exec_driver_sql(_DROP, list(ids))
 
 
-async def figures(conn: AsyncConnection) -> Figures:
-    """How much there is, counted now."""
+async def in_doubt(conn: AsyncConnection, now_us: int, limit: int) -> list[tuple[PoolId, int, int]]:
+    """At most `limit` pools of periods that are not over, with their scale, and the units left with holders that are gone."""
+    return [((row[0], row[1], row[2]), row[3], row[4]) for row in await _rows(conn, _IN_DOUBT, now_us, limit)]
+
+
+async def figures(conn: AsyncConnection, heard_since_us: int) -> Figures:
+    """How much there is, counted now. An agent that was not heard of since then leaves stranded what it had."""
     found = await conn.execute(select(lease_holders.c.standing, func.count()).group_by(lease_holders.c.standing))
     holders = dict.fromkeys(Standing, 0) | {Standing(standing): count for standing, count in found}
     pools_ = int(await conn.scalar(select(func.count()).select_from(lease_pools)) or 0)
-    ((in_doubt,),) = await _rows(conn, _IN_DOUBT)
-    return Figures(holders, pools_, in_doubt)
+    ((held, doubtful, stranded),) = await _rows(conn, _WITH_REST, heard_since_us)
+    return Figures(holders, pools_, held, doubtful, stranded)
 
 
 async def _rows(conn: AsyncConnection, statement: str, *parameters: object) -> Sequence[Sequence[Any]]:

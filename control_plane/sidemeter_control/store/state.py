@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Transaction, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sidemeter_control.store import changes
 from sidemeter_control.store.tables import state
 
 __all__ = [
@@ -59,8 +60,12 @@ async def get(conn: AsyncConnection) -> State:
     return seen
 
 
-async def config_changed(conn: AsyncConnection) -> None:
-    """Say that a definition (meter, feature, plan, customer, subscription) changes in this transaction."""
+async def config_changed(conn: AsyncConnection, *customers: str) -> None:
+    """Say that a definition (meter, feature, plan, customer, subscription) changes in this transaction.
+
+    `customers` are the keys of those it is about; without any it may be about everyone.
+    """
+    changes.note(conn, customers=customers, everyone=not customers)
     await conn.execute(update(state).values(config_version=state.c.config_version + 1))
     _seen.clear()
 

@@ -1,6 +1,7 @@
 """Webhooks, and what is on its way to them."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ __all__ = [
     "add_delivery",
     "count",
     "delivery",
+    "disable",
+    "forget",
     "get",
     "give_up",
     "list_all",
@@ -33,15 +36,14 @@ _kinds = msgspec.json.Decoder(tuple[AlertKind, ...]).decode
 async def put(conn: AsyncConnection, webhook: Webhook) -> None:
     """Write a webhook, new or in place of the one of its id."""
     await remove(conn, webhook.id)
-    await conn.execute(
-        insert(webhooks).values(
-            id=webhook.id,
-            url=webhook.url,
-            kinds=None if webhook.kinds is None else msgspec.json.encode(webhook.kinds).decode(),
-            secret=webhook.secret,
-            created_at_us=webhook.created_at_us,
-        )
-    )
+    kinds = None if webhook.kinds is None else msgspec.json.encode(webhook.kinds).decode()
+    await conn.execute(insert(webhooks).values(asdict(webhook) | {"kinds": kinds}))
+
+
+async def disable(conn: AsyncConnection, webhook_id: str, now_us: int) -> bool:
+    """Send nothing more there until it is enabled again; False when that is so already, or there is none of that id."""
+    enabled = webhooks.c.id == webhook_id, webhooks.c.disabled_at_us.is_(None)
+    return bool((await conn.execute(update(webhooks).where(*enabled).values(disabled_at_us=now_us))).rowcount)
 
 
 async def remove(conn: AsyncConnection, webhook_id: str) -> bool:
@@ -145,8 +147,18 @@ async def page(
     return [_delivery(row) for row in await conn.execute(wanted)]
 
 
+async def forget(conn: AsyncConnection, keep: int, limit: int) -> int:
+    """Delete at most `limit` deliveries that have ended and are older than the newest `keep`; how many there were."""
+    table = webhook_deliveries.c
+    newest = select(func.max(table.seq)).scalar_subquery()
+    old = select(table.seq).where(table.seq <= newest - keep, table.state != DeliveryState.PENDING.value)
+    some = old.order_by(table.seq).limit(limit)
+    return (await conn.execute(delete(webhook_deliveries).where(table.seq.in_(some)))).rowcount
+
+
 def _webhook(row: Row[Any]) -> Webhook:
-    return Webhook(row.id, row.url, None if row.kinds is None else _kinds(row.kinds), row.created_at_us, row.secret)
+    kinds = None if row.kinds is None else _kinds(row.kinds)
+    return Webhook(**{**row._mapping, "kinds": kinds})  # noqa: SLF001 -- a row's public name for it
 
 
 def _delivery(row: Row[Any]) -> Delivery:

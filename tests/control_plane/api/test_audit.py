@@ -95,6 +95,7 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield made("setBudget", "budget all", "key", key="all", customer="acme", amount="5")
     yield done("removeBudget", "budget all", "", key="all")
     yield made("setWebhook", "webhook {id}", "id: webhook { id }", url="https://example.com/")
+    yield done("rotateWebhookSecret", "webhook {id}", "secret", id=ids["setWebhook"])
     yield done("removeWebhook", "webhook {id}", "", id=ids["setWebhook"])
     event = {"id": "1", "source": "s", "type": "other", "subject": "acme", "data": {}}
     yield done("ingest", "", "accepted", events=[event])
@@ -105,9 +106,9 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield done("revokeApiKey", "key {id}", "", id=ids["createApiKey"])
 
 
-# They need a dead letter, a lease of an agent that is gone, a recovery, a delivery: test_replay.py, test_leases.py and
+# They need a dead letter, a lease of an agent that is gone, a recovery, a delivery, a receiver that is gone: test_replay.py, test_leases.py and
 # test_webhooks.py have them.
-ELSEWHERE = {"replayDeadLetters", "writeOffLease", "endRecovery", "redeliver"}
+ELSEWHERE = {"replayDeadLetters", "writeOffLease", "endRecovery", "redeliver", "enableWebhook"}
 
 
 async def test_every_mutation_leaves_one_entry_with_who_what_and_of_what(control: Plane) -> None:

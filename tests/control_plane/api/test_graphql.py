@@ -82,6 +82,8 @@ CALLS = {
     "webhooks": ("{ webhooks { id } }", Scope.READ),
     "webhookDeliveries": ("{ webhookDeliveries { edges { cursor } } }", Scope.READ),
     "setWebhook": ('mutation { setWebhook(input: {url: "https://a.test/"}) { secret } }', Scope.WRITE),
+    "rotateWebhookSecret": ('mutation { rotateWebhookSecret(id: "k") { secret } }', Scope.WRITE),
+    "enableWebhook": ('mutation { enableWebhook(id: "k") { id } }', Scope.WRITE),
     "removeWebhook": ('mutation { removeWebhook(id: "k") }', Scope.WRITE),
     "redeliver": ('mutation { redeliver(id: "k") { id } }', Scope.WRITE),
     "changePlan": ('mutation { changePlan(subscription: "s", plan: "k") { id } }', Scope.WRITE),
@@ -230,7 +232,7 @@ async def test_a_request_has_a_largest_size(control: Plane) -> None:
         ("", "no query"),
         ("{ nothing }", "Cannot query field 'nothing'"),
         ("fragment F on Query { __typename }", "operation"),
-        ("subscription { x }", "no subscriptions"),
+        ("subscription { x }", "Accept: text/event-stream"),
     ],
 )
 async def test_a_query_that_is_wrong_or_exceeds_a_bound_is_answered_with_the_reason(

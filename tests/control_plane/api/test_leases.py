@@ -189,7 +189,9 @@ async def test_leases_are_metrics(shop: Shopped) -> None:
         'sidemeter_lease_holders{state="CURRENT"} 1.0',
         'sidemeter_lease_holders{state="SUPERSEDED"} 1.0',
         "sidemeter_lease_pools 1.0",
+        "sidemeter_leases_held 0.0",
         "sidemeter_leases_in_doubt 1.0",
+        "sidemeter_leases_stranded 0.0",
         "sidemeter_recovering 0.0",
     ):
         assert line in figures
@@ -219,3 +221,26 @@ async def test_what_is_held_of_a_budget_is_seen_and_written_off_as_of_a_quota(sh
     assert (found["committed"], found["limit"], len(found["holders"])) == ("31", "50", 2)
     freed = (await shop.plane.ask(WRITE_OFF, **named("a", 1, limit)))["writeOffLease"]
     assert (freed["id"], freed["committed"]) == (limit, "11")
+
+
+async def test_what_agents_refuse_is_an_alert_of_the_customer_and_a_figure(shop: Shopped) -> None:
+    refused = {"denied": [LEASE | {"amount": "100"}]}
+    asked = {"agent_id": "a", "subjects": [], "backlog": 0}
+    await shop.hello("a")
+    for count in (0, 3):
+        answer = await shop.send("sync", **asked, epoch=1, **refused, denials={"limit_reached": count})
+        assert answer["status"] == "OK"
+    assert (await shop.send("sync", **asked, epoch=7, denials={"limit_reached": 9}))["status"] != "OK"
+    query = '{ customer(key: "acme") { alerts { kind what amount periodStart } } }'
+    alerts = (await shop.plane.ask(query))["customer"]["alerts"]
+    assert alerts == [{"kind": "limit_denied", "what": "quota:calls", "amount": "100", "periodStart": None}]
+    metrics = (await shop.plane.http.get("/metrics")).text
+    assert 'sidemeter_denials_total{reason="limit_reached"} 3.0' in metrics.splitlines()
+
+
+@pytest.mark.parametrize("amount", ["-1", "1e9", "NaN", "", "1.", "9" * 65])
+async def test_an_amount_that_is_none_is_malformed(shop: Shopped, amount: str) -> None:
+    asked = {"agent_id": "a", "epoch": 1, "subjects": [], "backlog": 0, "denied": [LEASE | {"amount": amount}]}
+    body = msgspec.msgpack.encode(asked)
+    response = await shop.plane.http.post("/agent/v1/sync", content=body, headers=shop.headers)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")

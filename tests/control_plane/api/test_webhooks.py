@@ -19,6 +19,8 @@ DELIVERIES = """query($first: Int, $after: String, $state: DeliveryState) {
   webhookDeliveries(first: $first, after: $after, state: $state) {
     edges { node { id webhook message alert state attempts lastStatus lastError createdAt endedAt } }
     pageInfo { hasNextPage endCursor } } }"""
+ENABLE = "mutation($id: ID!) { enableWebhook(id: $id) { id disabledAt } }"
+TOMORROW = "2023-11-15T22:13:20Z"
 NOW = "2023-11-14T22:13:20Z"  # where the tests' clock stands
 
 
@@ -55,8 +57,8 @@ async def test_a_secret_is_shown_when_it_is_new_and_never_again(control: Plane) 
     assert made["webhook"] == {"id": made["webhook"]["id"], "url": URL, "events": None, "createdAt": NOW}
     changed = await control.make("setWebhook", "secret webhook { id events }", url=URL, events=["limit_denied"])
     assert changed == {"secret": None, "webhook": {"id": made["webhook"]["id"], "events": ["limit_denied"]}}
-    own = await control.make("setWebhook", "secret", url=URL, secret=SECRET)
-    assert own == {"secret": SECRET}
+    own = await control.make("setWebhook", "secret webhook { oldSecretUntil }", url=URL, secret=SECRET)
+    assert own == {"secret": SECRET, "webhook": {"oldSecretUntil": TOMORROW}}
     assert (await control.ask("{ webhooks { url events } }"))["webhooks"] == [{"url": URL, "events": None}]
     log = (await control.ask("{ auditLog { edges { node { detail } } } }"))["auditLog"]["edges"]
     for secret in (made["secret"], SECRET):
@@ -106,6 +108,32 @@ async def test_a_message_is_sent_once_more_when_somebody_asks_for_it(control: Pl
     assert entry["node"] == {"action": "redeliver", "target": f"delivery {repeat['id']}", "detail": repeats}
     error = await control.refusal(again, id="none")
     assert (error["extensions"]["code"], error["message"]) == ("NOT_FOUND", "there is no delivery 'none'")
+
+
+async def test_a_secret_is_rotated_and_the_one_before_it_signs_for_a_day(control: Plane) -> None:
+    made = await control.make("setWebhook", "secret webhook { id oldSecretUntil }", url=URL)
+    rotate = "mutation($id: ID!) { rotateWebhookSecret(id: $id) { secret webhook { id oldSecretUntil } } }"
+    rotated = (await control.ask(rotate, id=made["webhook"]["id"]))["rotateWebhookSecret"]
+    assert rotated["webhook"] == made["webhook"] | {"oldSecretUntil": TOMORROW}
+    assert rotated["secret"] not in {made["secret"], None}
+    assert (await control.refusal(rotate, id="none"))["extensions"]["code"] == "NOT_FOUND"
+
+
+async def test_a_receiver_that_is_gone_is_seen_and_its_webhook_enabled_again(control: Plane) -> None:
+    made = await control.make("setWebhook", "webhook { id }", url=URL)
+    await alerts(control)
+    await deliver(control, Posted(410))
+    assert (await control.ask("{ webhooks { disabledAt } }"))["webhooks"] == [{"disabledAt": NOW}]
+    failed = (await deliveries(control, state="FAILED"))["edges"]
+    assert [each["node"]["lastStatus"] for each in failed] == [410, 410]
+    enabled = (await control.ask(ENABLE, **made["webhook"]))["enableWebhook"]
+    assert enabled == made["webhook"] | {"disabledAt": None}
+    (entry, gone, *_) = (await control.ask("{ auditLog { edges { node { action actor target } } } }"))["auditLog"][
+        "edges"
+    ]
+    assert (entry["node"]["action"], entry["node"]["target"]) == ("enableWebhook", f"webhook {enabled['id']}")
+    assert (gone["node"]["action"], gone["node"]["actor"]) == ("disableWebhook", "receiver")
+    assert (await control.refusal(ENABLE, id="none"))["extensions"]["code"] == "NOT_FOUND"
 
 
 async def test_a_webhook_is_removed_once(control: Plane) -> None:

@@ -13,7 +13,7 @@ from shop import BASE, TOKENS, Shop, open_shop, us
 
 from sidemeter_control.limits.add_ons import AddOnSpec
 from sidemeter_control.limits.alerting import MAX_LOOKED_AT_ONCE, MAX_SCANNED, Alerting, look, sweep_once
-from sidemeter_control.limits.alerts import Alert, AlertKind, Finding
+from sidemeter_control.limits.alerts import MAX_ALERTS, Alert, AlertKind, Finding
 from sidemeter_control.limits.budgeting import set_budget
 from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
 from sidemeter_control.limits.given import grant_add_on
@@ -120,6 +120,39 @@ async def test_who_raises_a_budget_or_buys_more_is_warned_anew(shop: Shop) -> No
     await sweep_once(shop.database, shop.clock)
     again = [(each.what, each.threshold) for each in (await raised(shop))[before:]]
     assert {("budget:b", 100), ("quota:tokens", 100)} <= set(again)
+
+
+async def test_a_budget_that_is_raised_says_only_the_thresholds_that_are_ahead(shop: Shop) -> None:
+    await shop.customer("acme")
+    await budget(shop, "b", 100)
+    looking = Alerting(shop.database, shop.clock)
+    await shop.use("acme", NOW, "95")
+    await looking.once()
+    told = [("budget:b", percent) for percent in (50, 75, 90)]
+    assert await thresholds(shop) == told
+    await budget(shop, "b", 110)
+    await looking.once()
+    assert await thresholds(shop) == told
+    for used, more in (("3", []), ("1", [90]), ("11", [100])):
+        await shop.use("acme", NOW, used)
+        await looking.once()
+        told += [("budget:b", percent) for percent in more]
+        assert await thresholds(shop) == told
+
+
+async def test_only_so_many_alerts_of_a_customer_are_kept_and_the_oldest_go(shop: Shop) -> None:
+    """MAX_ALERTS of them."""
+    acme, other = await shop.customer("acme"), await shop.customer("other")
+    finding = Finding(
+        kind=AlertKind.LIMIT_DENIED, what="0", period_start_us=0, name="n", used=Decimal(1), amount=Decimal(1)
+    )
+    async with shop.database.write() as conn:
+        await raise_alerts(conn, shop.clock, other, [finding])
+        for number in range(4):
+            await raise_alerts(conn, shop.clock, acme, [replace(finding, what=str(number))], keep=3)
+    assert [each.what for each in await raised(shop)] == ["1", "2", "3"]
+    assert len(await raised(shop, "other")) == 1
+    assert MAX_ALERTS == 10_000
 
 
 async def test_money_is_looked_at_as_it_is_owed(shop: Shop) -> None:

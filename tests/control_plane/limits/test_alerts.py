@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidemeter_control.limits.alerts import AlertKind, Finding, of_budget, of_quota
+from sidemeter_control.limits.alerts import AlertKind, Finding, Said, is_news, of_budget, of_quota
 from sidemeter_control.limits.budgets import Budget, BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer, QuotaPart, QuotaSource
 from sidemeter_control.pricing.periods import EVER, Period
@@ -143,8 +143,8 @@ TOKENS = {"currency": None, "unit": "tokens"}
             AlertKind.LIMIT_DENIED,
             None,
             TOKENS,
-            "Something was refused, because team-a is used up: 1,234.5 tokens of 1,300 tokens",
-            "Etwas wurde abgelehnt, weil team-a aufgebraucht ist: 1.234,5 tokens von 1.300 tokens",
+            "Something was refused, because team-a allows no more: 1,234.5 tokens of 1,300 tokens are used",
+            "Etwas wurde abgelehnt, weil team-a nicht mehr zulässt: 1.234,5 tokens von 1.300 tokens sind verbraucht",
         ),
         (
             AlertKind.LEASE_IN_DOUBT,
@@ -170,3 +170,65 @@ def test_every_kind_is_said_in_words_of_the_customers_language(
     )
     assert finding.text(Language.EN) == english
     assert finding.text(Language.DE).replace("\xa0", " ") == german
+
+
+def said(kind: AlertKind, threshold: int | None, terms: str, used: int, amount: int) -> Said:
+    return Said(kind, threshold, terms, Decimal(used), Decimal(amount))
+
+
+@pytest.mark.parametrize(
+    ("told", "used", "amount", "expected"),
+    [
+        ([], 90, 100, True),
+        ([(100, 90)], 91, 100, False),
+        ([(100, 90)], 95, 101, True),  # raised, and not yet reached when it was said
+        ([(100, 90)], 95, 100.5, True),
+        ([(100, 95)], 95, 105, False),  # 90 % of it was behind already
+        ([(100, 95)], 100, 106, True),
+        ([(100, 95)], 95, 50, False),  # lowered
+        ([(100, 90), (200, 180)], 180, 100, False),  # lowered again
+        ([(100, 90), (200, 180)], 190, 210, True),
+        ([(100, 90), (200, 180)], 180, 200, False),
+    ],
+)
+def test_a_threshold_is_said_again_in_a_period_only_of_an_amount_that_was_raised_beyond_what_was_told(
+    told: list[tuple[int, int]], used: int, amount: float, expected: bool
+) -> None:
+    kind = AlertKind.BUDGET_THRESHOLD
+    before = [said(kind, 90, f"{amount} MONTH", used, amount) for amount, used in told]
+    finding = _finding(kind, 90, f"{amount} MONTH", used, amount)
+    assert is_news(finding, before) is expected
+
+
+def test_what_was_told_of_another_threshold_counts_and_of_another_unit_does_not() -> None:
+    kind = AlertKind.BUDGET_THRESHOLD
+    before = [said(kind, 50, "100 MONTH", 50, 100), said(kind, 90, "100 MONTH", 95, 100)]
+    assert not is_news(_finding(kind, 50, "110 MONTH", 95, 110), before)
+    assert is_news(_finding(kind, 50, "110 MONTH tokens", 95, 110), before)
+    assert is_news(_finding(kind, 75, "110 MONTH", 95, 110), before)  # never said in this period
+
+
+@pytest.mark.parametrize(("amount", "expected"), [(100, False), (149, False), (150, True), (200, True)])
+def test_an_overage_is_said_again_only_if_it_had_ended(amount: int, expected: bool) -> None:
+    kind = AlertKind.OVERAGE_STARTED
+    before = [said(AlertKind.QUOTA_THRESHOLD, 100, "100", 150, 100), said(kind, None, "100", 140, 100)]
+    assert is_news(_finding(kind, None, str(amount), 500, amount), before) is expected
+
+
+@pytest.mark.parametrize(("amount", "expected"), [(99, False), (100, False), (101, True)])
+def test_a_refusal_is_said_again_only_at_a_limit_that_was_raised(amount: int, expected: bool) -> None:
+    kind = AlertKind.LIMIT_DENIED
+    assert is_news(_finding(kind, None, str(amount), 100, amount), [said(kind, None, "100", 100, 100)]) is expected
+
+
+def _finding(kind: AlertKind, threshold: int | None, terms: str, used: int, amount: float) -> Finding:
+    return Finding(
+        kind=kind,
+        what="w",
+        threshold=threshold,
+        period_start_us=0,
+        terms=terms,
+        name="n",
+        used=Decimal(used),
+        amount=Decimal(str(amount)),
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planes import older_database
 from receivers import Receiver, answer, hang, receiver, signature
 from shop import Shop, open_shop, us
 
@@ -18,19 +19,20 @@ from sidemeter_control.limits.alerts import Alert, AlertKind, Finding
 from sidemeter_control.limits.budgeting import set_budget
 from sidemeter_control.limits.budgets import BudgetSpec, BudgetUnit
 from sidemeter_control.limits.delivering import MAX_AT_ONCE, MAX_AT_ONCE_EACH, MAX_WAITING, Delivering
-from sidemeter_control.limits.endpoints import redeliver, remove_webhook, set_webhook
+from sidemeter_control.limits.endpoints import enable_webhook, redeliver, remove_webhook, rotate_secret, set_webhook
 from sidemeter_control.limits.posting import Posted, Poster
 from sidemeter_control.limits.raising import raise_alerts
 from sidemeter_control.limits.webhooks import (
     MAX_ATTEMPTS,
     MAX_WEBHOOKS,
+    OVERLAP_S,
     RETRY_AFTER_S,
     Delivery,
     DeliveryState,
     Webhook,
     check_secret,
 )
-from sidemeter_control.store import customers, webhooks
+from sidemeter_control.store import audit, customers, webhooks
 
 NOW = "2026-11-21"
 
@@ -154,7 +156,6 @@ async def test_it_is_taken_when_the_receiver_is_well_again(shop: Shop, got: Rece
         (answer(302, f"Location: {got.url}"), "answered 302"),
         (hang, "no answer within 0.2 s"),
         (answer(200, "x: " + "y" * 1_000_000), "RemoteProtocolError"),
-        (answer(410), "answered 410"),
     ):
         got.answer = failing
         assert await delivering.once() == 1
@@ -164,7 +165,75 @@ async def test_it_is_taken_when_the_receiver_is_well_again(shop: Shop, got: Rece
     got.answer = answer(200, body=b"x" * 1_000_000)
     assert await delivering.once() == 1
     (delivery,) = await log(shop)
-    assert (delivery.state, delivery.attempts, delivery.last_error) == (DeliveryState.DELIVERED, 5, None)
+    assert (delivery.state, delivery.attempts, delivery.last_error) == (DeliveryState.DELIVERED, 4, None)
+
+
+async def test_a_receiver_that_is_gone_gets_nothing_more_until_its_webhook_is_enabled_again(
+    shop: Shop, got: Receiver, poster: Poster
+) -> None:
+    made = await hook(shop, got.url)
+    got.answer = answer(410)
+    for number in range(MAX_AT_ONCE_EACH + 1):  # one more than one turn sends
+        await alert(shop, number)
+    delivering = Delivering(shop.database, shop.clock, poster.post)
+    assert await delivering.once() == MAX_AT_ONCE_EACH
+    first, *_, last = await log(shop, DeliveryState.FAILED)
+    assert (first.attempts, first.last_status, first.last_error) == (1, 410, "answered 410")
+    assert (last.attempts, last.last_error) == (0, "the webhook answered 410 Gone, and is disabled")
+    assert last.ended_at_us is not None
+    await alert(shop, 100)
+    shop.clock.advance(RETRY_AFTER_S[-1])
+    assert await delivering.once() == 0
+    assert len(await log(shop)) == MAX_AT_ONCE_EACH + 1
+    with pytest.raises(Conflict, match="is disabled: enableWebhook"):
+        await redeliver(shop.database, shop.clock, first.id)
+    async with shop.database.read() as conn:
+        disabled = await webhooks.get(conn, made.id)
+        (entry,) = [each for each in await audit.page(conn, 10) if each.action == "disableWebhook"]
+    assert disabled is not None
+    assert disabled.disabled_at_us is not None
+    assert (entry.actor, entry.target) == ("receiver", f"webhook {made.id}")
+    got.answer = answer(204)
+    assert await enable_webhook(shop.database, shop.clock, made.id) == made
+    assert await enable_webhook(shop.database, shop.clock, made.id) == made
+    await redeliver(shop.database, shop.clock, first.id)
+    await alert(shop, 101)
+    assert await delivering.once() == 2
+    with pytest.raises(NotFound, match="there is no webhook 'none'"):
+        await enable_webhook(shop.database, shop.clock, "none")
+
+
+async def test_a_webhook_that_is_set_again_is_enabled(shop: Shop, got: Receiver, poster: Poster) -> None:
+    await hook(shop, got.url)
+    got.answer = answer(410)
+    await alert(shop)
+    await Delivering(shop.database, shop.clock, poster.post).once()
+    assert (await hook(shop, got.url)).disabled_at_us is None
+
+
+async def test_a_message_has_both_signatures_while_a_secret_is_rotated(
+    shop: Shop, got: Receiver, poster: Poster
+) -> None:
+    made = await hook(shop, got.url)
+    rotated, secret = await rotate_secret(shop.database, shop.clock, made.id)
+    assert (rotated.secret, rotated.old_secret) == (secret, made.secret)
+    check_secret(secret)
+    delivering = Delivering(shop.database, shop.clock, poster.post)
+    for seconds, signing in ((0, [secret, made.secret]), (OVERLAP_S, [secret])):
+        shop.clock.advance(seconds)
+        await alert(shop, seconds)
+        await delivering.once()
+        received = got.received[-1]
+        assert received.headers["webhook-signature"] == " ".join(signature(each, received) for each in signing)
+    with pytest.raises(NotFound, match="there is no webhook 'none'"):
+        await rotate_secret(shop.database, shop.clock, "none")
+
+
+async def test_a_webhook_of_an_older_database_signs_with_the_one_secret_it_has(tmp_path: Path) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    row = f"INSERT INTO webhooks (id, url, secret, created_at_us) VALUES ('w', 'https://a.test/', '{secret}', 7)"
+    async with older_database(tmp_path, "0014", row) as database, database.read() as conn:
+        assert await webhooks.list_all(conn) == [Webhook("w", "https://a.test/", None, 7, secret)]
 
 
 async def test_a_wall_clock_that_is_set_back_delays_nothing(shop: Shop, got: Receiver, poster: Poster) -> None:
@@ -343,7 +412,7 @@ async def test_a_webhook_is_changed_by_its_url_and_keeps_its_secret_unless_a_new
     assert (changed.id, changed.secret, changed.kinds, shown) == (made.id, made.secret, kinds, None)
     other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     renewed, shown = await set_webhook(shop.database, shop.clock, url, kinds, other)
-    assert (renewed.secret, shown) == (other, other)
+    assert (renewed.secret, renewed.old_secret, shown) == (other, made.secret, other)
     async with shop.database.read() as conn:
         assert await webhooks.list_all(conn) == [renewed]
 

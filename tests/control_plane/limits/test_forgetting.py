@@ -8,10 +8,11 @@ import pytest
 from lessees import Lessee
 from shop import BASE, Shop, open_shop, us
 
-from sidemeter_control.limits.forgetting import MAX_FORGOTTEN, forget_once
+from sidemeter_control.limits.forgetting import MAX_DELIVERIES, MAX_FORGOTTEN, forget_deliveries_once, forget_once
+from sidemeter_control.limits.webhooks import DeliveryState
 from sidemeter_control.metering.identity import SyncStatus
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec
-from sidemeter_control.store import leases, recoveries
+from sidemeter_control.store import leases, recoveries, webhooks
 from sidemeter_control.store.leases import StoredPool
 
 CALLS = EntitlementSpec(feature="calls", kind=EntitlementKind.METERED, limit=Decimal(9), enforcement=Enforcement.HARD)
@@ -30,7 +31,7 @@ async def pools(shop: Shop, after: str) -> int:
     shop.clock.advance((us(after) - shop.clock.now_us()) // 1_000_000)
     assert not await forget_once(shop.database, shop.clock)
     async with shop.database.read() as conn:
-        return (await leases.figures(conn)).pools
+        return (await leases.figures(conn, 0)).pools
 
 
 async def test_a_period_is_forgotten_a_day_after_its_end(shop: Shop) -> None:
@@ -71,4 +72,39 @@ async def test_so_many_are_forgotten_at_once_and_the_others_next_time(shop: Shop
             await leases.put_pool(conn, StoredPool(("acme", "calls", period), "calls", (), period + 1, 0, 0))
     assert await forget_once(shop.database, shop.clock) is (more >= 0)
     async with shop.database.read() as conn:
-        assert (await leases.figures(conn)).pools == max(more, 0)
+        assert (await leases.figures(conn, 0)).pools == max(more, 0)
+
+
+async def deliveries(shop: Shop, count: int, first: int = 0) -> None:
+    """So many, of which those with an odd number have ended."""
+    async with shop.database.write() as conn:
+        for number in range(first, first + count):
+            what = {"delivery_id": f"d{number}", "message_id": "m", "alert_id": "a", "body": "{}", "now_us": 0}
+            await webhooks.add_delivery(conn, webhook_id="even" if number % 2 == 0 else "odd", **what)
+        await webhooks.give_up(conn, "odd", "gone", 0)
+
+
+async def numbers(shop: Shop) -> list[int]:
+    async with shop.database.read() as conn:
+        return [int(each.id[1:]) for each in await webhooks.page(conn, 10_000)][::-1]
+
+
+@pytest.mark.parametrize("keep", [9, 10, 11])
+async def test_of_deliveries_that_have_ended_the_newest_are_kept(shop: Shop, keep: int) -> None:
+    """MAX_DELIVERIES of them; those that are still to be sent stay, however old."""
+    await deliveries(shop, 12)
+    assert not await forget_deliveries_once(shop.database, keep=keep)
+    left = await numbers(shop)
+    assert left == [number for number in range(12) if number >= 12 - keep or number % 2 == 0]
+    assert not await forget_deliveries_once(shop.database, keep=keep)
+    assert await numbers(shop) == left
+    async with shop.database.read() as conn:
+        assert len(await webhooks.page(conn, 100, state=DeliveryState.PENDING)) == 6
+
+
+async def test_very_many_old_deliveries_go_in_several_turns(shop: Shop) -> None:
+    await deliveries(shop, 2_100)
+    assert await forget_deliveries_once(shop.database, keep=0)
+    assert not await forget_deliveries_once(shop.database, keep=0)
+    assert len(await numbers(shop)) == 1_050
+    assert MAX_DELIVERIES == 100_000

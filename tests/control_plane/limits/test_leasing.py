@@ -16,6 +16,7 @@ from sidemeter_control.errors import InvalidInput
 from sidemeter_control.limits.budgeting import remove_budget, set_budget
 from sidemeter_control.limits.budgets import Budget, BudgetSpec, BudgetUnit
 from sidemeter_control.limits.features import new_feature
+from sidemeter_control.limits.forgetting import forget_once
 from sidemeter_control.limits.given import remove_entitlement, set_entitlement
 from sidemeter_control.limits.leases import Holding, Standing
 from sidemeter_control.limits.overrides import OverrideSpec
@@ -208,6 +209,40 @@ async def test_a_limit_that_is_lifted_is_leased_no_more_and_its_facts_are_kept(s
     assert grant.granted == 50 + 95
 
 
+@pytest.mark.parametrize("reset", [ResetPeriod.DAY, ResetPeriod.NEVER])
+async def test_a_reset_that_is_changed_and_changed_back_forgets_nothing_of_the_period(
+    shop: Shop, reset: ResetPeriod
+) -> None:
+    one, other = await Lessee(shop, "agent-1").hello(), await Lessee(shop, "agent-2").hello()
+    for agent, want in ((one, 30), (other, 20)):
+        await agent.sync({CALLS_NOW: want})
+    await allow(shop, Decimal(100), reset=reset)
+    await one.sync()
+    for _ in range(40):  # nobody speaks for it
+        await shop.use("b", "2026-11-21T01:00:00", "1")
+    await remove_entitlement(shop.database, shop.clock, "acme", "calls")
+    (grant,) = (await one.sync({CALLS_NOW: 1000})).grants
+    assert grant.limit_units == 100 - 40
+    assert sum(each.held for each in (await held(shop)).values()) <= 60
+
+
+@pytest.mark.parametrize("reset", [ResetPeriod.DAY, ResetPeriod.NEVER])
+async def test_a_reset_that_is_changed_back_days_later_is_no_rollback(shop: Shop, reset: ResetPeriod) -> None:
+    agent, other = await Lessee(shop).hello(), await Lessee(shop, "agent-2").hello()
+    for each in (agent, other):
+        await each.sync({CALLS_NOW: 30})
+        each.leases[CALLS_NOW].used = 30
+        await each.sync()
+    await allow(shop, Decimal(100), reset=reset)
+    await agent.sync()
+    shop.clock.advance(3 * 86_400)
+    assert not await forget_once(shop.database, shop.clock)
+    await remove_entitlement(shop.database, shop.clock, "acme", "calls")
+    for each in (agent, other):
+        assert (await each.sync({CALLS_NOW: 20})).status is SyncStatus.OK
+    assert all(each.held > 30 for each in (await held(shop)).values())
+
+
 async def test_a_raised_limit_keeps_the_scale_of_its_pool(shop: Shop) -> None:
     agent = await Lessee(shop).hello()
     await agent.sync({TOKENS_NOW: 10})
@@ -294,7 +329,7 @@ async def test_leases_of_limits_that_are_none_leave_nothing_behind(shop: Shop) -
     answer = await agent.sync(dict.fromkeys(strange, 10))
     assert [(each.limit, each.mode, each.granted) for each in answer.grants] == [("acme/calls", "closed", 0)]
     async with shop.database.read() as conn:
-        assert (await leases.figures(conn)).pools == 0
+        assert (await leases.figures(conn, 0)).pools == 0
         assert await recoveries.current(conn) is None
 
 

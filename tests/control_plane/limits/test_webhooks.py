@@ -11,6 +11,7 @@ from sidemeter_control.limits.alerts import AlertKind
 from sidemeter_control.limits.webhooks import (
     MAX_ATTEMPTS,
     MAX_URL_CHARS,
+    OVERLAP_S,
     RETRY_AFTER_S,
     Webhook,
     check_secret,
@@ -30,7 +31,7 @@ BODY = b'{"test": 2432232314}'
 
 
 def test_a_message_is_signed_as_the_published_example_is() -> None:
-    assert headers_of(SECRET, MESSAGE, AT_US + 999_999, BODY) == {
+    assert headers_of((SECRET,), MESSAGE, AT_US + 999_999, BODY) == {
         "content-type": "application/json",
         "webhook-id": MESSAGE,
         "webhook-timestamp": "1614265330",
@@ -42,11 +43,11 @@ def test_another_id_instant_body_or_secret_is_another_signature() -> None:
     signed = [
         headers_of(*args)["webhook-signature"]
         for args in (
-            (SECRET, MESSAGE, AT_US, BODY),
-            (SECRET, MESSAGE + "x", AT_US, BODY),
-            (SECRET, MESSAGE, AT_US + 1_000_000, BODY),
-            (SECRET, MESSAGE, AT_US, BODY + b" "),
-            (secret_of(bytes(24)), MESSAGE, AT_US, BODY),
+            ((SECRET,), MESSAGE, AT_US, BODY),
+            ((SECRET,), MESSAGE + "x", AT_US, BODY),
+            ((SECRET,), MESSAGE, AT_US + 1_000_000, BODY),
+            ((SECRET,), MESSAGE, AT_US, BODY + b" "),
+            ((secret_of(bytes(24)),), MESSAGE, AT_US, BODY),
         )
     ]
     assert len(set(signed)) == 5
@@ -200,6 +201,26 @@ def test_a_webhook_wants_the_kinds_that_it_names_or_all() -> None:
     some = Webhook("w", "u", (AlertKind.LIMIT_DENIED,), 0, SECRET)
     assert [some.wants(kind) for kind in (AlertKind.LIMIT_DENIED, AlertKind.OVERAGE_STARTED)] == [True, False]
     assert all(Webhook("w", "u", None, 0, SECRET).wants(kind) for kind in AlertKind)
+    assert not any(Webhook("w", "u", None, 0, SECRET, disabled_at_us=0).wants(kind) for kind in AlertKind)
+
+
+def test_a_new_secret_signs_beside_the_one_before_it_for_a_day_and_then_alone() -> None:
+    new = secret_of(bytes(24))
+    rotated = Webhook("w", "u", None, 0, SECRET).with_secret(new, AT_US)
+    ends_us = AT_US + OVERLAP_S * 1_000_000
+    assert rotated.secrets(ends_us - 1) == (new, SECRET)
+    assert rotated.secrets(ends_us) == (new,)
+    alone = [headers_of((each,), MESSAGE, AT_US, BODY)["webhook-signature"] for each in (new, SECRET)]
+    assert headers_of((new, SECRET), MESSAGE, AT_US, BODY)["webhook-signature"] == " ".join(alone)
+
+
+def test_of_two_rotations_within_a_day_the_first_secret_signs_no_more() -> None:
+    second, third = secret_of(bytes(24)), secret_of(bytes(25))
+    rotated = Webhook("w", "u", None, 0, SECRET).with_secret(second, AT_US).with_secret(third, AT_US + 1)
+    assert rotated.secrets(AT_US + 2) == (third, second)
+    assert rotated.with_secret(third, AT_US + 3) == rotated
+    for secret in (second, third):
+        assert secret not in repr(rotated)
 
 
 @given(st.integers(1, MAX_ATTEMPTS - 1), st.integers(0))

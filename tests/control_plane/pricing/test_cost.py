@@ -1,19 +1,27 @@
 """Live cost: what is owed of what is counted now, for any interval, with the lines that say why."""
 
 import itertools
+import threading
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
+from benchmarks.price_list import CHARGES, METERS, Expected, events
+from planes import plane as open_plane
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
+from sidemeter_control.metering.events import Event
+from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.money import Money
 from sidemeter_control.pricing.bills import CostLine, EventsBehind
 from sidemeter_control.pricing.cost import Cost, cost
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.store import customers
 
 
 @pytest.fixture
@@ -179,3 +187,31 @@ async def test_an_interval_that_has_no_answer_is_refused(shop: Shop, start: str,
     with pytest.raises(InvalidInput) as caught:
         await owed(shop, acme, start, end)
     assert str(caught.value) == message
+
+
+async def test_a_charge_of_every_model_is_priced_without_leaving_the_event_loop(tmp_path: Path) -> None:
+    threads: list[int] = []
+
+    async with open_plane(tmp_path) as plane:
+        for meter in METERS:
+            await plane.make("createMeter", **meter)
+        await plane.make("publishPlan", key="all", currency="USD", charges=CHARGES)
+        await plane.make("upsertCustomer", key="acme", currency="USD")
+        await plane.make("subscribe", customer="acme", plan="all")
+        began_us = plane.clock.now_us()
+        now_us = began_us + 20 * DAY_US + 90 * 60_000_000
+        used = [
+            Event(id=id_, source=source, type=type_, subject="acme", time_us=at_us, data=data)
+            for id_, source, type_, _, at_us, data in events(3000, began_us, Expected())
+        ]
+        assert (await Ingest(plane.database, plane.clock, max_future_s=10**9).record(used)).accepted == len(used)
+        async with plane.database.read() as conn:
+            customer = (await customers.get(conn, ["acme"]))["acme"]
+
+        async def ask(conn: AsyncConnection) -> Cost:
+            threads.append(threading.get_ident())
+            return await cost(conn, customer, now_us)
+
+        async with plane.database.snapshot() as snapshot:
+            assert len((await snapshot.ask(ask)).lines) == len(CHARGES)
+    assert threads == [threading.get_ident()]

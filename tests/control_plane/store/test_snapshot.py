@@ -58,6 +58,29 @@ async def test_what_takes_long_is_answered_from_a_thread(database: Database, sta
     assert quick == threading.get_ident() != long
 
 
+async def test_what_is_asked_again_takes_no_more_of_the_bounds(database: Database) -> None:
+    threads: list[int] = []
+
+    async def ask(conn: AsyncConnection) -> list[object]:
+        threads.append(threading.get_ident())
+        return [(await conn.exec_driver_sql("SELECT ?", (n % 3,))).one() for n in range(10 * QUICK_STATEMENTS)]
+
+    async with database.snapshot() as snapshot:
+        assert await snapshot.ask(ask) == [(n % 3,) for n in range(10 * QUICK_STATEMENTS)]
+    assert threads == [threading.get_ident()]
+
+
+async def test_what_one_snapshot_remembers_is_not_what_a_later_one_answers(database: Database) -> None:
+    async def ask(conn: AsyncConnection) -> object:
+        return (await conn.exec_driver_sql("SELECT config_version FROM state")).one()
+
+    for seen in (1, 2):
+        async with database.snapshot() as snapshot:
+            assert [await snapshot.ask(ask) for _ in range(2)] == [(seen,)] * 2
+        async with database.write() as conn:
+            await state.config_changed(conn)
+
+
 async def test_a_cancelled_question_ends_and_frees_its_turn(database: Database) -> None:
     in_thread = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -179,6 +179,9 @@ class SimClock:
         self.boot_id = boot_id
         self.monotonic_s = process.time
 
+    def monotonic_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
+
     def token_hex(self, n_bytes: int) -> str:
         return f"{self._process.world.rng.getrandbits(8 * n_bytes):0{2 * n_bytes}x}"
 

@@ -52,7 +52,7 @@ async def grant_within(conn: AsyncConnection, clock: Clock, spec: GrantSpec, by:
     if await credits.count(conn, spec.customer) >= MAX_GRANTS:
         raise Conflict(f"customer {spec.customer!r} has {MAX_GRANTS} grants, and no more are allowed")
     await credits.add(conn, grant)
-    await state.config_changed(conn)
+    await state.config_changed(conn, grant.customer_key)
     detail = {"customer": spec.customer, "amount": spec.amount, "purchased": spec.purchased, **_kind(spec.denomination)}
     await audit.add(conn, grant.created_at_us, by, "grantCredits", f"grant {grant.id}", **detail)
     return grant
@@ -71,7 +71,7 @@ async def void_credits(
         if found is None:
             raise NotFound("credit grant", grant_id)
         if voided:
-            await state.config_changed(conn)
+            await state.config_changed(conn, found.customer_key)
             await audit.add(conn, now_us, by, "voidCredits", f"grant {grant_id}", reason=reason)
     return found
 
@@ -89,7 +89,7 @@ async def reset_credits(
         if await credits.count_resets(conn, reset.customer_key) >= MAX_RESETS:
             raise Conflict(f"customer {reset.customer_key!r} has {MAX_RESETS} resets, and no more are allowed")
         await credits.add_reset(conn, reset)
-        await state.config_changed(conn)
+        await state.config_changed(conn, reset.customer_key)
         detail = {"atUs": reset.at_us, "preserveOverage": reset.preserve_overage, **_kind(reset.denomination)}
         await audit.add(conn, clock.now_us(), by, "resetCredits", f"customer {reset.customer_key}", **detail)
     return reset

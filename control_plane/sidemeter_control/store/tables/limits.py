@@ -43,7 +43,8 @@ alerts = Table(
     Index(None, "customer_key", "seq"),
 )
 
-# Where alerts are sent. `kinds` is a JSON list, null: of every kind. The secret is there as it is: it has to sign.
+# Where alerts are sent. `kinds` is a JSON list, null: of every kind. The secret is there as it is: it has to sign, and so has
+# the one before it, until then. `disabled_at_us`: when its receiver said that it is gone.
 webhooks = Table(
     "webhooks",
     metadata,
@@ -52,6 +53,9 @@ webhooks = Table(
     Column("kinds", Text),
     Column("secret", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
+    Column("old_secret", Text),
+    Column("old_secret_until_us", BigInteger),
+    Column("disabled_at_us", BigInteger),
 )
 
 # Alerts on their way, written with the alert, and what became of them. They stay when their webhook goes.

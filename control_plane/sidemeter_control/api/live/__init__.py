@@ -1,0 +1,1 @@
+"""Answers that go on: subscriptions, over WebSockets and as server-sent events."""
