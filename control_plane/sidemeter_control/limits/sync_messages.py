@@ -14,6 +14,7 @@ __all__ = [
     "LeaseReport",
     "LimitMeter",
     "LimitState",
+    "PriceCap",
     "PropertyRule",
     "Seen",
     "SyncAnswer",
@@ -58,7 +59,7 @@ class SyncQuestion(msgspec.Struct, frozen=True):
     """What an agent asks, how many events wait with it, and what shows that it is the one that was answered before.
 
     `hello_id`: that of its epoch, from agents that know of leases. `complete`: since it heard of the generation in `seen`, it
-    has told of every lease that it holds.
+    has told of every lease that it holds. `knows_prices`: it debits limits in money at price caps.
     """
 
     agent_id: str
@@ -73,6 +74,7 @@ class SyncQuestion(msgspec.Struct, frozen=True):
     hello_id: _Short | None = None
     complete: bool = False
     leases: tuple[LeaseReport, ...] = ()
+    knows_prices: bool = False
 
 
 class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
@@ -92,6 +94,14 @@ class LimitMeter(msgspec.Struct, frozen=True):
     filters: Sequence[PropertyRule]
 
 
+class PriceCap(msgspec.Struct, frozen=True):
+    """What an event that a meter takes costs at most, as decimal text: `per_event`, and `per_unit` of what it adds."""
+
+    meter: LimitMeter
+    per_unit: str
+    per_event: str
+
+
 class LimitState(msgspec.Struct, frozen=True):
     """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited.
 
@@ -99,6 +109,7 @@ class LimitState(msgspec.Struct, frozen=True):
     usage run on without end it is None. An agent that is cut off goes on with what it heard last.
 
     `scale` is set where the limit is shared by leases, in units of 10^-scale; `period` names the period they are of.
+    `prices`: it is in money, has no meter, and every event is debited at these caps, rounded up to a unit.
     """
 
     id: str
@@ -115,6 +126,7 @@ class LimitState(msgspec.Struct, frozen=True):
     policy_version: int
     period: int
     scale: int | None
+    prices: Sequence[PriceCap] = ()
 
 
 class Grant(msgspec.Struct, frozen=True):

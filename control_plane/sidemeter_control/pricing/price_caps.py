@@ -60,7 +60,7 @@ class _Priced:
 class PriceCaps:
     """The caps of every meter that is priced in a period, and the charges behind them.
 
-    `refusal` says why usage cannot be capped now, if it cannot.
+    `refusal` says why usage cannot be capped now, if it cannot: then nothing may be used that is priced.
     """
 
     meters: tuple[MeterCap, ...]
@@ -114,13 +114,10 @@ def price_caps(own: Sequence[Subscribed], period: Period) -> PriceCaps:
     Of a meter that several charges price at a time they add up. Where one plan follows another, the dearer one counts for
     all of the period: an agent does not ask when, and may hear of the change late.
     """
-    reason = uncapped(own, period)
-    if reason is not None:
-        return PriceCaps((), (), period, reason)
     priced = tuple(_priced(own, period))
-    unfilled = next((each.meter.key for each in priced if not each.meter.progress.done), None)
-    if unfilled is not None:
-        return PriceCaps((), (), period, f"meter {unfilled!r} still counts what was stored before it")
+    reason = uncapped(own, period) or _unfilled(priced)
+    if reason is not None:
+        return PriceCaps(tuple(_closed(own, period)), (), period, reason)
     by_meter: dict[str, MeterCap] = {}
     for at_us in {each.leg.period.start_us for each in priced}:
         for key, cap in _at(priced, at_us).items():
@@ -128,6 +125,18 @@ def price_caps(own: Sequence[Subscribed], period: Period) -> PriceCaps:
             dearest = max(before.per_unit, cap.per_unit), max(before.per_event, cap.per_event)
             by_meter[key] = MeterCap(cap.meter, *dearest)
     return PriceCaps(tuple(by_meter[key] for key in sorted(by_meter)), priced, period)
+
+
+def _unfilled(priced: Sequence[_Priced]) -> str | None:
+    unfilled = (each.meter.key for each in priced if not each.meter.progress.done)
+    return next((f"meter {key!r} still counts what was stored before it" for key in unfilled), None)
+
+
+def _closed(own: Sequence[Subscribed], period: Period) -> Iterator[MeterCap]:
+    """Whatever is priced at all costs something: where nothing is left, that is all that has to be known."""
+    charged = [each for each in own if any(True for _ in each.legs(period.start_us, period.end_us))]
+    meters = {key: meter for each in charged for key, meter in each.meters.items()}
+    return (MeterCap(meters[key], _NOTHING, _ONE) for key in sorted(meters))
 
 
 def _priced(own: Sequence[Subscribed], period: Period) -> Iterator[_Priced]:
