@@ -82,6 +82,7 @@ class Debits:
             return
         units = tracked.owed if lease.key in self.had else tracked.units(tracked.own_in_period)
         tracked.lease, tracked.leased_after, tracked.owed, tracked.asked_anew = lease, self.last_seq, 0, False
+        tracked.settled, tracked.unsettled = _ZERO, tracked.own_in_period if lease.key in self.had else _ZERO
         self.had.add(lease.key)
         self._charge(lease, units)
 
@@ -154,6 +155,18 @@ class Debits:
         for debt in debts:
             if debt.tracked.lease is not None and not debt.is_ahead:
                 self._charge(debt.tracked.lease, debt.units)
+
+    def settle_counted(self, tracked: Tracked) -> None:
+        """What was debited of a limit in money for events that are counted is on the bill: nobody needs it any more.
+
+        To be done once it is kept that they are counted: done twice, it would give back what others may spend by then.
+        """
+        if not tracked.limit.prices or not tracked.settled:
+            return
+        units = tracked.take_settled()
+        if tracked.lease is not None and self.leases is not None and units:
+            self.leases.settle(tracked.lease, units)
+            self.changed[tracked.lease.key] = tracked.lease
 
     def undone(self, tracked: Tracked, seq: int, amount: Decimal) -> None:
         """Row `seq` is certainly not in the buffer: what it took is given back to the lease that it was taken of."""

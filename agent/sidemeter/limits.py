@@ -201,6 +201,8 @@ class Limits:
         for limit, as_of_us, counted_seq in limits:
             tracked = self._tracked.get(limit.id)
             if tracked is not None and tracked.limit.meter == limit.meter:
+                if tracked.limit.prices != limit.prices:  # what was debited at the old ones is not known of single events
+                    tracked.leased_after = self.debits.last_seq
                 tracked.learn(limit, as_of_us, counted_seq)
             else:
                 self._tracked[limit.id] = Tracked(limit, as_of_us, counted_seq)
@@ -237,6 +239,12 @@ class Limits:
                 self.debits.attach(tracked)
         if len(self._known) > self._max_subjects:
             self._forget(len(self._known) - self._max_subjects * 9 // 10)
+
+    def settle_counted(self, limit_ids: Iterable[str]) -> None:
+        """Give back what was debited of these limits for events that are counted, as it is kept by now."""
+        for each in limit_ids:
+            if (tracked := self._tracked.get(each)) is not None:
+                self.debits.settle_counted(tracked)
 
     def unlearn(self, missed: Missed) -> None:
         """Take back a `learn` whose recount could not be finished."""

@@ -114,7 +114,7 @@ class Refresher:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._sync()
-                if any(lease.free > 0 for lease in holder.leases):
+                if any(lease.free > 0 or lease.counts != lease.told for lease in holder.leases):
                     await self._sync()
         except (TimeoutError, ControlPlaneError, StorageRefused) as exc:
             log.warning("what is left of leases is not returned before the next start: %s %s", type(exc).__name__, exc)
@@ -206,6 +206,7 @@ class Refresher:
                 settled_batch_no=settled,
                 hello_id=message.hello_id,
                 complete=message.complete,
+                knows_prices=True,
             )
         )
 
@@ -233,6 +234,8 @@ class Refresher:
             log.warning("limits are known, but not kept for a restart: %s", exc)
             return
         if holder is self._tenure.holder:
+            self._limits.settle_counted(limit.id for limit, _, _ in learned)
+            self._tenure.keep_changed()
             for key in named:
                 self._tenure.unnamed.pop(key, None)
             self._tenure.forget(heard.drop)

@@ -169,7 +169,7 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
     and stays the same until the sync is answered. `settled_batch_no` is the last batch of the epoch which the agent heard
-    is counted.
+    is counted. `knows_prices`: limits in money are debited at price caps; without, they are told as reached.
     """
 
     agent_id: str
@@ -185,6 +185,7 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     settled_batch_no: int = 0
     hello_id: str = ""
     complete: bool = False
+    knows_prices: bool = False
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):
