@@ -201,7 +201,9 @@ class Limits:
         for limit, as_of_us, counted_seq in limits:
             tracked = self._tracked.get(limit.id)
             if tracked is not None and tracked.limit.meter == limit.meter:
-                if tracked.limit.prices != limit.prices:  # what was debited at the old ones is not known of single events
+                if (
+                    tracked.limit.prices != limit.prices
+                ):  # what was debited at the old ones is not known of single events
                     tracked.leased_after = self.debits.last_seq
                 tracked.learn(limit, as_of_us, counted_seq)
             else:

@@ -246,7 +246,7 @@ class Tracked:
             while marks and marks[0][0] <= self.counted_seq:
                 amount = marks.popleft()[1]
                 self.own = EXACT.subtract(self.own, amount)
-                if marks is self._marks:
+                if self.limit.prices and marks is self._marks:
                     self._settle(amount)
 
     def _settle(self, amount: Decimal) -> None:

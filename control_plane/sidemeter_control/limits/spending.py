@@ -32,6 +32,7 @@ __all__ = ["Enforced", "budgets_of", "counted", "enforced", "spending"]
 # Some hundred bytes for each budget.
 MAX_CUSTOMERS_REMEMBERED = 5_000
 
+
 @dataclass(frozen=True, slots=True)
 class Enforced:
     """A budget that agents enforce. `meter` and no `caps`, or of money `caps` and no meter.

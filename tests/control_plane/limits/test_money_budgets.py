@@ -42,9 +42,7 @@ TOKENS = ChargeSpec(
 PACKAGES = ChargeSpec(
     key="tokens", meter="tokens", model=PricingModel.PACKAGE, package_price=Decimal(10), package_size=Decimal(1000)
 )
-SHARE = ChargeSpec(
-    key="share", meter="tokens", model=PricingModel.PERCENTAGE, percentage=Decimal(3), free_events=2
-)
+SHARE = ChargeSpec(key="share", meter="tokens", model=PricingModel.PERCENTAGE, percentage=Decimal(3), free_events=2)
 PLENTY = 10**15
 
 
@@ -59,7 +57,9 @@ async def budget(shop: Shop, amount: str, *charges: ChargeSpec, **changes: Any) 
     acme = await shop.customer("acme", subjects=("a", "b"))
     await shop.sell(acme, *charges)
     hard = {"enforcement": Enforcement.HARD, "period": ResetPeriod.BILLING_PERIOD} | changes
-    return await set_budget(shop.database, shop.clock, BudgetSpec(key="all", customer="acme", amount=Decimal(amount), **hard))
+    return await set_budget(
+        shop.database, shop.clock, BudgetSpec(key="all", customer="acme", amount=Decimal(amount), **hard)
+    )
 
 
 async def spent(shop: Shop) -> Decimal:
@@ -277,7 +277,9 @@ async def test_of_two_plans_at_a_time_the_caps_add_up_and_of_one_after_another_t
     agent = await Lessee(shop).hello()
     (limit,) = await told(agent)
     assert [each.per_unit for each in limit.prices] == ["0.0833"]
-    cheaper = PlanSpec(key="cheap", currency="USD", charges=(msgspec.structs.replace(CALLS, unit_price=Decimal("0.01")),))
+    cheaper = PlanSpec(
+        key="cheap", currency="USD", charges=(msgspec.structs.replace(CALLS, unit_price=Decimal("0.01")),)
+    )
     await publish_plan(shop.database, shop.clock, cheaper)
     await change_plan(shop.database, shop.clock, other.id, plan="cheap", at=ChangeAt.NOW)
     (then,) = await told(agent)

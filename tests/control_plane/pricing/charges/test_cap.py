@@ -69,9 +69,7 @@ def modifiers(draw: st.DrawFn) -> dict[str, Any]:
 def of_quantity(draw: st.DrawFn) -> Charge:
     """A charge whose price depends on a quantity."""
     model = draw(
-        st.sampled_from(
-            ["PER_UNIT", "PACKAGE", "GRADUATED", "VOLUME", "STAIRSTEP", "GRADUATED_PERCENTAGE", "DYNAMIC"]
-        )
+        st.sampled_from(["PER_UNIT", "PACKAGE", "GRADUATED", "VOLUME", "STAIRSTEP", "GRADUATED_PERCENTAGE", "DYNAMIC"])
     )
     own: dict[str, Any]
     if model == "PER_UNIT":
@@ -124,7 +122,9 @@ def test_a_matrix_is_capped_by_its_dearest_rate(
     each: tuple[Decimal, Decimal, Decimal],
     more: dict[str, Any],
 ) -> None:
-    rates = tuple(MatrixRateSpec(match={"model": name}, unit_price=price) for name, price in zip("ab", each, strict=False))
+    rates = tuple(
+        MatrixRateSpec(match={"model": name}, unit_price=price) for name, price in zip("ab", each, strict=False)
+    )
     own = charge("MATRIX", rates=rates, default_unit_price=each[2], **more)
 
     def used(lines: list[tuple[str, Decimal]]) -> Used:
