@@ -39,6 +39,7 @@ class Debits:
 
     def __init__(self) -> None:
         self.leases: Leases | None = None
+        self.holder = ""
         self.had: set[Key] = set()
         self.changed: dict[Key, Lease] = {}
         self.hurry = False
@@ -55,9 +56,9 @@ class Debits:
         self.changed.clear()
         return changed
 
-    def hold(self, leases: Leases | None, tracked: Iterable[Tracked]) -> None:
-        """Another holder, or none: every limit gets a lease of that one."""
-        self.leases = leases
+    def hold(self, leases: Leases | None, tracked: Iterable[Tracked], holder: str = "") -> None:
+        """Another holder, named by its hello, or none: every limit gets a lease of that one."""
+        self.leases, self.holder = leases, holder
         self.changed.clear()
         for each in tracked:
             each.lease = None
@@ -82,7 +83,7 @@ class Debits:
             return
         units = tracked.owed if lease.key in self.had else tracked.units(tracked.own_in_period)
         tracked.lease, tracked.leased_after, tracked.owed, tracked.asked_anew = lease, self.last_seq, 0, False
-        tracked.settled, tracked.unsettled = _ZERO, tracked.own_in_period if lease.key in self.had else _ZERO
+        tracked.debit_from(self.holder, seq=self.last_seq, had=lease.key in self.had)
         self.had.add(lease.key)
         self._charge(lease, units)
 

@@ -226,6 +226,7 @@ class Refresher:
             await self._recount(self._limits.learn(answer.subjects, learned))
             self._limits.publish(answer.subjects)
             self._tenure.keep_changed()
+            learned = [(self._limits.as_kept(limit), as_of_us, seq) for limit, as_of_us, seq in learned]
         named = tuple(self._tenure.unnamed)
         standing = Standing(head.epoch, answer.generation, answer.nonce, head.hello_id)
         try:

@@ -51,6 +51,9 @@ class Limit(msgspec.Struct, frozen=True):
 
     `scale` is set for one that is leased, as the lease of `period`: one lease unit is 10^-scale of the meter's unit.
     `prices`: it is in money; what an event takes of it is what it costs at most by these, and `limit` and `used` are money.
+
+    Of one in money it is kept for a restart that rows after `debited_after` were debited at these prices, from the lease of
+    the holder with the hello `debited_by`.
     """
 
     id: str
@@ -68,6 +71,8 @@ class Limit(msgspec.Struct, frozen=True):
     period: int = 0
     scale: int | None = None
     prices: tuple[PriceCap, ...] = ()
+    debited_by: str = ""
+    debited_after: int = 0
 
     def amount(self, event_type: str, data: object) -> Decimal | None:
         """What an event takes of it; None when it is not about it. Money is rounded up to a lease unit."""
@@ -152,6 +157,8 @@ class Tracked:
         "as_of_us",
         "asked_anew",
         "counted_seq",
+        "debited_after",
+        "debited_by",
         "factor",
         "lease",
         "leased_after",
@@ -173,6 +180,7 @@ class Tracked:
         self.asked_anew = False
         self.settled = _ZERO
         self.unsettled = _ZERO
+        self.debited_by, self.debited_after = limit.debited_by, limit.debited_after
         self.factor = 10 ** (limit.scale or 0)
         self._marks: deque[Mark] = deque()
         self._ahead: deque[Mark] = deque()
@@ -253,6 +261,36 @@ class Tracked:
         passed = min(amount, self.unsettled)
         self.unsettled = EXACT.subtract(self.unsettled, passed)
         self.settled = EXACT.add(self.settled, EXACT.subtract(amount, passed))
+
+    def debit_from(self, holder: str, *, seq: int, had: bool) -> None:
+        """What is debited from here on is debited from a lease of `holder`, after row `seq`.
+
+        `had`: own usage so far was debited before. The same holder, after a restart, goes on with what it was debited for.
+        """
+        self.settled = self.unsettled = _ZERO
+        if had and holder and holder == self.debited_by:
+            self.unsettled = _total(_ZERO, self._marks_through(self.debited_after))
+            return
+        if had:
+            self.unsettled = self.own_in_period
+        self.debited_by, self.debited_after = holder, self.last_row(seq)
+
+    def last_row(self, recorded_seq: int) -> int:
+        """The last row that may be debited by now. After a restart nothing was `recorded` yet, and the buffer's rows are here."""
+        return max(recorded_seq, self.counted_seq, self._marks[-1][0] if self._marks else 0)
+
+    def _marks_through(self, seq: int) -> Iterator[Mark]:
+        """The marks that may hold something of rows up to that one: a merged one is named by its last row."""
+        for mark in self._marks if seq else ():
+            yield mark
+            if mark[0] > seq:
+                return
+
+    def as_kept(self) -> Limit:
+        """The limit, with what is to be known of it after a restart."""
+        if not self.limit.prices:
+            return self.limit
+        return msgspec.structs.replace(self.limit, debited_by=self.debited_by, debited_after=self.debited_after)
 
     def take_settled(self) -> int:
         """Lease units that were debited for what is counted by now, each once."""

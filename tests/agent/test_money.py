@@ -139,6 +139,61 @@ def test_what_is_of_a_period_that_is_over_is_settled_in_no_later_one() -> None:
     assert all(each.refunded == 0 for each in limits.debits.leases or ())
 
 
+def restarted(kept: Limit, lease: Lease, rows: dict[int, Event], holder: str, *, counted_seq: int = 0) -> Limits:
+    """Another process on what the last one kept: its limits, its rows, and its cell."""
+    limits, leases = Limits(allow_unknown=False), Leases()
+    subjects = {"acme": [kept.id]}
+    missed = limits.learn(subjects, [(kept, 1, counted_seq)])
+    limits.recount(missed, [each for each in rows.items() if each[0] > counted_seq])
+    limits.publish(subjects)
+    limits.debits.had.add(lease.key)
+    leases.add(lease)
+    limits.hold(leases, holder)
+    return limits
+
+
+@pytest.mark.parametrize(
+    ("holder", "prices", "settled"),
+    [("h1", CAPS, 28), ("h2", CAPS, 0), ("h1", CAPS[:1], 0)],
+    ids=["the same holder", "another holder", "at other prices"],
+)
+def test_after_a_kill_the_same_holder_settles_what_it_was_debited_for(
+    holder: str, prices: tuple[PriceCap, ...], settled: int
+) -> None:
+    limits, (lease,) = leased(100, money())
+    limits.debits.holder = "h1"
+    limits.hold(limits.debits.leases, "h1")
+    rows = {seq: call() for seq in (1, 2)}
+    for seq, event in rows.items():
+        assert limits.spend(event)[0].allowed
+        limits.recorded(seq, event, paid=True)
+    now = money(prices=prices)
+    learned(limits, now)
+    for _ in range(2):  # killed again, it knows no more and no less
+        kept = limits.as_kept(now)
+        limits = restarted(kept, lease, rows, holder)
+        now = money(prices=prices)
+        learned(limits, now)
+    learned(limits, now, counted_seq=2)
+    limits.settle_counted([KEY[0]])
+    assert (lease.refunded, lease.returned) == (settled, settled)
+
+
+def test_after_a_kill_rows_of_an_earlier_holder_are_still_not_this_ones() -> None:
+    rows = {1: call()}
+    lease = Lease(KEY, Counts(granted=100))
+    limits = restarted(money(debited_by="h1"), lease, rows, "h2")
+    assert limits.spend(call(2))[0].allowed
+    limits.recorded(2, call(2), paid=True)
+    rows[2] = call(2)
+    now = money()
+    learned(limits, now)
+    limits = restarted(limits.as_kept(now), lease, rows, "h2")
+    learned(limits, now, counted_seq=2)
+    limits.settle_counted([KEY[0]])
+    assert lease.refunded <= 16
+
+
 @dataclass
 class World:
     """What really happened, beside limits that should know: the units of each row, and what the bill has of them."""

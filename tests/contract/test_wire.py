@@ -143,7 +143,7 @@ def test_a_limit_in_money_is_read_as_it_is_recorded_and_a_limit_from_before_ther
     (limit,) = sync.limits
     assert (limit.id, limit.limit, limit.used, limit.meter, limit.scale) == (
         "acme/@all:c8ed9abf1e05",
-        Decimal("60"),
+        Decimal(60),
         Decimal("49.25"),
         None,
         9,

@@ -98,3 +98,22 @@ async def test_two_agents_never_spend_more_than_a_budget_in_money_and_nearly_all
         assert abs(Decimal(own["spent"]) - owed) <= Decimal("0.01")  # each line is rounded for itself
         assert Decimal("2.45") <= Decimal(own["spent"]) <= Decimal("2.50")
         assert load.calls["a"] == 60
+
+
+async def test_agents_that_are_killed_and_a_control_plane_that_is_leave_the_bill_within_the_budget(
+    tmp_path: Path,
+) -> None:
+    async with (
+        control_plane(tmp_path) as plane,
+        agent(tmp_path / "a", plane, **QUICK) as one,
+        agent(tmp_path / "b", plane, **QUICK) as other,
+    ):
+        await define(plane, "2", CHARGES)
+        load = Load(plane, [one, other])
+        for killed in (one, plane, other):
+            await asyncio.gather(*(load.ask(each) for each in load.agents for _ in range(6)))
+            killed.kill()
+            await killed.start()
+        await load.until_denied()
+        own = await budget(plane)
+        assert Decimal("1.90") <= Decimal(own["spent"]) <= 2
