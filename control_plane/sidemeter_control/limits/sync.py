@@ -305,7 +305,7 @@ def _budget_limits(
         policy_version=policy_version,
         period=period_of(answer),
         scale=None if shared is None else shared.scale,
-        prices=[_price_cap(each) for each in caps],
+        prices=tuple(_price_cap(each) for each in caps),
     )
     return [limit] if enforced_.caps is None or knows_prices else _without_prices(limit)
 

@@ -102,7 +102,7 @@ class PriceCap(msgspec.Struct, frozen=True):
     per_event: str
 
 
-class LimitState(msgspec.Struct, frozen=True):
+class LimitState(msgspec.Struct, frozen=True, omit_defaults=True):
     """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited.
 
     Of a HARD limit it is the quantity at which usage stops: overage that is allowed is in it, and while a grace lets
