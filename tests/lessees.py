@@ -25,10 +25,11 @@ class Counts:
     returned: int = 0
     used: int = 0
     overrun: int = 0
+    refunded: int = 0
 
     @property
     def free(self) -> int:
-        return self.granted - self.returned - self.used + self.overrun
+        return self.granted - self.returned - self.used + self.overrun + self.refunded
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Lessee:
                 returned=counts.returned,
                 used=counts.used,
                 overrun=counts.overrun,
+                refunded=counts.refunded,
                 want_free=want.get(key, 0),
             )
             for key in sorted(self.leases.keys() | want.keys())

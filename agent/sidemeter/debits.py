@@ -39,6 +39,7 @@ class Debits:
 
     def __init__(self) -> None:
         self.leases: Leases | None = None
+        self.holder = ""
         self.had: set[Key] = set()
         self.changed: dict[Key, Lease] = {}
         self.hurry = False
@@ -55,9 +56,9 @@ class Debits:
         self.changed.clear()
         return changed
 
-    def hold(self, leases: Leases | None, tracked: Iterable[Tracked]) -> None:
-        """Another holder, or none: every limit gets a lease of that one."""
-        self.leases = leases
+    def hold(self, leases: Leases | None, tracked: Iterable[Tracked], holder: str = "") -> None:
+        """Another holder, named by its hello, or none: every limit gets a lease of that one."""
+        self.leases, self.holder = leases, holder
         self.changed.clear()
         for each in tracked:
             each.lease = None
@@ -84,6 +85,7 @@ class Debits:
             return
         units = tracked.owed if lease.key in self.had else tracked.units(tracked.own_in_period)
         tracked.lease, tracked.leased_after, tracked.owed, tracked.asked_anew = lease, self.last_seq, 0, False
+        tracked.debit_from(self.holder, seq=self.last_seq, had=lease.key in self.had)
         self.had.add(lease.key)
         self._charge(lease, units)
 
@@ -156,6 +158,18 @@ class Debits:
         for debt in debts:
             if debt.tracked.lease is not None and not debt.is_ahead:
                 self._charge(debt.tracked.lease, debt.units)
+
+    def settle_counted(self, tracked: Tracked) -> None:
+        """What was debited of a limit in money for events that are counted is on the bill: nobody needs it any more.
+
+        To be done once it is kept that they are counted: done twice, it would give back what others may spend by then.
+        """
+        if not tracked.limit.prices or not tracked.settled:
+            return
+        units = tracked.take_settled()
+        if tracked.lease is not None and self.leases is not None and units:
+            self.leases.settle(tracked.lease, units)
+            self.changed[tracked.lease.key] = tracked.lease
 
     def undone(self, tracked: Tracked, seq: int, amount: Decimal) -> None:
         """Row `seq` is certainly not in the buffer: what it took is given back to the lease that it was taken of."""

@@ -290,6 +290,13 @@ class Leases:
             lease.refunded += units
             self.wake(lease)
 
+    def settle(self, lease: Lease, units: int) -> None:
+        """Return what was used and is accounted for elsewhere by now: nothing of it is free here again."""
+        units = min(units, max(lease.used - lease.refunded, 0))
+        lease.refunded += units
+        lease.returned += units
+        self.wake(lease)
+
     def _has_room(self) -> bool:
         """Whether one more hold can be remembered; one that is charged makes room, and stays charged."""
         if len(self._holds) < MAX_HOLDS:

@@ -177,9 +177,9 @@ class Limits:
             if certain and not (is_late or is_ahead):
                 self.debits.undone(tracked, seq, amount)
 
-    def hold(self, leases: Leases | None) -> None:
-        """Decide by the leases of another holder; None: there is no holder, and no lease."""
-        self.debits.hold(leases, self._tracked.values())
+    def hold(self, leases: Leases | None, holder: str = "") -> None:
+        """Decide by the leases of another holder, named by its hello; None: there is no holder, and no lease."""
+        self.debits.hold(leases, self._tracked.values(), holder)
 
     def outdate(self, limit_ids: Iterable[str]) -> None:
         """Later periods of these limits count by now, of which nothing is known yet."""
@@ -209,6 +209,11 @@ class Limits:
         for limit, as_of_us, counted_seq in limits:
             tracked = self._tracked.get(limit.id)
             if tracked is not None and tracked.limit.meter == limit.meter:
+                if (
+                    tracked.limit.prices != limit.prices
+                ):  # what was debited at the old ones is not known of single events
+                    tracked.leased_after = self.debits.last_seq
+                    tracked.debited_after = tracked.last_row(self.debits.last_seq)
                 tracked.learn(limit, as_of_us, counted_seq)
             else:
                 self._tracked[limit.id] = Tracked(limit, as_of_us, counted_seq)
@@ -245,6 +250,17 @@ class Limits:
                 self.debits.attach(tracked)
         if len(self._known) > self._max_subjects:
             self._forget(len(self._known) - self._max_subjects * 9 // 10)
+
+    def as_kept(self, limit: Limit) -> Limit:
+        """A limit that was learned, with what is to be known of it after a restart."""
+        tracked = self._tracked.get(limit.id)
+        return limit if tracked is None or tracked.limit is not limit else tracked.as_kept()
+
+    def settle_counted(self, limit_ids: Iterable[str]) -> None:
+        """Give back what was debited of these limits for events that are counted, as it is kept by now."""
+        for each in limit_ids:
+            if (tracked := self._tracked.get(each)) is not None:
+                self.debits.settle_counted(tracked)
 
     def unlearn(self, missed: Missed) -> None:
         """Take back a `learn` whose recount could not be finished."""

@@ -3,7 +3,9 @@
 The two programs share no code; a property test holds them to the same values and filters.
 """
 
+import functools
 import re
+from collections.abc import Sequence
 from decimal import Context, Decimal, InvalidOperation
 from typing import Final
 
@@ -12,7 +14,7 @@ import msgspec
 from sidemeter.errors import InvalidInput
 from sidemeter.events import Event
 
-__all__ = ["EXACT", "Filter", "Meter", "check_quantity", "data_of"]
+__all__ = ["EXACT", "Filter", "Meter", "PriceCap", "check_quantity", "data_of", "price_of"]
 
 EXACT: Final = Context(prec=1000, traps=[InvalidOperation])
 """The context of every sum: quantities are never rounded here."""
@@ -67,6 +69,30 @@ class Meter(msgspec.Struct, frozen=True):
         if self.aggregation != "SUM" or self.value_property is None:
             return _ZERO
         return _number(_find(data, self.value_property))
+
+
+class PriceCap(msgspec.Struct, frozen=True):
+    """What an event that a meter takes costs at most: `per_event`, and `per_unit` of what it adds to the meter."""
+
+    meter: Meter
+    per_unit: Decimal
+    per_event: Decimal
+
+    def of(self, data: object) -> Decimal | None:
+        """What an event of the meter's type costs at most; None when a filter keeps it out. Never less than nothing.
+
+        >>> PriceCap(Meter("call", "SUM", "tokens"), Decimal("0.002"), Decimal(1)).of({"tokens": 500})
+        Decimal('2.000')
+        """
+        amount = self.meter.amount(data)
+        return None if amount is None else EXACT.fma(max(amount, _ZERO), self.per_unit, self.per_event)
+
+
+def price_of(prices: Sequence[PriceCap], event_type: str, data: object) -> Decimal | None:
+    """What an event costs at most by all caps together; None when none of them is about it."""
+    priced = (each.of(data) for each in prices if each.meter.event_type == event_type)
+    amounts = [amount for amount in priced if amount is not None]
+    return functools.reduce(EXACT.add, amounts) if amounts else None
 
 
 def check_quantity(quantity: object) -> int | Decimal:

@@ -119,7 +119,7 @@ class Refresher:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._sync()
-                if any(lease.free > 0 for lease in holder.leases):
+                if any(lease.free > 0 or lease.counts != lease.told for lease in holder.leases):
                     await self._sync()
         except (TimeoutError, ControlPlaneError, StorageRefused) as exc:
             log.warning("what is left of leases is not returned before the next start: %s %s", type(exc).__name__, exc)
@@ -221,6 +221,7 @@ class Refresher:
                 complete=message.complete,
                 denied=denied,
                 denials=dict(self._limits.denials.by_reason),
+                knows_prices=True,
             )
         )
 
@@ -240,6 +241,7 @@ class Refresher:
             await self._recount(self._limits.learn(answer.subjects, learned))
             self._limits.publish(answer.subjects)
             self._tenure.keep_changed()
+            learned = [(self._limits.as_kept(limit), as_of_us, seq) for limit, as_of_us, seq in learned]
         named = tuple(self._tenure.unnamed)
         standing = Standing(head.epoch, answer.generation, answer.nonce, head.hello_id)
         try:
@@ -248,6 +250,8 @@ class Refresher:
             log.warning("limits are known, but not kept for a restart: %s", exc)
             return
         if holder is self._tenure.holder:
+            self._limits.settle_counted(limit.id for limit, _, _ in learned)
+            self._tenure.keep_changed()
             for key in named:
                 self._tenure.unnamed.pop(key, None)
             self._tenure.forget(heard.drop)

@@ -129,7 +129,7 @@ class Tenure:
 
     def _take_up(self, holder: Holder) -> None:
         self.holder = holder
-        self._limits.hold(holder.leases)
+        self._limits.hold(holder.leases, holder.head.hello_id)
 
     # Keeping
 

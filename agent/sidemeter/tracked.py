@@ -17,7 +17,7 @@ import msgspec
 
 from sidemeter.events import Event, Receipt
 from sidemeter.leases import MAX_UNITS, Lease
-from sidemeter.meters import EXACT, Meter, data_of
+from sidemeter.meters import EXACT, Meter, PriceCap, data_of, price_of
 
 __all__ = [
     "MAX_MARKS",
@@ -50,6 +50,10 @@ class Limit(msgspec.Struct, frozen=True):
     """What the control plane said last about one limit. `limit` None is unlimited; `value` is JSON text.
 
     `scale` is set for one that is leased, as the lease of `period`: one lease unit is 10^-scale of the meter's unit.
+    `prices`: it is in money; what an event takes of it is what it costs at most by these, and `limit` and `used` are money.
+
+    Of one in money it is kept for a restart that rows after `debited_after` were debited at these prices, from the lease of
+    the holder with the hello `debited_by`.
     """
 
     id: str
@@ -66,6 +70,24 @@ class Limit(msgspec.Struct, frozen=True):
     resets_at_us: int | None = None
     period: int = 0
     scale: int | None = None
+    prices: tuple[PriceCap, ...] = ()
+    debited_by: str = ""
+    debited_after: int = 0
+
+    def amount(self, event_type: str, data: object) -> Decimal | None:
+        """What an event takes of it; None when it is not about it. Money is rounded up to a lease unit."""
+        if self.meter is not None:
+            return self.meter.amount(data) if self.meter.event_type == event_type else None
+        price = price_of(self.prices, event_type, data)
+        if price is None or self.scale is None:
+            return price
+        return Decimal(units_of(price, 10**self.scale)).scaleb(-self.scale, EXACT)
+
+    def takes(self, event_type: str) -> bool:
+        """Whether events of that type can take something of it."""
+        if self.meter is not None:
+            return self.meter.event_type == event_type
+        return any(each.meter.event_type == event_type for each in self.prices)
 
 
 class Part(NamedTuple):
@@ -124,6 +146,9 @@ class Tracked:
     `own` includes what is of a later period than the one known: it counts here until that one is. `owed` are lease units
     that were used without having been asked for, while there was no lease to debit; `leased_after` is the last row from
     before there was this one. `asked_anew`: that it needs another lease was said already.
+
+    Of a limit in money what was debited for an event is `settled` once the event is counted: the bill has it then. That is
+    given back with `take_settled`, but for `unsettled`, which was debited from another lease than this one.
     """
 
     __slots__ = (
@@ -132,12 +157,16 @@ class Tracked:
         "as_of_us",
         "asked_anew",
         "counted_seq",
+        "debited_after",
+        "debited_by",
         "factor",
         "lease",
         "leased_after",
         "limit",
         "owed",
         "own",
+        "settled",
+        "unsettled",
     )
 
     def __init__(self, limit: Limit, as_of_us: int, counted_seq: int) -> None:
@@ -149,6 +178,9 @@ class Tracked:
         self.leased_after = 0
         self.owed = 0
         self.asked_anew = False
+        self.settled = _ZERO
+        self.unsettled = _ZERO
+        self.debited_by, self.debited_after = limit.debited_by, limit.debited_after
         self.factor = 10 ** (limit.scale or 0)
         self._marks: deque[Mark] = deque()
         self._ahead: deque[Mark] = deque()
@@ -157,7 +189,7 @@ class Tracked:
     def adds(self) -> bool:
         """Whether own events are added to the total known: only counts and sums can be."""
         meter = self.limit.meter
-        return meter is not None and meter.aggregation in {"COUNT", "SUM"}
+        return bool(self.limit.prices) if meter is None else meter.aggregation in {"COUNT", "SUM"}
 
     @property
     def used(self) -> Decimal:
@@ -210,15 +242,60 @@ class Tracked:
         begins = self.is_over(limit.period_start_us) if limit.period_start_us is not None else False
         if begins:  # what was used before it does not count in it
             self._marks, self._ahead, self.owed = self._ahead, deque(), 0
+            self.settled = self.unsettled = _ZERO
             self.own = self.own_in_period
         if limit.scale is not None and (limit.period, limit.scale) != (self.limit.period, self.limit.scale):
             self.lease, self.asked_anew, self.factor = None, False, 10**limit.scale
+            self.settled = self.unsettled = _ZERO
         self.limit = limit
         self.as_of_us = as_of_us
         self.counted_seq = max(self.counted_seq, counted_seq)
         for marks in (self._marks, self._ahead):
             while marks and marks[0][0] <= self.counted_seq:
-                self.own = EXACT.subtract(self.own, marks.popleft()[1])
+                amount = marks.popleft()[1]
+                self.own = EXACT.subtract(self.own, amount)
+                if self.limit.prices and marks is self._marks:
+                    self._settle(amount)
+
+    def _settle(self, amount: Decimal) -> None:
+        passed = min(amount, self.unsettled)
+        self.unsettled = EXACT.subtract(self.unsettled, passed)
+        self.settled = EXACT.add(self.settled, EXACT.subtract(amount, passed))
+
+    def debit_from(self, holder: str, *, seq: int, had: bool) -> None:
+        """What is debited from here on is debited from a lease of `holder`, after row `seq`.
+
+        `had`: own usage so far was debited before. The same holder, after a restart, goes on with what it was debited for.
+        """
+        self.settled = self.unsettled = _ZERO
+        if had and holder and holder == self.debited_by:
+            self.unsettled = _total(_ZERO, self._marks_through(self.debited_after))
+            return
+        if had:
+            self.unsettled = self.own_in_period
+        self.debited_by, self.debited_after = holder, self.last_row(seq)
+
+    def last_row(self, recorded_seq: int) -> int:
+        """The last row that may be debited by now. After a restart nothing was `recorded` yet, and the buffer's rows are here."""
+        return max(recorded_seq, self.counted_seq, self._marks[-1][0] if self._marks else 0)
+
+    def _marks_through(self, seq: int) -> Iterator[Mark]:
+        """The marks that may hold something of rows up to that one: a merged one is named by its last row."""
+        for mark in self._marks if seq else ():
+            yield mark
+            if mark[0] > seq:
+                return
+
+    def as_kept(self) -> Limit:
+        """The limit, with what is to be known of it after a restart."""
+        if not self.limit.prices:
+            return self.limit
+        return msgspec.structs.replace(self.limit, debited_by=self.debited_by, debited_after=self.debited_after)
+
+    def take_settled(self) -> int:
+        """Lease units that were debited for what is counted by now, each once."""
+        settled, self.settled = self.settled, _ZERO
+        return self.units(settled)
 
     def _put(self, marks: deque[Mark], *, is_ahead: bool) -> None:
         if is_ahead:
@@ -297,12 +374,12 @@ def parts_of(candidates: Sequence[Tracked], event: Event) -> Iterator[Part]:
     """The limits that take an event, each with what the event adds to it here."""
     data: object = None
     for tracked in candidates:
-        limit, meter = tracked.limit, tracked.limit.meter
-        if meter is None or meter.event_type != event.type:
+        limit = tracked.limit
+        if not limit.takes(event.type):
             continue
         if data is None:
             data = data_of(event)
-        amount = meter.amount(data)
+        amount = limit.amount(event.type, data)
         if amount is None:
             continue
         at_us = event.time_us

@@ -171,7 +171,7 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     `nonce` is that of the last answer kept, and shows that this is the process which got it; `sync_id` is random,
     and stays the same until the sync is answered. `settled_batch_no` is the last batch of the epoch which the agent heard
     is counted. `denied` are limits that something was refused at, each told once; `denials` counts what was refused since the
-    process began, by reason.
+    process began, by reason. `knows_prices`: limits in money are debited at price caps; without, they are told as reached.
     """
 
     agent_id: str
@@ -189,6 +189,7 @@ class Sync(msgspec.Struct, frozen=True, omit_defaults=True):
     complete: bool = False
     denied: tuple[Denied, ...] = ()
     denials: dict[str, int] = {}
+    knows_prices: bool = False
 
 
 class SyncAnswer(msgspec.Struct, frozen=True):

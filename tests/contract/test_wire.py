@@ -4,6 +4,7 @@ What the agent encodes must equal the recording byte for byte, and what is recor
 in the field are older than the control plane they talk to. A new form of a message is a new file; no file changes.
 """
 
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from sidemeter.events import Event
 from sidemeter.events import encode as encode_event
 from sidemeter.holder import LeaseGrant, LeaseReport
 from sidemeter.losses import Loss
+from sidemeter.meters import Filter, Meter, PriceCap
 from sidemeter.uplink import BatchMessage, Hello, HelloAnswer, Seen, Sync, SyncAnswer, encode
 
 WIRE = Path(__file__).parent / "wire"
@@ -97,6 +99,21 @@ REQUESTS = {
         (Denied("acme/tokens", 1_767_225_600_000_000, "1000.5"), Denied("café/@team:0123456789ab", 0, "10")),
         {"limit_reached": 12, "lease_short": 3},
     ),
+    "sync_prices": Sync(
+        "a" * 32,
+        3,
+        5,
+        None,
+        None,
+        ("acme",),
+        (),
+        0,
+        None,
+        "0123456789abcdef",
+        17,
+        "d" * 32,
+        knows_prices=True,
+    ),
     "sync_settled": Sync("a" * 32, 3, 3, None, None, (), (), 0, None, "0123456789abcdef", 17),
 }
 
@@ -110,6 +127,7 @@ ANSWERS: dict[str, type[msgspec.Struct]] = {
     "sync_answer": SyncAnswer,
     "sync_answer_leases": SyncAnswer,
     "sync_answer_nonce": SyncAnswer,
+    "sync_answer_prices": SyncAnswer,
 }
 
 
@@ -148,6 +166,22 @@ def test_a_grant_is_read_as_it_is_recorded() -> None:
         LeaseGrant("acme/tokens", 1_767_225_600_000_000, 1000, "lease", 10**9, 10**4, 3, 1_767_225_600_000_000, None),
         LeaseGrant("acme/calls", 0, 1, "closed", 10, 1, 4, 0, 0),
     )
+
+
+def test_a_limit_in_money_is_read_as_it_is_recorded_and_a_limit_from_before_there_were_any_has_no_prices() -> None:
+    sync = msgspec.msgpack.decode((WIRE / "sync_answer_prices.msgpack").read_bytes(), type=SyncAnswer)
+    (limit,) = sync.limits
+    assert (limit.id, limit.limit, limit.used, limit.meter, limit.scale) == (
+        "acme/@all:c8ed9abf1e05",
+        Decimal(60),
+        Decimal("49.25"),
+        None,
+        9,
+    )
+    meter = Meter("llm.completion", "SUM", "tokens", (Filter("mode", not_in=("test",)),))
+    assert limit.prices == (PriceCap(meter, Decimal("0.000030"), Decimal("0.01")),)
+    before = msgspec.msgpack.decode((WIRE / "sync_answer_leases.msgpack").read_bytes(), type=SyncAnswer)
+    assert {each.prices for each in before.limits} == {()}
 
 
 def test_the_batch_carries_its_rows_unchanged() -> None:

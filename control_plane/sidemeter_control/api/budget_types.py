@@ -29,7 +29,9 @@ class BudgetInput:
     """A cap on what a customer spends in each period, in place of the one of its key.
 
     unit METER: of what the meter counts, with a slice only where its dimensions have those values: {"team": "a"}.
-    Agents stop usage at a HARD one. thresholds: at which percentages of the amount an alert is raised.
+    Agents stop usage at a HARD one. In MONEY that takes prices that are known before anything is used: PERCENTAGE with free
+    events or a free amount is refused, and meters other than COUNT, SUM and UNIQUE_COUNT are. thresholds: at which percentages of
+    the amount an alert is raised.
     """
 
     key: strawberry.ID
@@ -115,7 +117,7 @@ class Budget:
 
     @strawberry.field
     async def leased(self, info: Info) -> Decimal:
-        """Of a HARD one: what agents hold and have not said they used."""
+        """Of a HARD one: what agents hold and have not said they used; of MONEY at the highest prices that usage can have."""
         return (await self._handed_out(info)).leased
 
     @strawberry.field

@@ -256,9 +256,11 @@ def _of_quota(
 # Of what was refused, or is in doubt.
 
 
-def denied(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
-    """That something was refused at a limit; `of`: what is used, and what the limit was when it was."""
-    used, amount = of
+def denied(
+    what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], measured_in: tuple[str | None, str | None]
+) -> Finding:
+    """That something was refused at a limit; `of`: what is used, and what the limit was; `measured_in`: currency, or unit."""
+    (used, amount), (currency, unit) = of, measured_in
     return Finding(
         kind=AlertKind.LIMIT_DENIED,
         what=what,
@@ -267,13 +269,16 @@ def denied(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decima
         name=name,
         used=used,
         amount=amount,
+        currency=currency,
         unit=unit,
     )
 
 
-def in_doubt(what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], unit: str | None) -> Finding:
-    """That a part of a limit is with an agent that is gone; `of`: how much, and the limit."""
-    held, amount = of
+def in_doubt(
+    what: str, name: str, period_start_us: int, of: tuple[Decimal, Decimal], measured_in: tuple[str | None, str | None]
+) -> Finding:
+    """That a part of a limit is with an agent that is gone; `of`: how much, and the limit; `measured_in` as in `denied`."""
+    (held, amount), (currency, unit) = of, measured_in
     return Finding(
         kind=AlertKind.LEASE_IN_DOUBT,
         what=what,
@@ -281,6 +286,7 @@ def in_doubt(what: str, name: str, period_start_us: int, of: tuple[Decimal, Deci
         name=name,
         used=held,
         amount=amount,
+        currency=currency,
         unit=unit,
     )
 

@@ -1,5 +1,7 @@
 """Setting budgets and taking them away."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
@@ -8,6 +10,9 @@ from sidemeter_control.limits.budgets import MAX_BUDGETS, Budget, BudgetSpec, Bu
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.credits.balances import currency_of
+from sidemeter_control.pricing.periods import EVER, Period
+from sidemeter_control.pricing.price_caps import uncapped
+from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import audit, budgets, customers, meters, state
 from sidemeter_control.store.database import Database
 
@@ -24,10 +29,13 @@ async def set_budget(database: Database, clock: Clock, spec: BudgetSpec, *, by: 
         customer = (await customers.get(conn, [spec.customer])).get(spec.customer)
         if customer is None:
             raise NotFound("customer", spec.customer)
-        currency = currency_of(customer, (await subscribed(conn, [customer]))[customer.key])
+        own = (await subscribed(conn, [customer]))[customer.key]
+        currency = currency_of(customer, own)
         meter = await _meter(conn, spec)
         budget = new_budget(spec, meter=meter, currency=currency, now_us=clock.now_us())
         await _check_change(conn, budget)
+        if budget.is_enforced and budget.meter_key is None:
+            _check_prices(own, clock.now_us())
         before = await budgets.get(conn, spec.key)
         if before is not None and before.customer_key != customer.key:
             raise Conflict(f"there is a budget {spec.key!r} of another customer already")
@@ -66,6 +74,13 @@ async def _check_change(conn: AsyncConnection, budget: Budget) -> None:
     misfit = None if change is None else budget.misfit(change)
     if misfit is not None:
         raise InvalidInput("meter", f"must not be about to change so: the budget {misfit}")
+
+
+def _check_prices(own: Sequence[Subscribed], now_us: int) -> None:
+    """What the customer uses from now on must have a price that is known before it is used."""
+    reason = uncapped(own, Period(now_us, EVER.end_us))
+    if reason is not None:
+        raise InvalidInput("enforcement", f"must be SOFT: {reason}")
 
 
 async def _audited(conn: AsyncConnection, budget: Budget, by: str) -> None:

@@ -85,7 +85,7 @@ class Budget:
     @property
     def is_enforced(self) -> bool:
         """Whether it is a limit that agents stop usage at."""
-        return self.meter_key is not None and self.enforcement is Enforcement.HARD
+        return self.enforcement is Enforcement.HARD
 
     @property
     def limit_name(self) -> str:
@@ -185,8 +185,6 @@ def _check_money(spec: BudgetSpec, currency: str | None) -> None:
         raise InvalidInput("slice", "must be absent: money is owed by the customer as a whole")
     if spec.period is ResetPeriod.NEVER:
         raise InvalidInput("period", "must not be NEVER: money is owed for billing periods")
-    if spec.enforcement is Enforcement.HARD:
-        raise InvalidInput("enforcement", "must be SOFT: agents stop what a meter counts, and the unit is MONEY")
 
 
 def _check_meter(spec: BudgetSpec, meter: Meter | None) -> None:

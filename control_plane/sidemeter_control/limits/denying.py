@@ -11,7 +11,7 @@ from sidemeter_control.limits.alerts import Alert, Finding, denied
 from sidemeter_control.limits.quotas import feature_meters, quotas
 from sidemeter_control.limits.raising import raise_alerts
 from sidemeter_control.limits.shared import period_of
-from sidemeter_control.limits.spending import enforced
+from sidemeter_control.limits.spending import Enforced, enforced
 from sidemeter_control.limits.sync_messages import Denied
 from sidemeter_control.limits.units import limit_id, pool_id
 from sidemeter_control.pricing.customers import Customer
@@ -74,7 +74,7 @@ async def _of_quotas(
             named[key].name or key,
             quota.period.start_us,
             (quota.used or Decimal(0), amount),
-            taken[key].unit if key in taken else None,
+            (None, taken[key].unit if key in taken else None),
         )
         for key, (quota, amount) in hard.items()
     ]
@@ -83,10 +83,14 @@ async def _of_quotas(
 async def _of_budgets(
     conn: AsyncConnection, customer: Customer, amounts: Mapping[tuple[str, int], Decimal], now_us: int
 ) -> Iterator[Finding]:
-    answers = (await enforced(conn, [customer], now_us))[customer.key]
+    of_budgets = (await enforced(conn, [customer], now_us))[customer.key]
     return (
-        denied(f"budget:{key}", key, answer.period.start_us, (answer.spent, amount), meter.unit)
-        for answer, meter in answers
-        if (key := answer.budget.key)
-        if (amount := amounts.get((answer.budget.limit_id or "", period_of(answer)))) is not None
+        denied(f"budget:{key}", key, each.answer.period.start_us, (each.answer.spent, amount), _measured_in(each))
+        for each in of_budgets
+        if (key := each.answer.budget.key)
+        if (amount := amounts.get((each.answer.budget.limit_id or "", period_of(each.answer)))) is not None
     )
+
+
+def _measured_in(each: Enforced) -> tuple[str | None, str | None]:
+    return (each.answer.measured_in, None) if each.meter is None else (None, each.meter.unit)

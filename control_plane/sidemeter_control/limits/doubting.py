@@ -70,7 +70,7 @@ async def _unraised(
     names = await _names(conn, {shared.id[1] for own in by_customer.values() for shared, *_ in own})
     found = []
     for key, customer in (await registered(conn, sorted(by_customer))).items():
-        new = await alerts.unraised(conn, key, [_finding(each, names) for each in by_customer[key]])
+        new = await alerts.unraised(conn, key, [_finding(customer, each, names) for each in by_customer[key]])
         if new:
             found.append((customer, new))
     return found
@@ -82,9 +82,10 @@ async def _names(conn: AsyncConnection, keys: set[str]) -> Mapping[str, str]:
     return {key: budget_key(key) if is_budget(key) else named[key].name or key for key in keys}
 
 
-def _finding(doubt: Doubt, names: Mapping[str, str]) -> Finding:
+def _finding(customer: Customer, doubt: Doubt, names: Mapping[str, str]) -> Finding:
     shared, scale, units = doubt
     name = shared.id[1]
     what = f"budget:{budget_key(name)}" if is_budget(name) else f"quota:{name}"
     of = from_units(units, scale), shared.ceiling
-    return in_doubt(what, names[name], shared.window.start_us, of, shared.meter.unit)
+    measured_in = (customer.currency, None) if shared.meter is None else (None, shared.meter.unit)
+    return in_doubt(what, names[name], shared.window.start_us, of, measured_in)

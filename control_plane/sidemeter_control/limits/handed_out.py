@@ -11,7 +11,7 @@ from sidemeter_control.errors import Conflict, NotFound
 from sidemeter_control.limits.add_ons import check_reason
 from sidemeter_control.limits.leases import Holding, Standing
 from sidemeter_control.limits.shared import Shared, shared_limits
-from sidemeter_control.limits.units import PoolId, from_units
+from sidemeter_control.limits.units import PoolId, from_units, units_of
 from sidemeter_control.metering import holders
 from sidemeter_control.store import agents, audit, leases, state
 from sidemeter_control.store.agents import PENDING_WITHIN_US
@@ -86,9 +86,11 @@ async def _shared(conn: AsyncConnection, limit: str, now_us: int) -> Shared:
 async def _as_held(conn: AsyncConnection, limit: str, shared: Shared) -> HandedOutLimit:
     pool = (await leases.pools(conn, [shared.id])).get(shared.id)
     held = (await leases.holdings(conn, [shared.id])).get(shared.id, [])
-    if pool is None:
-        return HandedOutLimit(limit, shared.ceiling, shared.scale, 0, held)
-    return HandedOutLimit(limit, shared.ceiling, pool.scale, pool.outside, held)
+    scale = shared.scale if pool is None else pool.scale
+    outside = 0 if pool is None else pool.outside
+    if shared.meter is None:
+        outside += units_of(shared.used, scale)
+    return HandedOutLimit(limit, shared.ceiling, scale, outside, held)
 
 
 async def write_off(

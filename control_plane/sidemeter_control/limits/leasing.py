@@ -1,6 +1,7 @@
 """Leasing: what a holder reports is taken in and what can be granted is, in one transaction, durable before the answer."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -69,6 +70,8 @@ async def take_leases(
     pools = await _pools(conn, sync, shared, now_us)
     known = await _known(conn, sync, holder, pools, shared)
     known = await _noticed(conn, rollbacks, sync, known, now_us, lacks_batches=lacks_batches)
+    if known.recovery is not None:
+        known = await _doubted(conn, sync, known, pools, shared)
     taken = take(sync, known)
     if taken.alert:
         _log.error("two processes speak for agent %s in epoch %d: both are fenced", sync.holder[0], sync.epoch)
@@ -104,8 +107,9 @@ async def _pools(
 
 async def _made(conn: AsyncConnection, limit: Shared) -> StoredPool:
     """A new pool: nobody speaks for what was counted so far, as this transaction sees it."""
-    outside = units_of(await limit.counted(conn), limit.scale)
-    pool = StoredPool(limit.id, limit.meter.key, limit.slice, limit.end_us, limit.scale, outside)
+    outside = units_of(await limit.outside(conn), limit.scale)
+    meter_key = "" if limit.meter is None else limit.meter.key
+    pool = StoredPool(limit.id, meter_key, limit.slice, limit.end_us, limit.scale, outside)
     await leases.put_pool(conn, pool)
     return pool
 
@@ -144,18 +148,46 @@ async def _known(
 
 
 def _pool(limit: Shared, period: int, stored: StoredPool | None, held: int, policy_version: int) -> Pool:
-    """The pool as the rules see it, of which `held` units are with holders: what is shared is the limit without the usage that no holder speaks for.
+    """The pool as the rules see it, of which `held` units are with holders: what is shared is the limit without the usage
+    that no holder speaks for.
 
-    That is at least what was counted beyond all that holders have: a meter that is defined anew may count more.
+    That is at least what was counted beyond all that holders have: a meter that is defined anew may count more. Of money
+    it is all that is owed by now: what holders debited for it they return, once they hear that it is counted.
     """
     scale = limit.scale if stored is None else stored.scale
     units, period_now = limit_units(limit.ceiling, scale), limit.id[2]
+    if limit.meter is None:
+        lacking = 0 if stored is None else stored.outside
+        turn = 0 if stored is None else stored.turn
+        return Pool(max(units - units_of(limit.used, scale) - lacking, 0), period, period_now, policy_version, turn)
     if stored is None:
         return Pool(units, period, period_now, policy_version)
     outside = stored.outside
     if period == period_now:
         outside = max(outside, units_of(limit.used, scale) - held)
     return Pool(max(units - outside, 0), period, period_now, policy_version, stored.turn)
+
+
+async def _doubted(
+    conn: AsyncConnection,
+    sync: Sync,
+    known: Known,
+    pools: Mapping[PoolId, StoredPool],
+    shared: Mapping[str, Shared],
+) -> Known:
+    """What a holder settled since this copy of the database was made may be for usage that the copy lacks: of a limit in
+    money so much is set aside, until its period ends. The bill it is on may come again only later, or in parts."""
+    found, lacking = dict(known.pools), Counter[PoolId]()
+    for report in sync.reports:
+        key, limit = report.key, shared.get(report.limit)
+        units = report.refunded - known.holdings[key].refunded
+        if limit is None or limit.meter is not None or units <= 0 or pool_id(key) not in pools:
+            continue
+        pool, rest = found[key]
+        found[key] = replace(pool, limit=max(pool.limit - units, 0)), rest
+        lacking[pool_id(key)] += units
+    await leases.add_outside(conn, lacking)
+    return replace(known, pools=found)
 
 
 async def _noticed(

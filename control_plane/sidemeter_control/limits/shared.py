@@ -1,4 +1,8 @@
-"""Limits that are shared by leases, as they stand: of quotas and of budgets, by one rule."""
+"""Limits that are shared by leases, as they stand: of quotas and of budgets, by one rule.
+
+One in money is shared in money: agents debit it at price caps. Of what they debited and is counted since, they return all,
+for the bill has it. So what is shared of it is the amount without what is owed by now.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.limits.budgets import BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
-from sidemeter_control.limits.spending import counted, enforced
-from sidemeter_control.limits.units import LEASED, PoolId, Slice, is_budget, limit_id, pool_id, scale_of
+from sidemeter_control.limits.spending import Enforced, counted, enforced
+from sidemeter_control.limits.units import LEASED, PoolId, Slice, is_budget, limit_id, money_scale, pool_id, scale_of
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Period
@@ -23,14 +27,16 @@ __all__ = ["Shared", "of_budget", "of_quota", "period_of", "shared_limits"]
 @dataclass(frozen=True, slots=True)
 class Shared:
     """A limit that is shared by leases, as it stands: `ceiling` is where usage stops, `used` all that was counted in the
-    period of the pool `id`, both in the unit of the meter and of the slice; an empty one is everything."""
+    period of the pool `id`, both in the unit of the meter and of the slice; an empty one is everything.
+
+    `meter` None: it is in money, and `used` is what cannot be spent of it any more by the prices of what is counted."""
 
     id: PoolId
     ceiling: Decimal
     used: Decimal
     end_us: int | None
     window: Period
-    meter: Meter
+    meter: Meter | None
     slice: Slice
     subjects: tuple[str, ...]
 
@@ -42,10 +48,15 @@ class Shared:
     @property
     def scale(self) -> int:
         """What a pool that is made now has."""
-        return scale_of(self.meter.aggregation, self.ceiling)
+        return money_scale(self.ceiling) if self.meter is None else scale_of(self.meter.aggregation, self.ceiling)
 
-    async def counted(self, conn: AsyncConnection) -> Decimal:
-        """What `used` is in this transaction."""
+    async def outside(self, conn: AsyncConnection) -> Decimal:
+        """What no holder speaks for, of what was counted before anything is leased, in this transaction.
+
+        Of money the bill speaks for all.
+        """
+        if self.meter is None:
+            return Decimal(0)
         return await counted(conn, self.meter, self.subjects, self.window, self.slice)
 
 
@@ -64,14 +75,15 @@ def of_quota(customer: Customer, quota: QuotaAnswer, meter: Meter | None) -> Sha
     return Shared(id_, quota.ceiling, used, quota.resets_at_us, quota.period, meter, (), customer.subjects)
 
 
-def of_budget(customer: Customer, answer: BudgetAnswer, meter: Meter) -> Shared | None:
-    """The same of a budget."""
+def of_budget(customer: Customer, enforced_: Enforced) -> Shared | None:
+    """The same of a budget that agents enforce. What cannot be capped now has nothing left to share."""
+    answer, meter = enforced_.answer, enforced_.meter
     budget = answer.budget
-    if not budget.is_enforced or not _adds_up(meter):
+    if meter is not None and not _adds_up(meter):
         return None
     id_ = customer.key, budget.limit_name, period_of(answer)
     return Shared(
-        id_, budget.amount, answer.spent, answer.resets_at_us, answer.period, meter, budget.slice, customer.subjects
+        id_, budget.amount, enforced_.taken, answer.resets_at_us, answer.period, meter, budget.slice, customer.subjects
     )
 
 
@@ -98,4 +110,4 @@ async def _of_quotas(conn: AsyncConnection, customers: Collection[Customer], now
 
 async def _of_budgets(conn: AsyncConnection, customers: Collection[Customer], now_us: int) -> list[Shared | None]:
     answers = await enforced(conn, customers, now_us)
-    return [of_budget(each, answer, meter) for each in customers for answer, meter in answers[each.key]]
+    return [of_budget(each, own) for each in customers for own in answers[each.key]]

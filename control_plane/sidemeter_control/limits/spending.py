@@ -7,6 +7,7 @@ exactly what the meter counts in the period, of the slice if there is one.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,14 +22,30 @@ from sidemeter_control.pricing.cost import Cost, cost
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
 from sidemeter_control.pricing.plans import ResetPeriod
+from sidemeter_control.pricing.price_caps import PriceCaps, price_caps, taken
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import budgets, meters, state
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["budgets_of", "counted", "enforced", "spending"]
+__all__ = ["Enforced", "budgets_of", "counted", "enforced", "spending"]
 
 # Some hundred bytes for each budget.
 MAX_CUSTOMERS_REMEMBERED = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """A budget that agents enforce. `meter` and no `caps`, or of money `caps` and no meter.
+
+    `taken` of its amount cannot be spent any more: of a meter what is spent; of money also what prices may jump by, all
+    if its usage cannot be capped now.
+    """
+
+    answer: BudgetAnswer
+    meter: Meter | None
+    caps: PriceCaps | None
+    taken: Decimal
+
 
 Metered = tuple[Budget, Meter | None]
 """A budget and the meter that it caps; None: it is in money."""
@@ -56,21 +73,34 @@ async def spending(
 ) -> Sequence[BudgetAnswer]:
     """What is spent of each budget of a customer in the period of an instant, by default now; by key."""
     own = (await budgets_of(conn, [customer.key]))[customer.key]
-    return await _answers(conn, customer, own, now_us, now_us if at_us is None else at_us) if own else ()
+    return (await _answers(conn, customer, own, now_us, now_us if at_us is None else at_us))[0] if own else ()
 
 
 async def enforced(
     conn: AsyncConnection, customers: Collection[Customer], now_us: int
-) -> Mapping[str, Sequence[tuple[BudgetAnswer, Meter]]]:
-    """What is spent of the budgets that agents enforce, by customer key: the HARD ones, each with its meter."""
+) -> Mapping[str, Sequence[Enforced]]:
+    """What is spent of the budgets that agents enforce, by customer key: the HARD ones."""
     own = await budgets_of(conn, [each.key for each in customers])
-    found: dict[str, Sequence[tuple[BudgetAnswer, Meter]]] = {}
+    found: dict[str, Sequence[Enforced]] = {}
     for customer in customers:
         hard = [each for each in own[customer.key] if each[0].is_enforced]
-        answers = await _answers(conn, customer, hard, now_us, now_us) if hard else ()
-        found[customer.key] = [
-            (answer, meter) for answer, (_, meter) in zip(answers, hard, strict=True) if meter is not None
-        ]
+        found[customer.key] = await _enforced(conn, customer, hard, now_us) if hard else ()
+    return found
+
+
+async def _enforced(
+    conn: AsyncConnection, customer: Customer, hard: Sequence[Metered], now_us: int
+) -> Sequence[Enforced]:
+    answers, costs = await _answers(conn, customer, hard, now_us, now_us)
+    subscriptions = (await subscribed(conn, [customer]))[customer.key] if costs else ()
+    capped = {reset: price_caps(subscriptions, Period(owed.from_us, owed.to_us)) for reset, owed in costs.items()}
+    found = []
+    for answer, (budget, meter) in zip(answers, hard, strict=True):
+        if meter is not None:
+            found.append(Enforced(answer, meter, None, answer.spent))
+            continue
+        owed, caps = costs[budget.reset], capped[budget.reset]
+        found.append(Enforced(answer, None, caps, taken(caps, budget.amount, owed.total, owed.lines)))
     return found
 
 
@@ -87,7 +117,8 @@ async def counted(
 
 async def _answers(
     conn: AsyncConnection, customer: Customer, own: Sequence[Metered], now_us: int, at_us: int
-) -> list[BudgetAnswer]:
+) -> tuple[list[BudgetAnswer], Mapping[ResetPeriod, Cost]]:
+    """What is spent of each, and the costs that those in money are of."""
     subscriptions = (await subscribed(conn, [customer]))[customer.key]
     periods = {each.key: _period(each.reset, subscriptions, customer, at_us) for each, _ in own}
     quantities = await _counted(conn, customer, own, periods)
@@ -103,7 +134,7 @@ async def _answers(
         owed = costs[budget.reset]
         period = Period(owed.from_us, owed.to_us)
         answers.append(BudgetAnswer(budget, period, owed.total.amount, now_us, owed.total.currency))
-    return answers
+    return answers, costs
 
 
 async def _cost(conn: AsyncConnection, customer: Customer, reset: ResetPeriod, period: Period, at_us: int) -> Cost:

@@ -7,7 +7,6 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.limits.budgets import BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer
 from sidemeter_control.limits.leases import Report, Sync
 from sidemeter_control.limits.leasing import (
@@ -18,7 +17,7 @@ from sidemeter_control.limits.leasing import (
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.shared import Shared, of_budget, of_quota, period_of, shared_limits
-from sidemeter_control.limits.spending import enforced
+from sidemeter_control.limits.spending import Enforced, enforced
 from sidemeter_control.limits.sync_messages import (
     MAX_DENIED,
     MAX_LEASES,
@@ -26,19 +25,21 @@ from sidemeter_control.limits.sync_messages import (
     Grant,
     LimitMeter,
     LimitState,
+    PriceCap,
     PropertyRule,
     Seen,
     SyncAnswer,
     SyncQuestion,
 )
-from sidemeter_control.limits.units import limit_id, pool_id
+from sidemeter_control.limits.units import LEASED, limit_id, pool_id
 from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import Claim, SyncStatus, decide_sync
-from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.meters import Aggregation, Meter
 from sidemeter_control.metering.rollbacks import Rollbacks
 from sidemeter_control.money import decimal_text
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
+from sidemeter_control.pricing.price_caps import MeterCap
 from sidemeter_control.pricing.register import registered
 from sidemeter_control.store import agents, customers, leases, state
 from sidemeter_control.store.database import Database
@@ -65,7 +66,7 @@ async def sync(
     _check(question)
     known, shared = await _shared_before(database, question, now_us)
     async with database.write() as conn:
-        if known is not None and known != await state.get(conn):  # a limit was changed meanwhile
+        if known is not None and _is_outdated(known, await state.get(conn), shared):
             shared = await shared_limits(conn, _limits_told(question), now_us)
         answer, said = await _admit(conn, rollbacks, question, shared, now_us)
     if said is not None:
@@ -75,6 +76,13 @@ async def sync(
         return answer
     async with database.snapshot() as snapshot:
         return await snapshot.ask(lambda conn: _informed(conn, question, answer))
+
+
+def _is_outdated(known: State, now: State, shared: Mapping[str, Shared]) -> bool:
+    """Whether a limit was changed meanwhile; or, of one in money, whether anybody may have settled what was counted since:
+    then the bill must not be older than that."""
+    in_money = any(each.meter is None for each in shared.values())
+    return known != now or (in_money and known.lease_version != now.lease_version)
 
 
 def _check(question: SyncQuestion) -> None:
@@ -206,7 +214,8 @@ async def _informed(conn: AsyncConnection, question: SyncQuestion, answer: SyncA
     """The answer with limits, their totals, and the last batch that these contain: all of one snapshot."""
     known = await state.get(conn)
     owners = await customers.owners(conn, question.subjects)
-    limits = await _limits(conn, set(owners.values()), known.config_version, answer.as_of_us)
+    keys, prices = set(owners.values()), question.knows_prices
+    limits = await _limits(conn, keys, known.config_version, answer.as_of_us, knows_prices=prices)
     ids = {key: [limit.id for limit in own] for key, own in limits.items()}
     return msgspec.structs.replace(
         answer,
@@ -219,7 +228,7 @@ async def _informed(conn: AsyncConnection, question: SyncQuestion, answer: SyncA
 
 
 async def _limits(
-    conn: AsyncConnection, keys: Collection[str], policy_version: int, now_us: int
+    conn: AsyncConnection, keys: Collection[str], policy_version: int, now_us: int, *, knows_prices: bool
 ) -> Mapping[str, Sequence[LimitState]]:
     found = await registered(conn, sorted(keys))
     answers = await quotas_of(conn, found.values(), now_us)
@@ -228,7 +237,11 @@ async def _limits(
     told = {
         key: [
             *(_limit(found[key], quota, taken.get(quota.feature), policy_version) for quota in own),
-            *(_budget_limit(found[key], spent, meter, policy_version) for spent, meter in budgets[key]),
+            *(
+                limit
+                for each in budgets[key]
+                for limit in _budget_limits(found[key], each, policy_version, knows_prices=knows_prices)
+            ),
         ]
         for key, own in answers.items()
     }
@@ -273,10 +286,14 @@ def _limit(customer: Customer, quota: QuotaAnswer, meter: Meter | None, policy_v
     )
 
 
-def _budget_limit(customer: Customer, spent: BudgetAnswer, meter: Meter, policy_version: int) -> LimitState:
+def _budget_limits(
+    customer: Customer, enforced_: Enforced, policy_version: int, *, knows_prices: bool
+) -> Sequence[LimitState]:
     """The limit that a HARD budget is. Its feature is none that there can be: it has a slash."""
-    budget, shared = spent.budget, of_budget(customer, spent, meter)
-    return LimitState(
+    answer, budget = enforced_.answer, enforced_.answer.budget
+    shared = of_budget(customer, enforced_)
+    caps = () if enforced_.caps is None else enforced_.caps.meters
+    limit = LimitState(
         id=budget.limit_id,
         customer=customer.key,
         feature=f"budget/{budget.key}",
@@ -284,14 +301,40 @@ def _budget_limit(customer: Customer, spent: BudgetAnswer, meter: Meter, policy_
         enforcement=budget.enforcement.value,
         value=None,
         limit=decimal_text(budget.amount),
-        used=decimal_text(spent.spent),
-        meter=_meter(meter, budget.slice),
-        period_start_us=spent.period_start_us,
-        resets_at_us=spent.resets_at_us,
+        used=decimal_text(answer.spent),
+        meter=None if enforced_.meter is None else _meter(enforced_.meter, budget.slice),
+        period_start_us=answer.period_start_us,
+        resets_at_us=answer.resets_at_us,
         policy_version=policy_version,
-        period=period_of(spent),
+        period=period_of(answer),
         scale=None if shared is None else shared.scale,
+        prices=tuple(_price_cap(each) for each in caps),
     )
+    return [limit] if enforced_.caps is None or knows_prices else _without_prices(limit)
+
+
+def _price_cap(cap: MeterCap) -> PriceCap:
+    meter = _meter(cap.meter)
+    if cap.meter.aggregation not in LEASED:  # of unique values an event adds one at most
+        meter = LimitMeter(meter.event_type, Aggregation.COUNT.value, None, meter.filters)
+    return PriceCap(meter, decimal_text(cap.per_unit), decimal_text(cap.per_event))
+
+
+def _without_prices(limit: LimitState) -> Sequence[LimitState]:
+    """A limit in money for an agent that cannot count it: whatever costs something is beyond it."""
+    return [
+        msgspec.structs.replace(
+            limit,
+            id=f"{limit.id}#{index}",
+            feature=f"{limit.feature}/{index}",
+            limit="0",
+            used="1",
+            meter=cap.meter,
+            scale=None,
+            prices=(),
+        )
+        for index, cap in enumerate(limit.prices)
+    ]
 
 
 def _meter(meter: Meter, sliced: Sequence[tuple[str, str]] = ()) -> LimitMeter:

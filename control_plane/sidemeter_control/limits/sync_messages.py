@@ -16,6 +16,7 @@ __all__ = [
     "LeaseReport",
     "LimitMeter",
     "LimitState",
+    "PriceCap",
     "PropertyRule",
     "Seen",
     "SyncAnswer",
@@ -76,6 +77,7 @@ class SyncQuestion(msgspec.Struct, frozen=True):
 
     `hello_id`: that of its epoch, from agents that know of leases. `complete`: since it heard of the generation in `seen`, it
     has told of every lease that it holds. `denials` counts what the agent's process refused since its start, by reason.
+    `knows_prices`: it debits limits in money at price caps.
     """
 
     agent_id: str
@@ -92,6 +94,7 @@ class SyncQuestion(msgspec.Struct, frozen=True):
     leases: tuple[LeaseReport, ...] = ()
     denied: tuple[Denied, ...] = ()
     denials: Annotated[dict[_Reason, _Units], msgspec.Meta(max_length=MAX_REASONS)] = {}
+    knows_prices: bool = False
 
 
 class PropertyRule(msgspec.Struct, frozen=True, rename={"is_in": "in"}):
@@ -111,13 +114,22 @@ class LimitMeter(msgspec.Struct, frozen=True):
     filters: Sequence[PropertyRule]
 
 
-class LimitState(msgspec.Struct, frozen=True):
+class PriceCap(msgspec.Struct, frozen=True):
+    """What an event that a meter takes costs at most, as decimal text: `per_event`, and `per_unit` of what it adds."""
+
+    meter: LimitMeter
+    per_unit: str
+    per_event: str
+
+
+class LimitState(msgspec.Struct, frozen=True, omit_defaults=True):
     """One limit of one customer. Quantities are decimal text in the meter's unit; `limit` None is unlimited.
 
     Of a HARD limit it is the quantity at which usage stops: overage that is allowed is in it, and while a grace lets
     usage run on without end it is None. An agent that is cut off goes on with what it heard last.
 
     `scale` is set where the limit is shared by leases, in units of 10^-scale; `period` names the period they are of.
+    `prices`: it is in money, has no meter, and every event is debited at these caps, rounded up to a unit.
     """
 
     id: str
@@ -134,6 +146,7 @@ class LimitState(msgspec.Struct, frozen=True):
     policy_version: int
     period: int
     scale: int | None
+    prices: Sequence[PriceCap] = ()
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ __all__ = [
     "is_budget",
     "limit_id",
     "limit_units",
+    "money_scale",
     "pool_id",
     "scale_of",
     "units_of",
@@ -36,6 +37,7 @@ MAX_UNITS = 2**56
 """A larger limit is shared as this one: counts of many agents still fit into 64 bits."""
 
 _ROOMY_UNITS = 2**55
+_ROOMY_NANO = 2**44
 _SCALES = (9, 6, 3, 0)
 
 # As many digits as `money.exact` has: a limit times a power of ten always fits.
@@ -58,6 +60,17 @@ def scale_of(aggregation: Aggregation, limit: Decimal) -> int:
     if aggregation is Aggregation.COUNT:
         return 0
     return next((scale for scale in _SCALES if limit.scaleb(scale, _UP) <= _ROOMY_UNITS), 0)
+
+
+def money_scale(amount: Decimal) -> int:
+    """The same of an amount of money: nano-units of a currency, or fewer digits for what is very large.
+
+    Agents add up what they debited at price caps, and settle it, as often as those are above what is owed.
+
+    >>> money_scale(Decimal(1000)), money_scale(Decimal(10**6))
+    (9, 6)
+    """
+    return next((scale for scale in _SCALES if amount.scaleb(scale, _UP) <= _ROOMY_NANO), 0)
 
 
 def limit_units(limit: Decimal, scale: int) -> int:

@@ -98,7 +98,6 @@ async def test_a_budget_is_replaced_and_taken_away(sold: Plane) -> None:
         ({"unit": "MONEY"}, "meter"),
         ({"unit": "MONEY", "meter": None}, "slice"),
         ({"unit": "MONEY", "meter": None, "slice": None, "period": "NEVER"}, "period"),
-        ({"unit": "MONEY", "meter": None, "slice": None, "enforcement": "HARD"}, "enforcement"),
     ],
 )
 async def test_a_wrong_budget_names_its_field(sold: Plane, fields: dict[str, object], field: str) -> None:

@@ -67,7 +67,6 @@ def test_thresholds_are_kept_once_each_and_in_order() -> None:
         ({"meter": "tokens"}, "meter: must be absent: the unit is MONEY"),
         ({"slice": {"team": "a"}}, "slice: must be absent"),
         ({"period": ResetPeriod.NEVER}, "period: must not be NEVER"),
-        ({"enforcement": Enforcement.HARD}, "enforcement: must be SOFT: agents stop what a meter counts"),
         ({"unit": BudgetUnit.METER}, "meter: must be given: the unit is METER"),
         (OF_A_METER | {"meter": "peak", "enforcement": Enforcement.HARD}, "enforcement: must be SOFT: .*not MAX"),
         (OF_A_METER | {"slice": {"key": "a"}}, r"slice\.key: must be a dimension of the meter"),

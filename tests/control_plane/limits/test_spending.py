@@ -232,8 +232,10 @@ async def test_agents_enforce_the_hard_budgets_alone(shop: Shop) -> None:
     await call(shop, 3, team="x")
     async with shop.database.read() as conn:
         found = await enforced(conn, [acme, other], shop.clock.now_us())
-    assert [(each.budget.key, each.spent, meter.key) for each, meter in found["acme"]] == [("hard", 3, "llm")]
-    assert found["other"] == []
+    (own,) = found["acme"]
+    assert (own.answer.budget.key, own.answer.spent, own.meter and own.meter.key) == ("hard", 3, "llm")
+    assert (own.taken, own.caps) == (3, None)
+    assert found["other"] == ()
 
 
 TEAMS = st.sampled_from(["x", "y", "z"])

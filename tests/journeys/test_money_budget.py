@@ -1,0 +1,119 @@
+"""A budget in money, through real processes: several meters, several agents, and a bill that never exceeds it."""
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from fakes import eventually
+from processes import AgentProcess, ControlPlane, agent, control_plane
+
+QUICK = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.1", "SIDEMETER_FIRST_CHECK_WAIT_S": "2"}
+HELD = """{ customer(key: "acme") {
+    cost { total { amount } lines { charge quantity } }
+    budgets { key spent remaining leased inDoubt limitId }
+} }"""
+CHARGES = [
+    {"key": "base", "model": "FLAT", "amount": "1"},
+    {"key": "calls", "meter": "calls", "model": "PER_UNIT", "unitPrice": "0.004"},
+    {
+        "key": "tokens",
+        "meter": "tokens",
+        "model": "GRADUATED",
+        "tiers": [{"upTo": "4000", "unitPrice": "0.0001"}, {"unitPrice": "0.00003"}],
+    },
+]
+
+
+async def define(plane: ControlPlane, amount: str, charges: Sequence[dict[str, Any]]) -> None:
+    """Acme pays for calls and their tokens, and no more than this in a month; its team a makes 60 calls at most."""
+    split = [{"key": "team", "property": "team"}]
+    tokens = {"aggregation": "SUM", "valueProperty": "tokens"}
+    await plane.make("createMeter", "MeterInput", key="calls", eventType="call", aggregation="COUNT", groupBy=split)
+    await plane.make("createMeter", "MeterInput", key="tokens", eventType="call", **tokens)
+    await plane.make("upsertCustomer", "CustomerInput", key="acme")
+    await plane.make("publishPlan", "PlanInput", key="pro", currency="USD", charges=charges)
+    await plane.make("subscribe", "SubscribeInput", customer="acme", plan="pro")
+    hard = {"customer": "acme", "enforcement": "HARD"}
+    await plane.make("setBudget", "BudgetInput", key="all", amount=amount, period="BILLING_PERIOD", **hard)
+    team = {"unit": "METER", "meter": "calls", "amount": "60", "slice": {"team": "a"}}
+    await plane.make("setBudget", "BudgetInput", key="team-a", **team, **hard)
+
+
+class Load:
+    """Callers of several agents, who count outside of them what they were allowed."""
+
+    def __init__(self, plane: ControlPlane, agents: Sequence[AgentProcess]) -> None:
+        self.plane = plane
+        self.agents = agents
+        self.calls = {"a": 0, "b": 0}
+        self.tokens = 0
+        self._sizes = itertools.cycle(itertools.product([50, 400, 120, 990, 7], "aab"))
+
+    async def ask(self, process: AgentProcess) -> bool:
+        tokens, team = next(self._sizes)
+        data = {"tokens": tokens, "team": team}
+        said = await process.post("/v1/consume", {"type": "call", "subject": "acme", "data": data})
+        if said["allowed"]:
+            self.calls[team] += 1
+            self.tokens += tokens
+        return bool(said["allowed"])
+
+    async def until_denied(self) -> None:
+        """Ask of all at once until nothing is allowed any more, also once all that was used is counted."""
+
+        async def is_denied() -> bool:
+            said = await asyncio.gather(*(self.ask(each) for each in self.agents for _ in range(4)))
+            return not any(said)
+
+        async def is_counted() -> bool:
+            lines = (await self.plane.ask(HELD))["customer"]["cost"]["lines"]
+            counted = next(line["quantity"] for line in lines if line["charge"] == "calls")
+            return Decimal(counted) == sum(self.calls.values())
+
+        for _ in range(4):
+            await eventually(is_denied, 120)
+            await eventually(is_counted, 120)
+
+
+async def budget(plane: ControlPlane, key: str = "all") -> dict[str, Any]:
+    found = (await plane.ask(HELD))["customer"]["budgets"]
+    return next(each for each in found if each["key"] == key)
+
+
+async def test_two_agents_never_spend_more_than_a_budget_in_money_and_nearly_all_of_it(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as plane,
+        agent(tmp_path / "a", plane, **QUICK) as one,
+        agent(tmp_path / "b", plane, **QUICK) as other,
+    ):
+        await define(plane, "2.50", CHARGES)
+        load = Load(plane, [one, other])
+        await load.until_denied()
+        owed = Decimal(1) + Decimal("0.004") * sum(load.calls.values())
+        owed += Decimal("0.0001") * min(load.tokens, 4_000) + Decimal("0.00003") * max(load.tokens - 4_000, 0)
+        own = await budget(plane)
+        assert abs(Decimal(own["spent"]) - owed) <= Decimal("0.01")  # each line is rounded for itself
+        assert Decimal("2.45") <= Decimal(own["spent"]) <= Decimal("2.50")
+        assert load.calls["a"] == 60
+
+
+async def test_agents_that_are_killed_and_a_control_plane_that_is_leave_the_bill_within_the_budget(
+    tmp_path: Path,
+) -> None:
+    async with (
+        control_plane(tmp_path) as plane,
+        agent(tmp_path / "a", plane, **QUICK) as one,
+        agent(tmp_path / "b", plane, **QUICK) as other,
+    ):
+        await define(plane, "2", CHARGES)
+        load = Load(plane, [one, other])
+        for killed in (one, plane, other):
+            await asyncio.gather(*(load.ask(each) for each in load.agents for _ in range(6)))
+            killed.kill()
+            await killed.start()
+        await load.until_denied()
+        own = await budget(plane)
+        assert Decimal("1.90") <= Decimal(own["spent"]) <= 2
