@@ -13,7 +13,7 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types.graphql import OperationType
 
 from sidemeter_control.api import explorer, refusals
-from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.auth import Gate, Narrow
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.bounds import MAX_BODY_BYTES
 from sidemeter_control.api.context import Context
@@ -57,7 +57,7 @@ def graphql_routes(
     async def graphql(request: Request) -> Response:
         if explorer.wanted(request):
             return explorer.page()
-        key = await gate.admit(request.headers.get("authorization"), *Scope)
+        key = await gate.let_in(request, *Scope, heeds=tuple(Narrow))  # `reach` keeps narrow keys to what they are for
         asked = await _read(request)
         async with Context(database, clock, gate, ingest, key, private_webhooks=private_webhooks) as context:
             return _response(await _execute(asked, request.method, context))

@@ -15,6 +15,7 @@ from sidemeter_control.errors import (
     InvalidInput,
     NotFound,
     StoreUnavailable,
+    TooManyAttempts,
     Unauthenticated,
 )
 
@@ -63,6 +64,8 @@ async def answer_problem(_: Request, exc: Exception) -> Response:
             return exc.response
         case HTTPException():
             return problem(exc.status_code, HTTPStatus(exc.status_code).name.lower(), exc.detail, exc.headers)
+        case TooManyAttempts():
+            return problem(429, exc.code.lower(), str(exc), {"Retry-After": str(exc.wait_s)})
         case ControlError():
             status, headers = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), (500, {}))
             return problem(status, exc.code.lower(), str(exc), headers)

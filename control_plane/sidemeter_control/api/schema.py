@@ -22,6 +22,7 @@ from strawberry.types import ExecutionContext
 from sidemeter_control.api.bounds import MAX_TOKENS, WithinBounds
 from sidemeter_control.api.mutations import Mutation
 from sidemeter_control.api.queries import Query
+from sidemeter_control.api.reach import guard
 from sidemeter_control.api.scalars import SCALARS
 
 __all__ = ["CACHED_QUERIES", "SCHEMA"]
@@ -50,6 +51,7 @@ class Schema(strawberry.Schema):
         )
         for kind in self._schema.type_map.values():
             _finish(kind)
+        guard(self._schema)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Leave the errors to `refusals.formatted`."""
