@@ -102,7 +102,10 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield done("voidEvent", "event s/1", source="s", id="1", reason="a test")
     yield done("archiveMeter", "meter calls", "key", key="calls")
     yield made("createApiKey", "key {id}", name="second", scopes=["READ"])
+    yield done("rotateApiKey", "key {id}", "id", id=ids["createApiKey"], overlapSeconds=60)
     yield done("revokeApiKey", "key {id}", "", id=ids["createApiKey"])
+    yield done("createPortalLink", "customer acme", "", customer="acme")
+    yield done("endPortalLinks", "portal links", "", overlapSeconds=0)
 
 
 # They need a dead letter, a lease of an agent that is gone, a recovery, a delivery: test_replay.py, test_leases.py and
