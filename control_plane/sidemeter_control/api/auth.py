@@ -52,8 +52,8 @@ class Gate(Keyring):
         As `admit`; and Forbidden for what another site made a browser send with the cookie.
         """
         authorization = connection.headers.get("authorization")
-        token = self.origins.session_of(connection)
-        if authorization is not None or token is None:
+        token = None if authorization is not None else self.origins.session_of(connection)
+        if token is None:
             return await self.admit(authorization, *enough, source=self.origins.source_of(connection), heeds=heeds)
         self.origins.check(connection)
         key = await self.sessions.find(token)

@@ -40,6 +40,8 @@ class Origins:
     def source_of(self, connection: HTTPConnection) -> str:
         """The address that a request comes from: the last that a proxy of ours was reached from, else the peer's."""
         peer = connection.client.host if connection.client else ""
+        if peer not in self._proxies:
+            return _network(peer)
         forwarded = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
         while peer in self._proxies and forwarded and (told := _address(forwarded.pop())):
             peer = told
