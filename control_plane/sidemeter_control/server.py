@@ -21,6 +21,7 @@ from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter_control.errors import SettingsError
 from sidemeter_control.settings import Settings, host_and_port
+from sidemeter_control.store import audit
 from sidemeter_control.store.database import Database
 
 __all__ = ["MIN_EXPOSED_KEY_CHARS", "run", "serve"]
@@ -72,6 +73,7 @@ async def serve(
             secret = await gate.first_key(settings.admin_key)
             if secret is not None:
                 announce(f"admin key, shown only now: {secret}")
+            await _note_audit_head(database)
             server = _Server(
                 _config(await build(database, gate, settings, clock), settings, bounds or Bounds(accepted())),
                 lambda: announce(_ready(door, "http" if settings.tls_cert is None else "https")),
@@ -148,6 +150,12 @@ async def _check_exposure(gate: Gate, settings: Settings) -> None:
         )
     if settings.tls_cert is None:
         _log.warning("%s speaks no TLS: keys can be read on their way, unless a proxy does", settings.listen)
+
+
+async def _note_audit_head(database: Database) -> None:
+    """Into the log, where who can write to the database may not: `audit verify --head` takes it."""
+    async with database.read() as conn:
+        _log.info("the audit log's head is %s", await audit.head(conn))
 
 
 def _ready(door: socket.socket, scheme: str) -> str:

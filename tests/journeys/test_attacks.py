@@ -12,6 +12,7 @@ import sqlite3
 import ssl
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,15 @@ class Plane:
     database: Path
     url: str
     secrets: list[str] = field(default_factory=lambda: [CHOSEN])
+    open: ExitStack = field(default_factory=ExitStack)
+    asker: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asker = self.open.enter_context(httpx.Client(timeout=60))
 
     def ask(self, query: str, key: str | None = CHOSEN, **variables: object) -> Any:
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return httpx.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, headers=headers, timeout=60
-        )
+        return self.asker.post(f"{self.url}/graphql", json={"query": query, "variables": variables}, headers=headers)
 
     def data(self, query: str, key: str = CHOSEN, **variables: object) -> Any:
         body = self.ask(query, key, **variables).json()
@@ -73,7 +77,7 @@ class Plane:
 
     def browser(self, secret: str) -> httpx.Client:
         """A browser that has logged in."""
-        client = httpx.Client(base_url=self.url, timeout=60)
+        client = self.open.enter_context(httpx.Client(base_url=self.url, timeout=60))
         answer = client.post("/session", json={"key": secret}, headers={"Origin": self.url})
         assert answer.status_code == 200, answer.text
         self.secrets.append(client.cookies["sidemeter"])
@@ -98,7 +102,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
         made = Plane(program, directory / "control.db", started(program))
         for customer in ("acme", "globex"):
             made.data("mutation($c: ID!) { upsertCustomer(input: {key: $c}) { key } }", c=customer)
-        yield made
+        with made.open:
+            yield made
 
 
 # --- without a key
@@ -464,6 +469,7 @@ def test_no_secret_is_in_the_log_and_none_of_a_key_or_session_in_the_database(pl
     httpx.post(f"{plane.url}/session", content=secret, headers={"Origin": plane.url}, timeout=60)
     assert asyncio.run(plane.program.stop()) == 0
     log = plane.program.log.read_text()
+    assert "the audit log's head is " in log
     stored = b"".join(path.read_bytes() for path in plane.database.parent.glob("control.db*"))
     assert len(plane.secrets) > 4
     assert not [secret for secret in plane.secrets if secret in log or secret[4:44] in log]
