@@ -11,9 +11,11 @@ const QUERY = `query Overview {
   agents { id service version backlog lastSeen state }
 }`;
 const INTERVAL_MS = 1000;
+// The key is handed over once; then a cookie that no script reads stands for it. The header says that a page of ours asks.
+const HEADERS = { "Content-Type": "application/json", "Sidemeter-Page": "overview" };
 
 const at = (id) => document.getElementById(id);
-let key = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem("sidemeter-key");
+const keyOfLink = new URLSearchParams(location.hash.slice(1)).get("key");
 let timer;
 
 /** An element with classes, text or children. Text is never parsed as HTML. */
@@ -99,47 +101,69 @@ function show({ customers, agents }) {
     : [element("tr", {}, element("td", { colspan: 5, text: "No agent has called yet. Start one: sidemeter agent --control-plane URL" }))]));
   for (const id of ["figures", "customers", "agents"]) at(id).hidden = false;
   at("door").hidden = true;
+  at("leave").hidden = false;
   const asOf = list.length ? list[0].cost.asOf : undefined;
   at("freshness").textContent = asOf ? `Live, as of ${new Date(asOf).toLocaleTimeString()}` : "Live";
 }
 
-function complain(text, forgetKey) {
+function complain(text) {
   at("problem").textContent = text;
-  at("problem").hidden = false;
+  at("problem").hidden = !text;
   at("freshness").textContent = "Not connected";
-  if (forgetKey) {
-    sessionStorage.removeItem("sidemeter-key");
-    key = null;
-    at("door").hidden = false;
-    at("key").focus();
+}
+
+/** Shows nothing but the question for a key. */
+function askForKey(text) {
+  clearTimeout(timer);
+  for (const id of ["figures", "customers", "agents", "leave"]) at(id).hidden = true;
+  complain(text);
+  at("door").hidden = false;
+  at("key").focus();
+}
+
+async function logIn(key) {
+  try {
+    const answer = await fetch("/session", { method: "POST", headers: HEADERS, body: JSON.stringify({ key }) });
+    if (answer.ok) return refresh();
+    if (answer.status === 401) return askForKey("This key is unknown, expired or revoked. Enter another one.");
+    askForKey((await answer.json()).detail);
+  } catch (error) {
+    askForKey(`The control plane does not answer (${error.message}). Try again.`);
   }
 }
 
 async function refresh() {
   clearTimeout(timer);
-  if (!key) return;
   try {
     const answer = await fetch("/graphql", {
       method: "POST",
-      headers: { "Content-Type": "application/json", Authorization: `Bearer ${key}` },
+      headers: HEADERS,
       body: JSON.stringify({ query: QUERY, operationName: "Overview" }),
     });
-    if (answer.status === 401) return complain("This key is unknown, expired or revoked. Enter another one.", true);
-    const { data, errors } = await answer.json();
-    if (errors) return complain(errors[0].message, errors[0].extensions?.code === "FORBIDDEN");
-    sessionStorage.setItem("sidemeter-key", key);
+    if (answer.status === 401) return askForKey(at("leave").hidden ? "" : "The session has ended. Enter the key again.");
+    const { data, errors, detail } = await answer.json();
+    if (errors?.[0].extensions?.code === "FORBIDDEN") return askForKey(errors[0].message);
+    if (!data) return complain(errors?.[0].message ?? detail);
     at("problem").hidden = true;
     show(data);
   } catch (error) {
-    complain(`The control plane does not answer (${error.message}). Trying again.`, false);
+    complain(`The control plane does not answer (${error.message}). Trying again.`);
   }
   timer = setTimeout(refresh, INTERVAL_MS);
 }
 
 at("door").addEventListener("submit", (event) => {
   event.preventDefault();
-  key = at("key").value.trim();
-  refresh();
+  logIn(at("key").value.trim());
+  at("key").value = "";
 });
-if (location.hash) history.replaceState(null, "", location.pathname); // a key in a link does not stay in the address
-refresh();
+at("leave").addEventListener("click", async () => {
+  await fetch("/session", { method: "DELETE", headers: HEADERS });
+  askForKey("");
+});
+if (keyOfLink) {
+  history.replaceState(null, "", location.pathname); // a key in a link does not stay in the address
+  logIn(keyOfLink);
+} else {
+  refresh();
+}
