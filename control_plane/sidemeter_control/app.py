@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -17,11 +18,13 @@ from sidemeter_control.api.backups import backup_routes
 from sidemeter_control.api.bodies import Room
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
+from sidemeter_control.api.headers import Headers
 from sidemeter_control.api.health import health_routes
 from sidemeter_control.api.live.bounds import WAITS, Waits
 from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.operations import Operations
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
+from sidemeter_control.api.sessions import session_routes
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import StoreUnavailable
@@ -80,18 +83,28 @@ async def build(
         _log.error("%s: %s %s failed", incident, request.method, request.url.path, exc_info=exc)
         return problem(500, "internal", f"something failed on our side; its id is {incident}")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *agents.routes(),
-            *event_routes(gate, ingest, clock),
+            *event_routes(database, gate, ingest, clock),
             *backup_routes(database, gate, clock),
             *graphql_routes(gate, operations, waits),
             *health_routes(database, gate, ingest, agents, clock),
+            *session_routes(gate, clock),
             *pages.routes(),
         ],
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
+    return Headers(_with_cors(app, settings), tls=gate.origins.is_secure)
+
+
+def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Pages of other sites may ask with a key of their own where a setting says so; never with a session."""
+    if not settings.allowed_origins:
+        return app
+    asked = ("Authorization", "Content-Type")
+    return CORSMiddleware(app, settings.allowed_origins, allow_methods=("GET", "POST"), allow_headers=asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +121,7 @@ class Loop:
     until_done: bool = False
 
 
-def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop]:
+def loops(database: Database, settings: Settings, clock: Clock, gate: Gate) -> Sequence[Loop]:
     """What is done in the background while the control plane runs, each for `repeat`."""
     closing = Closing(database, clock, settings.close_after_s)
     delivering = Delivering(database, clock, Poster(private=settings.private_webhooks).post)
@@ -123,6 +136,7 @@ def loops(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
         Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
         Loop("looking ahead for alerts", Foreseeing(database, clock).once, every_s=10, until_done=True),
+        Loop("noting when keys were used", gate.note_uses_once, every_s=60),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 

@@ -50,7 +50,9 @@ main.add_command(plan)
 
 def _shown_default(value: object) -> object:
     """As it would be written."""
-    return ("yes" if value else "no") if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in {None, ()} else value
 
 
 def _settings_options(*names: str) -> Callable[[Command], Command]:
@@ -165,31 +167,47 @@ def _reported() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _shown(contents: Any) -> str:
-    latest = "no event yet"
-    if contents.received_at_us is not None:
-        latest = (
-            f"the last of {datetime.fromtimestamp(contents.received_at_us / 1e6, UTC).isoformat(timespec='seconds')}"
-        )
+    latest = "no event yet" if contents.received_at_us is None else f"the last of {_instant(contents.received_at_us)}"
     return f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
+
+
+def _instant(value_us: int) -> str:
+    return datetime.fromtimestamp(value_us / 1e6, UTC).isoformat(timespec="seconds")
 
 
 @main.group()
 def keys() -> None:
-    """Make, list and revoke API keys while the control plane is stopped; GraphQL does it while it runs."""
+    """Make, list, rotate and revoke API keys while the control plane is stopped; GraphQL does it while it runs."""
 
 
 @keys.command("create")
 @click.argument("name")
 @click.option("--scope", "scopes", type=click.Choice(SCOPES), multiple=True, required=True, help="May be repeated.")
+@click.option("--customer", metavar="KEY", help="The only customer that it is for.")
+@click.option("--service", metavar="NAME", help="The only service that it is for.")
+@click.option(
+    "--days", type=click.IntRange(1, 36_500), metavar="N", help="It ends after so many days; by default never."
+)
 @_settings_options("database")
-def create_key(name: str, scopes: tuple[str, ...], **options: str | None) -> None:
+def create_key(
+    name: str,
+    scopes: tuple[str, ...],
+    customer: str | None,
+    service: str | None,
+    days: int | None,
+    **options: str | None,
+) -> None:
     """Make a key called NAME and print its secret, which is never shown again."""
-    from sidemeter_control.api.auth import Gate  # noqa: PLC0415
+    from sidemeter_control.access.keyring import Keyring  # noqa: PLC0415
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
     from sidemeter_control.store.keys import Scope  # noqa: PLC0415
 
+    clock = SystemClock()
+    until_us = None if days is None else clock.now_us() + days * 86_400_000_000
+
     async def make(database: Any) -> str:
-        _, secret = await Gate(database, SystemClock()).make(name, frozenset(map(Scope, scopes)), None)
+        held = frozenset(map(Scope, scopes))
+        _, secret = await Keyring(database, clock).make(name, held, until_us, customer=customer, service=service)
         return secret
 
     click.echo(_with_database(_settings(options), make))
@@ -199,16 +217,54 @@ def create_key(name: str, scopes: tuple[str, ...], **options: str | None) -> Non
 @_settings_options("database")
 def list_keys(**options: str | None) -> None:
     """Print every key, one JSON object a line, without secrets."""
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
     from sidemeter_control.store import keys as stored  # noqa: PLC0415
 
     async def read(database: Any) -> list[Any]:
         async with database.read() as conn:
             return await stored.every(conn)
 
+    now_us = SystemClock().now_us()
     for key in _with_database(_settings(options), read):
-        scopes = sorted(scope.value for scope in key.scopes)
-        state = "revoked" if key.revoked_at_us is not None else "in force"
-        click.echo(json.dumps({"id": key.id, "name": key.name, "scopes": scopes, "state": state}))
+        click.echo(json.dumps(_shown_key(key, now_us)))
+
+
+def _shown_key(key: Any, now_us: int) -> dict[str, object]:
+    state = "in force" if key.valid_at(now_us) else "expired" if key.revoked_at_us is None else "revoked"
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": sorted(scope.value for scope in key.scopes),
+        "customer": key.customer,
+        "service": key.service,
+        "state": state,
+        "last_used": None if key.last_used_at_us is None else _instant(key.last_used_at_us),
+        "expires": None if key.expires_at_us is None else _instant(key.expires_at_us),
+    }
+
+
+@keys.command("rotate")
+@click.argument("key_id")
+@click.option(
+    "--overlap",
+    type=int,
+    default=3600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the former secret is still taken.",
+)
+@_settings_options("database")
+def rotate_key(key_id: str, overlap: int, **options: str | None) -> None:
+    """Give the key with the id KEY_ID another secret and print it; it is never shown again."""
+    from sidemeter_control.access.keyring import Keyring  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+
+    async def rotate(database: Any) -> str:
+        _, secret = await Keyring(database, SystemClock()).replace_secret(key_id, overlap)
+        return secret
+
+    click.echo(_with_database(_settings(options), rotate))
 
 
 @keys.command("revoke")
@@ -216,11 +272,43 @@ def list_keys(**options: str | None) -> None:
 @_settings_options("database")
 def revoke_key(key_id: str, **options: str | None) -> None:
     """End the key with the id KEY_ID for good."""
-    from sidemeter_control.api.auth import Gate  # noqa: PLC0415
+    from sidemeter_control.access.keyring import Keyring  # noqa: PLC0415
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
 
-    _with_database(_settings(options), lambda database: Gate(database, SystemClock()).revoke(key_id))
+    _with_database(_settings(options), lambda database: Keyring(database, SystemClock()).revoke(key_id))
     click.echo(f"{key_id} is revoked")
+
+
+@main.group()
+def audit() -> None:
+    """Look after the log of who changed what."""
+
+
+@audit.command("verify")
+@click.option(
+    "--url", metavar="URL", help="Ask the control plane that runs there, with the ADMIN key in SIDEMETER_ADMIN_KEY."
+)
+@click.option("--head", metavar="NUMBER:HASH", help="What an earlier check ended with: it must still be in the log.")
+@_settings_options("database")
+def verify_audit(url: str | None, head: str | None, **options: str | None) -> None:
+    """See that no entry of the audit log was changed or taken out, and say where one was.
+
+    Ends with 1 if so. Note the head that it prints where nobody who can write to the database can write, and give it to the
+    next check: it alone shows a log that was written anew from some entry on.
+    """
+    from sidemeter_control import audit_commands  # noqa: PLC0415
+
+    settings = _settings(options)
+    with _reported() as report:
+        if url is None:
+            found = _with_database(settings, lambda database: audit_commands.of_database(database, head, report))
+        elif settings.admin_key is None:
+            _fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: the log is for administrators", WRONG_USE)
+        else:
+            found = audit_commands.of_server(url, settings.admin_key, head, report)
+    if found.problem is not None:
+        _fail(f"the audit log is not as it was written: entry {found.broken_at} {found.problem}", FAILED)
+    click.echo(f"{found.entries} entries, unbroken; head {found.head}")
 
 
 def _settings(options: dict[str, str | None]) -> Settings:

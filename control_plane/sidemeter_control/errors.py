@@ -6,7 +6,8 @@
     ├── NotFound                 what the call names does not exist                   NOT_FOUND
     ├── Conflict                 it exists already, or its state forbids the change   CONFLICT
     ├── Unauthenticated          no key, or one that is unknown, expired, revoked     UNAUTHENTICATED
-    ├── Forbidden                the key lacks the scope                              FORBIDDEN
+    ├── TooManyAttempts          wrong keys came from there before: wait              TOO_MANY_ATTEMPTS
+    ├── Forbidden                the key lacks the scope, or is for something else    FORBIDDEN
     ├── Busy                     as much as may be is open or under way: try later    BUSY
     ├── RateLimited              the key asks too often: wait `retry_after_s`         RATE_LIMITED
     ├── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
@@ -26,6 +27,7 @@ __all__ = [
     "RateLimited",
     "SettingsError",
     "StoreUnavailable",
+    "TooManyAttempts",
     "Unauthenticated",
 ]
 
@@ -84,8 +86,18 @@ class Unauthenticated(ControlError):
     code = "UNAUTHENTICATED"
 
 
+class TooManyAttempts(ControlError):
+    """Wrong keys came from the address before. `wait_s`: seconds until one is looked at again."""
+
+    code = "TOO_MANY_ATTEMPTS"
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"too many wrong keys came from there: wait {wait_s} s")
+        self.wait_s = wait_s
+
+
 class Forbidden(ControlError):
-    """The key is valid and lacks the scope the call needs."""
+    """The key is valid and lacks the scope that the call needs, or is for one customer or service, and not for this."""
 
     code = "FORBIDDEN"
 

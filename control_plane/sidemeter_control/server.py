@@ -3,15 +3,20 @@
 import asyncio
 import contextlib
 import gc
+import ipaddress
+import logging
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.live.hub import Hub
+from sidemeter_control.api.origins import Origins
 from sidemeter_control.app import Loop, build, loops, repeat
 from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import (
@@ -24,10 +29,17 @@ from sidemeter_control.connections import (
     connection,
     web_socket,
 )
+from sidemeter_control.errors import SettingsError
 from sidemeter_control.settings import Settings, host_and_port
+from sidemeter_control.store import audit
 from sidemeter_control.store.database import Database
 
-__all__ = ["run", "serve"]
+__all__ = ["MIN_EXPOSED_KEY_CHARS", "run", "serve"]
+
+MIN_EXPOSED_KEY_CHARS: Final = 16
+"""Of an admin key that somebody chose, where other machines may guess at it."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Server(uvicorn.Server):
@@ -53,8 +65,10 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then answer what was asked and return.
 
     `announce` gets the admin key where one was made, and one line once requests are taken. Raises StoreUnavailable for a
-    database that does not open, OSError for an address that is taken.
+    database that does not open, OSError for an address that is taken, SettingsError for files that are no certificate and
+    its key, and for an address that others reach while there is no key.
     """
+    _check_tls(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,26 +78,29 @@ async def serve(
     try:
         await database.migrate()
         with contextlib.closing(_bind(settings.listen)) as door:
-            gate = Gate(database, clock)
+            gate = Gate(database, clock, origins=_origins(settings))
+            await _check_exposure(gate, settings)
             secret = await gate.first_key(settings.admin_key)
             if secret is not None:
                 announce(f"admin key, shown only now: {secret}")
+            await _note_audit_head(database)
             hub = Hub(database, clock)
             server = _Server(
                 _config(await build(database, gate, settings, clock, hub=hub), settings, bounds or Bounds(accepted())),
-                lambda: announce(_ready(door)),
+                lambda: announce(_ready(door, "http" if settings.tls_cert is None else "https")),
             )
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
             gc.collect()
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
-            async with _repeated(loops(database, settings, clock), clock):
+            async with _repeated(loops(database, settings, clock, gate), clock):
                 await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             await hub.close()  # what goes on for ever is ended first: the others end by themselves
             server.should_exit = True
             await serving
+            await gate.note_uses_once()
     finally:
         await database.close()
 
@@ -127,13 +144,58 @@ def _bind(listen: str) -> socket.socket:
     return door
 
 
-def _ready(door: socket.socket) -> str:
+async def _check_exposure(gate: Gate, settings: Settings) -> None:
+    """What listens beyond this machine has an admin key that nobody guesses, and not one that it prints into a log first."""
+    host, _ = host_and_port(settings.listen)
+    if ipaddress.ip_address(host).is_loopback:
+        return
+    if settings.admin_key is None and not await gate.has_admin():
+        raise SettingsError(
+            "listen",
+            f"{settings.listen} can be reached from other machines, and there is no admin key yet: make one with"
+            " `sidemeter-control keys create NAME --scope ADMIN`, or set SIDEMETER_ADMIN_KEY",
+        )
+    if settings.admin_key is not None and len(settings.admin_key) < MIN_EXPOSED_KEY_CHARS:
+        raise SettingsError(
+            "SIDEMETER_ADMIN_KEY",
+            f"must have {MIN_EXPOSED_KEY_CHARS} characters or more while {settings.listen} can be reached from other machines",
+        )
+    if settings.tls_cert is None:
+        _log.warning("%s speaks no TLS: keys can be read on their way, unless a proxy does", settings.listen)
+
+
+async def _note_audit_head(database: Database) -> None:
+    """Into the log, where who can write to the database may not: `audit verify --head` takes it."""
+    async with database.read() as conn:
+        _log.info("the audit log's head is %s", await audit.head(conn))
+
+
+def _ready(door: socket.socket, scheme: str) -> str:
     host, port = door.getsockname()[:2]
-    return f"sidemeter-control ready: http://{f'[{host}]' if ':' in host else host}:{port}/graphql"
+    return f"sidemeter-control ready: {scheme}://{f'[{host}]' if ':' in host else host}:{port}/graphql"
+
+
+def _origins(settings: Settings) -> Origins:
+    """Where requests may come from."""
+    return Origins(settings.public_url, settings.proxies, tls=settings.tls_cert is not None)
+
+
+def _check_tls(settings: Settings) -> None:
+    """SettingsError, unless the files are a certificate and its key, which asks for no password."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key, _no_password)
+    except (OSError, ValueError) as exc:
+        raise SettingsError("tls_cert", f"{settings.tls_cert} and {settings.tls_key} are not usable: {exc}") from exc
+
+
+def _no_password() -> str:
+    raise ValueError("the key must not be encrypted")
 
 
 def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=connection(bounds),
         ws=web_socket(bounds),
@@ -150,4 +212,10 @@ def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    config.load()
+    if config.ssl is not None:
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
+    return config

@@ -7,6 +7,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from sidemeter_control.errors import SettingsError
 
@@ -66,6 +67,32 @@ def _yes_or_no(text: str) -> bool:
     return text == "yes"
 
 
+def _url(text: str) -> str:
+    found = urlsplit(text)
+    if found.scheme not in {"http", "https"} or not found.netloc or found.path not in {"", "/"} or "@" in found.netloc:
+        raise ValueError("must be https://HOST or http://HOST, with a port or without, and no path")
+    if found.query or found.fragment or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be https://HOST or http://HOST, with a port or without, and no path")
+    return text.rstrip("/")
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    return tuple(_url(each.strip()) for each in text.split(","))
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_address(each.strip())) for each in text.split(","))
+    except ValueError:
+        raise ValueError("must be IP addresses with commas between") from None
+
+
+def _file(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must be the path of a file")
+    return text
+
+
 def _setting(read: Reader, help_text: str, default: Any, *, secret: bool = False) -> Any:
     return field(default=default, repr=not secret, metadata={"read": read, "help": help_text})
 
@@ -110,6 +137,21 @@ class Settings:
     private_webhooks: bool = _setting(
         _yes_or_no, "yes: webhooks may be at private and loopback addresses, and over plain http.", False
     )
+    tls_cert: str | None = _setting(
+        _file,
+        "File with the certificate and those that it rests on (PEM); with it only TLS is spoken, 1.2 or newer.",
+        None,
+    )
+    tls_key: str | None = _setting(_file, "File with the certificate's key (PEM).", None)
+    public_url: str | None = _setting(
+        _url, "Where browsers find the pages, if not where they are served: https://meter.example.com.", None
+    )
+    proxies: tuple[str, ...] = _setting(
+        _addresses, "Addresses of proxies whose X-Forwarded-For is believed, with commas between.", ()
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        _urls, "Sites whose pages may ask with a key of their own (CORS), with commas between; by default none.", ()
+    )
     drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
 
     @classmethod
@@ -129,4 +171,11 @@ class Settings:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as exc:
                 raise SettingsError(variable if option is None else each.name, str(exc)) from None
+        for name, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+            if name in values and other not in values:
+                raise SettingsError(_named(other, options), f"must be set beside {_named(name, options)}")
         return cls(**values)
+
+
+def _named(name: str, options: Mapping[str, str | None]) -> str:
+    return name if options.get(name) is not None else ENVIRON_PREFIX + name.upper()

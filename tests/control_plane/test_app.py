@@ -9,6 +9,7 @@ import pytest
 from fakes import ManualClock, eventually
 from planes import open_database
 
+from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import Loop, loops, repeat
 from sidemeter_control.errors import StoreUnavailable
 from sidemeter_control.settings import Settings
@@ -54,6 +55,7 @@ async def test_a_loop_with_more_to_do_rests_as_long_as_its_turn_was(until_done: 
 
 async def test_every_loop_of_the_control_plane_takes_a_turn_on_an_empty_database(tmp_path: Path) -> None:
     async with open_database(tmp_path) as database:
-        for each in loops(database, Settings(), ManualClock()):
+        clock = ManualClock()
+        for each in loops(database, Settings(), clock, Gate(database, clock)):
             assert not await each.once()
             assert each.every_s > 0

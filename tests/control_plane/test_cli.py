@@ -120,12 +120,29 @@ async def test_keys_are_made_listed_and_revoked_by_command(tmp_path: Path) -> No
             assert await scopes_of(f"{plane.url}/graphql", secret) == 401
 
 
+def test_a_keys_secret_is_replaced_by_command_and_the_list_says_what_it_is_for(tmp_path: Path) -> None:
+    database = ["--database", f"sqlite:///{tmp_path}/control.db"]
+    made = control("keys", "create", "chat", "--scope", "AGENT", "--service", "chat", "--days", "30", *database).strip()
+    (listed,) = map(json.loads, control("keys", "list", *database).splitlines())
+    assert (listed["service"], listed["customer"], listed["prefix"]) == ("chat", None, made[:8])
+    assert (listed["expires"] > "2020", listed["last_used"]) == (True, None)
+    secret = control("keys", "rotate", listed["id"], "--overlap", "60", *database).strip()
+    assert secret != made
+    (again,) = map(json.loads, control("keys", "list", *database).splitlines())
+    assert again == listed | {"prefix": secret[:8]}
+    assert "there is no key in force" in control("keys", "rotate", "key_x", *database, exit_code=1)
+    refused = control("keys", "create", "n", "--scope", "READ", "--customer", "nobody", *database, exit_code=1)
+    assert "there is no customer 'nobody'" in refused
+
+
 def test_an_unknown_key_cannot_be_revoked(tmp_path: Path) -> None:
     printed = control("keys", "revoke", "key_x", "--database", f"sqlite:///{tmp_path}/c.db", exit_code=1)
     assert "there is no key in force 'key_x'" in printed
 
 
-@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["serve", "--help"], ["keys", "create", "--help"], ["audit", "verify", "--help"]]
+)
 def test_every_command_explains_itself(command: list[str]) -> None:
     assert "Usage:" in control(*command)
 

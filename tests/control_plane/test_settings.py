@@ -46,6 +46,14 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("SIDEMETER_MAX_BATCHES_AT_ONCE", "0", "from 1 to 1000"),
         ("SIDEMETER_MAX_BATCHES_AT_ONCE", "1001", "from 1 to 1000"),
         ("SIDEMETER_PRIVATE_WEBHOOKS", "true", "must be yes or no"),
+        ("SIDEMETER_PUBLIC_URL", "meter.example.com", "must be https://HOST"),
+        ("SIDEMETER_PUBLIC_URL", "https://meter.example.com/app", "and no path"),
+        ("SIDEMETER_PUBLIC_URL", "https://user@meter.example.com", "must be https://HOST"),
+        ("SIDEMETER_PUBLIC_URL", "https://meter.example.com/?a", "and no path"),
+        ("SIDEMETER_ALLOWED_ORIGINS", "*", "must be https://HOST"),
+        ("SIDEMETER_ALLOWED_ORIGINS", "https://a.test,null", "must be https://HOST"),
+        ("SIDEMETER_PROXIES", "proxy", "must be IP addresses"),
+        ("SIDEMETER_PROXIES", "10.0.0.0/8", "must be IP addresses"),
         ("SIDEMETER_DRAIN_S", "soon", "from 0 to 600"),
     ],
 )
@@ -72,3 +80,29 @@ def test_the_admin_key_never_shows() -> None:
 )
 def test_an_address_is_split_into_host_and_port(listen: str, parts: tuple[str, int]) -> None:
     assert host_and_port(listen) == parts
+
+
+def test_what_is_a_list_is_written_with_commas() -> None:
+    given = {"SIDEMETER_PROXIES": "10.0.0.1, ::1", "SIDEMETER_ALLOWED_ORIGINS": "https://a.test/,http://b.test:81"}
+    settings = Settings.from_environ(given | {"SIDEMETER_PUBLIC_URL": "https://meter.example.com/"})
+    assert settings.proxies == ("10.0.0.1", "::1")
+    assert settings.allowed_origins == ("https://a.test", "http://b.test:81")
+    assert settings.public_url == "https://meter.example.com"
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "field", "rule"),
+    [
+        ({"SIDEMETER_TLS_CERT": "c"}, {}, "SIDEMETER_TLS_KEY", "must be set beside SIDEMETER_TLS_CERT"),
+        ({"SIDEMETER_TLS_KEY": "k"}, {}, "SIDEMETER_TLS_CERT", "must be set beside SIDEMETER_TLS_KEY"),
+        ({}, {"tls_cert": "c"}, "SIDEMETER_TLS_KEY", "must be set beside tls_cert"),
+    ],
+)
+def test_a_certificate_and_its_key_come_together(
+    environ: dict[str, str], options: dict[str, str], field: str, rule: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environ(environ, **options)
+    assert (refused.value.field, refused.value.rule) == (field, rule)
+    both = Settings.from_environ({"SIDEMETER_TLS_CERT": "c", "SIDEMETER_TLS_KEY": "k"})
+    assert (both.tls_cert, both.tls_key) == ("c", "k")

@@ -21,10 +21,11 @@ from sidemeter_control.api.agent_messages import (
     HelloReply,
     array_length,
 )
-from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.auth import Gate, Narrow
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.clock import Clock
+from sidemeter_control.errors import Forbidden
 from sidemeter_control.limits.denials import Denials
 from sidemeter_control.limits.denying import raise_denied
 from sidemeter_control.limits.sync import sync
@@ -33,8 +34,9 @@ from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.identity import Counted, SyncStatus
 from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
 from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
+from sidemeter_control.store import agents
 from sidemeter_control.store.database import Database
-from sidemeter_control.store.keys import Scope
+from sidemeter_control.store.keys import Key, Scope
 
 __all__ = ["ARRIVES_WITHIN_S", "MAX_DECODED_BYTES", "SLACK_BYTES", "AgentDoor"]
 
@@ -87,13 +89,15 @@ class AgentDoor:
         self, decode: Callable[[bytes], T], verb: Callable[[T], Awaitable[object]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def door(request: Request) -> Response:
-            await self._let_in(request)
-            return _reply(request, await verb(await _read(request, decode)))
+            key = await self._let_in(request)
+            message = await _read(request, decode)
+            await self._check_service(key, message)
+            return _reply(request, await verb(message))
 
         return door
 
-    async def _let_in(self, request: Request) -> None:
-        await self._gate.admit(request.headers.get("authorization"), Scope.AGENT)
+    async def _let_in(self, request: Request) -> Key:
+        key = await self._gate.let_in(request, Scope.AGENT, heeds=(Narrow.SERVICE,))
         if request.headers.get("sidemeter-protocol") != PROTOCOL:
             spoken = {"Sidemeter-Protocol": PROTOCOL}
             raise Refused(
@@ -101,6 +105,17 @@ class AgentDoor:
             )
         if request.headers.get("content-type") != "application/msgpack":
             raise Refused(415, "unsupported_media_type", "send application/msgpack")
+        return key
+
+    async def _check_service(self, key: Key, message: Any) -> None:
+        """Forbidden, when the key is for one service, and the agent says or is known to be beside another."""
+        if key.service is None:
+            return
+        async with self._database.read() as conn:
+            known = await agents.get(conn, message.agent_id)
+        said = {message.service} if isinstance(message, HelloMessage) else set()
+        if ({known.service} if known else set()) | said != {key.service}:
+            raise Forbidden(f"the key is for agents of the service {key.service!r} alone")
 
     async def _hello(self, message: HelloMessage) -> HelloReply:
         begun = await self._ingest.hello(
@@ -139,12 +154,13 @@ class AgentDoor:
         return answer
 
     async def _batch(self, request: Request, decode: Callable[[bytes], BatchMessage]) -> Response:
-        await self._let_in(request)
+        key = await self._let_in(request)
         announced = _announced(request)
         if announced is None and self.pacer.is_full:  # an agent from before batches were announced
             self._send_away(Entry(1.0, busy=True))
         async with self._inside(announced) as arrival:
             message = await _read(request, decode)
+            await self._check_service(key, message)
             if arrival is not None:
                 return _reply(request, await self._count(message))
         async with self._inside(_arrival(message)):

@@ -1,50 +1,81 @@
-"""Who is calling: the key behind a request, and whether its scopes are enough. Every door asks here."""
+"""Who is calling: the key, portal link or session behind a request or a websocket, and whether it is enough. Every door asks here."""
 
-from collections import OrderedDict
+from collections.abc import Collection
+from enum import Enum
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from starlette.requests import HTTPConnection
 
+from sidemeter_control.access.attempts import FREE_GUESSES, FREE_MISSES, Attempts
+from sidemeter_control.access.keyring import MAX_CACHED_KEYS, MAX_NAME, Keyring, is_generated
+from sidemeter_control.access.links import LINK_PREFIX
+from sidemeter_control.access.portal import Portal
+from sidemeter_control.access.sessions import Sessions
+from sidemeter_control.api.origins import Origins
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
-from sidemeter_control.store import audit, keys
+from sidemeter_control.errors import Forbidden, TooManyAttempts, Unauthenticated
+from sidemeter_control.store import keys
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
 
-__all__ = ["MAX_CACHED_KEYS", "MAX_NAME", "Gate"]
-
-# Keys in use at once, far above any real number; a miss costs one point read.
-MAX_CACHED_KEYS = 1_000
-
-_SECRET_PREFIX = "smk_"  # noqa: S105 -- what every secret begins with, so that leak scanners find them
-MAX_NAME = 256
+__all__ = ["MAX_CACHED_KEYS", "MAX_NAME", "Gate", "Narrow"]
 
 
-class Gate:
-    """Tells keys apart and makes them. Valid keys are remembered, and forgotten with every change of a key.
+class Narrow(Enum):
+    """What a key may be for alone. A door lets such a key in only when it sees to it that nothing else is reached."""
 
-    The lookup goes by the secret's SHA-256, so its time says nothing of the secret.
-    """
+    CUSTOMER = "one customer"
+    SERVICE = "one service"
+    LINK = "the pages of one customer"
 
-    def __init__(self, database: Database, clock: Clock, *, remembered: int = MAX_CACHED_KEYS) -> None:
-        self._database = database
-        self._clock = clock
-        self._known: OrderedDict[bytes, Key] = OrderedDict()
-        self._remembered = remembered
-        self._revocations = 0
 
-    async def admit(self, authorization: str | None, *enough: Scope) -> Key:
-        """The key of an `Authorization: Bearer <secret>` header that allows one of `enough`.
+class Gate(Keyring):
+    """The keyring, asked by requests. `portal` and `sessions` are the other two ways in."""
 
-        Unauthenticated: no key, or one that is unknown, expired or revoked. Forbidden: it lacks every scope of `enough`.
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        remembered: int = MAX_CACHED_KEYS,
+        origins: Origins | None = None,
+    ) -> None:
+        super().__init__(database, clock, remembered=remembered)
+        self.portal = Portal(database, clock)
+        self.sessions = Sessions(database, clock, self, self.portal)
+        self.origins = origins or Origins()
+        self._guesses = Attempts(FREE_GUESSES)
+        self._misses = Attempts(FREE_MISSES)
+
+    async def let_in(self, connection: HTTPConnection, *enough: Scope, heeds: Collection[Narrow] = ()) -> Key:
+        """The key of a request or of a websocket: by its Authorization header, or by the cookie of a session.
+
+        As `admit`; and Forbidden for what another site made a browser send with the cookie.
+        """
+        authorization = connection.headers.get("authorization")
+        token = None if authorization is not None else self.origins.session_of(connection)
+        if token is None:
+            return await self.admit(authorization, *enough, source=self.origins.source_of(connection), heeds=heeds)
+        self.origins.check(connection)
+        key = await self.sessions.find(token)
+        if key is None:
+            raise Unauthenticated("the session has ended: log in again")
+        return _fit(key, enough, heeds)
+
+    async def admit(
+        self, authorization: str | None, *enough: Scope, source: str = "", heeds: Collection[Narrow] = ()
+    ) -> Key:
+        """The key of an `Authorization: Bearer <secret>` header that allows one of `enough`; a portal link is one, too.
+
+        `source`: the address that sends it; `heeds`: which keys that are for one thing alone the door keeps to it.
+
+        Unauthenticated: no key, or one that is unknown, expired or revoked. Forbidden: it lacks every scope of `enough`, or
+        is for one thing alone. TooManyAttempts: the address sent wrong ones before, and has to wait.
         """
         scheme, _, secret = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
+        secret = secret.strip()
+        if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("send a key: Authorization: Bearer <key>")
-        key = await self._find(keys.secret_hash(secret.strip()))
-        if key is None or not key.valid_at(self._clock.now_us()):
-            raise Unauthenticated("the key is unknown, expired or revoked")
-        self.require(key, *enough)
-        return key
+        return _fit(await self._identify(secret, source), enough, heeds)
 
     @staticmethod
     def require(key: Key, *enough: Scope) -> None:
@@ -52,73 +83,33 @@ class Gate:
         if not any(key.allows(scope) for scope in enough):
             raise Forbidden(f"the key lacks the scope {' or '.join(scope.value for scope in enough)}")
 
-    async def make(
-        self, name: str, scopes: frozenset[Scope], expires_at_us: int | None, *, by: str = audit.OPERATOR
-    ) -> tuple[Key, str]:
-        """A new key and its secret, which is never shown again."""
-        now_us = self._clock.now_us()
-        if not 1 <= len(name) <= MAX_NAME:
-            raise InvalidInput("name", f"must be 1 to {MAX_NAME} characters")
-        if not scopes:
-            raise InvalidInput("scopes", "must name at least one scope")
-        if expires_at_us is not None and expires_at_us <= now_us:
-            raise InvalidInput("expiresAt", "must be in the future")
-        key = Key(self._clock.new_id("key"), name, scopes, now_us, expires_at_us)
-        secret = _SECRET_PREFIX + self._clock.new_secret()
-        async with self._database.write() as conn:
-            await _create(conn, key, keys.secret_hash(secret), by)
-        return key, secret
-
-    async def revoke(self, key_id: str, *, by: str = audit.OPERATOR) -> None:
-        """End a key at once; NotFound when there is none that could be revoked."""
-        now_us = self._clock.now_us()
-        async with self._database.write() as conn:
-            revoked = await keys.revoke(conn, key_id, now_us)
-            if revoked:
-                await audit.add(conn, now_us, by, "revokeApiKey", f"key {key_id}")
-        self._revocations += 1
-        self._known.clear()
-        if not revoked:
-            raise NotFound("key in force", key_id)
-
-    async def first_key(self, given: str | None) -> str | None:
-        """See that an admin key exists. Returns the secret of one made now, which must be shown; else None.
-
-        A `given` secret that is new becomes an admin key; one that was revoked stays revoked.
-        """
-        if given is not None:
-            await self._accept(given)
-            return None
-        async with self._database.read() as conn:
-            admins = [key for key in await keys.every(conn) if key.allows(Scope.ADMIN)]
-        if admins:
-            return None
-        _, secret = await self.make("first admin", frozenset({Scope.ADMIN}), None)
-        return secret
-
-    async def _accept(self, secret: str) -> None:
-        hashed = keys.secret_hash(secret)
-        async with self._database.write() as conn:
-            if await keys.by_hash(conn, hashed) is None:
-                now_us = self._clock.now_us()
-                key = Key(self._clock.new_id("key"), "SIDEMETER_ADMIN_KEY", frozenset({Scope.ADMIN}), now_us)
-                await _create(conn, key, hashed, audit.OPERATOR)
-
-    async def _find(self, hashed: bytes) -> Key | None:
-        key = self._known.get(hashed)
-        if key is None:
-            revocations = self._revocations
-            async with self._database.read() as conn:
-                key = await keys.by_hash(conn, hashed)
-            # A key read before a revocation must not be remembered after it.
-            if key is not None and revocations == self._revocations:
-                self._known[hashed] = key
-                if len(self._known) > self._remembered:
-                    self._known.popitem(last=False)
-        return key
+    async def _identify(self, secret: str, source: str) -> Key:
+        is_link = secret.startswith(LINK_PREFIX)
+        attempts = self._misses if is_link or is_generated(secret) else self._guesses
+        now_s = int(self._clock.monotonic_s())
+        wait_s = attempts.wait_s(source, now_s)
+        if wait_s and attempts is self._guesses:
+            raise TooManyAttempts(wait_s)  # right or wrong is not told apart before its time
+        key = await (self.portal.open(secret) if is_link else self.find(keys.secret_hash(secret)))
+        if key is not None:
+            return key
+        attempts.failed(source, now_s)
+        if wait_s:
+            raise TooManyAttempts(wait_s)
+        raise Unauthenticated("the key is unknown, expired or revoked")
 
 
-async def _create(conn: AsyncConnection, key: Key, hashed: bytes, by: str) -> None:
-    await keys.create(conn, key, hashed)
-    detail = {"name": key.name, "scopes": sorted(scope.value for scope in key.scopes), "expiresAtUs": key.expires_at_us}
-    await audit.add(conn, key.created_at_us, by, "createApiKey", f"key {key.id}", **detail)
+def _fit(key: Key, enough: Collection[Scope], heeds: Collection[Narrow]) -> Key:
+    narrow = _narrow(key)
+    if narrow is not None and narrow not in heeds:
+        raise Forbidden(f"the key is for {narrow.value} alone")
+    Gate.require(key, *enough)
+    return key
+
+
+def _narrow(key: Key) -> Narrow | None:
+    if key.is_link:
+        return Narrow.LINK
+    if key.customer is not None:
+        return Narrow.CUSTOMER
+    return None if key.service is None else Narrow.SERVICE

@@ -32,7 +32,7 @@ def backup_routes(database: Database, gate: Gate, clock: Clock, *, max_stall_s: 
     turn = asyncio.Semaphore()
 
     async def door(request: Request) -> Response:
-        await gate.admit(request.headers.get("authorization"), KeyScope.ADMIN)
+        await gate.let_in(request, KeyScope.ADMIN)
         if turn.locked():
             raise Refused(503, "busy", "another backup is under way", {"Retry-After": "10"})
         await turn.acquire()

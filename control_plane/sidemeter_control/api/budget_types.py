@@ -83,6 +83,7 @@ class Budget:
     limit_id: strawberry.ID | None = strawberry.field(
         description="What agents call the limit that a HARD one is, and `limit` shows. Another meter or slice is another limit."
     )
+    by_customer: bool = strawberry.field(description="Set over a portal link, and the customer's to change there.")
     as_of: Instant
     meter_key: strawberry.Private[str | None]
     pool: strawberry.Private[PoolId | None]
@@ -105,6 +106,7 @@ class Budget:
             period_start=instant(answer.period_start_us),
             resets_at=instant(answer.resets_at_us),
             limit_id=strawberry.ID(budget.limit_id) if budget.is_enforced else None,
+            by_customer=budget.by_customer,
             as_of=Instant(answer.as_of_us),
             meter_key=budget.meter_key,
             pool=(budget.customer_key, budget.limit_name, period_of(answer)) if budget.is_enforced else None,

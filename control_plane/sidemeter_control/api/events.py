@@ -1,19 +1,22 @@
 """POST /v1/events: events straight from a caller, stored and counted before the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.auth import Gate, Narrow
 from sidemeter_control.api.bodies import read_body
 from sidemeter_control.api.problems import MEDIA_TYPE, Refused
+from sidemeter_control.api.reach import check_events
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.events import BadEvent
 from sidemeter_control.metering.formats import Form, ReadEvents, Rejection, form_of, read_binary, read_events
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.store import customers
+from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 
 __all__ = ["MAX_BODY_BYTES", "event_routes"]
@@ -43,12 +46,17 @@ class NothingValid(msgspec.Struct, frozen=True):
     code: str = "invalid_input"
 
 
-def event_routes(gate: Gate, ingest: Ingest, clock: Clock) -> list[BaseRoute]:
+def event_routes(database: Database, gate: Gate, ingest: Ingest, clock: Clock) -> list[BaseRoute]:
     """`POST /v1/events`, for keys with the scope AGENT or WRITE."""
 
+    async def owners(subjects: Iterable[str]) -> Mapping[str, str]:
+        async with database.read() as conn:
+            return await customers.owners(conn, subjects)
+
     async def door(request: Request) -> Response:
-        await gate.admit(request.headers.get("authorization"), Scope.AGENT, Scope.WRITE)
+        key = await gate.let_in(request, Scope.AGENT, Scope.WRITE, heeds=(Narrow.CUSTOMER, Narrow.SERVICE))
         found = await _read(request, clock)
+        await check_events(owners, key, [(event.source, event.subject) for event in found.events])
         if found.rejected and not found.events:
             return Response(msgspec.json.encode(NothingValid(found.rejected)), 422, media_type=MEDIA_TYPE)
         done = await ingest.record(found.events)

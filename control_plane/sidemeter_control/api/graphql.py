@@ -8,7 +8,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from sidemeter_control.api import explorer
-from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.auth import Gate, Narrow
 from sidemeter_control.api.bodies import release
 from sidemeter_control.api.live import sse
 from sidemeter_control.api.live.bounds import Waits
@@ -33,7 +33,9 @@ def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[Bas
             return explorer.page()
 
         async def admit() -> Key:
-            return await gate.admit(request.headers.get("authorization"), *Scope)
+            return await gate.let_in(
+                request, *Scope, heeds=tuple(Narrow)
+            )  # `reach` keeps narrow keys to what they are for
 
         key = await admit()
         asked = await read(request)
@@ -43,9 +45,15 @@ def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[Bas
         return _response(request, encoded(await operations.answer(asked, key, request.method)))
 
     async def socket(websocket: WebSocket) -> None:
+        async def admit(header: str | None) -> Key:
+            if header is None:
+                return await gate.let_in(websocket, *Scope, heeds=tuple(Narrow))
+            source = gate.origins.source_of(websocket)
+            return await gate.admit(header, *Scope, source=source, heeds=tuple(Narrow))
+
         try:
             with operations.places.stream():
-                await Socket(websocket, operations, lambda header: gate.admit(header, *Scope), waits).serve()
+                await Socket(websocket, operations, admit, waits).serve()
         except Busy as exc:
             await websocket.send_denial_response(await answer_problem(Request({"type": "http"}), exc))
 
@@ -61,7 +69,7 @@ def _response(request: Request, body: bytes) -> Response:
     if request.method != "GET":
         return Response(body, media_type="application/json")
     named = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": named, "Cache-Control": "private, no-cache", "Vary": "Authorization, Accept"}
+    headers = {"ETag": named, "Cache-Control": "private, no-cache", "Vary": "Authorization, Cookie, Accept"}
     asked_for = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
     if named in asked_for:
         return Response(status_code=304, headers=headers)

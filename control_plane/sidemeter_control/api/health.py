@@ -51,7 +51,7 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoo
         return PlainTextResponse("ready\n" + (_RECOVERING if recovering else ""))
 
     async def metrics(request: Request) -> Response:
-        await gate.admit(request.headers.get("authorization"), Scope.READ)
+        await gate.let_in(request, Scope.READ)
         async with database.read() as conn:
             stored = _Stored(
                 agents=await agents.list_all(conn),

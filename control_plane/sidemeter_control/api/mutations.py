@@ -19,6 +19,7 @@ from sidemeter_control.api.event_types import (
     letter_number,
     read_events,
 )
+from sidemeter_control.api.key_types import ApiKeyInput, ApiKeySecret
 from sidemeter_control.api.lease_types import Limit
 from sidemeter_control.api.meter_types import Meter, MeterInput
 from sidemeter_control.api.pricing_inputs import CustomerInput, FeatureInput, PlanInput, SubscribeInput
@@ -54,26 +55,7 @@ from sidemeter_control.pricing.register import upsert_customer
 from sidemeter_control.pricing.words import Language
 from sidemeter_control.store.keys import Scope
 
-__all__ = ["ApiKeyInput", "ApiKeySecret", "Mutation"]
-
-strawberry.enum(Scope)
-
-
-@strawberry.input
-class ApiKeyInput:
-    """A key to make."""
-
-    name: str
-    scopes: list[Scope]
-    expires_at: Instant | None = None
-
-
-@strawberry.type
-class ApiKeySecret:
-    """A new key, with its secret: kept nowhere, never shown again."""
-
-    id: strawberry.ID
-    secret: str
+__all__ = ["Mutation"]
 
 
 @strawberry.type
@@ -296,14 +278,20 @@ class Mutation:
     async def set_budget(self, info: Info, input: BudgetInput) -> Budget:
         """Cap what a customer, or a slice of one, spends in each period. Its key is its own among all customers'."""
         context = info.context
-        made = await context.changed(set_budget(context.database, context.clock, input.spec(), by=context.key.id))
+        wanted = set_budget(
+            context.database, context.clock, input.spec(), by=context.key.id, by_customer=context.key.is_link
+        )
+        made = await context.changed(wanted)
         return await budget_of(info, await customer_of(info, made.customer_key), made.key)
 
     @strawberry.mutation
     async def remove_budget(self, info: Info, key: strawberry.ID) -> bool:
         """Cap nothing by it any more; answers whether there was one of that key. The alerts that it raised stay."""
         context = info.context
-        return await context.changed(remove_budget(context.database, context.clock, key, by=context.key.id))
+        removed = remove_budget(
+            context.database, context.clock, key, by=context.key.id, by_customer=context.key.is_link
+        )
+        return await context.changed(removed)
 
     @strawberry.mutation
     async def set_webhook(self, info: Info, input: WebhookInput) -> WebhookSecret:
@@ -423,15 +411,50 @@ class Mutation:
         """Make a key; its secret is answered once. Needs the scope ADMIN."""
         context = info.context
         Gate.require(context.key, Scope.ADMIN)
-        made = context.gate.make(input.name, frozenset(input.scopes), input.expires_at, by=context.key.id)
+        made = context.gate.make(
+            input.name,
+            frozenset(input.scopes),
+            input.expires_at,
+            customer=input.customer,
+            service=input.service,
+            by=context.key.id,
+        )
         key, secret = await context.changed(made)
         return ApiKeySecret(id=strawberry.ID(key.id), secret=secret)
 
     @strawberry.mutation
+    async def rotate_api_key(self, info: Info, id: strawberry.ID, overlap_seconds: int = 3600) -> ApiKeySecret:
+        """Give a key another secret; the one it has is still taken for so long. Needs the scope ADMIN."""
+        context = info.context
+        Gate.require(context.key, Scope.ADMIN)
+        key, secret = await context.changed(context.gate.replace_secret(id, overlap_seconds, by=context.key.id))
+        return ApiKeySecret(id=strawberry.ID(key.id), secret=secret)
+
+    @strawberry.mutation
     async def revoke_api_key(self, info: Info, id: strawberry.ID) -> bool:
-        """End a key at once. Needs the scope ADMIN."""
+        """End a key at once, with every secret and session of it. Needs the scope ADMIN."""
         Gate.require(info.context.key, Scope.ADMIN)
         await info.context.changed(info.context.gate.revoke(id, by=info.context.key.id))
+        return True
+
+    @strawberry.mutation
+    async def create_portal_link(
+        self, info: Info, customer: strawberry.ID, expires_in_seconds: int | None = 3600
+    ) -> str:
+        """A signed link to the customer's own pages, for at most a day: whoever has it sees what they show.
+
+        What follows `#link=` may be sent to /graphql as a key, too. It reaches that customer alone, and changes only budgets.
+        """
+        context = info.context
+        lasts_s = 3600 if expires_in_seconds is None else expires_in_seconds
+        token = await context.changed(context.gate.portal.make(customer, lasts_s, by=context.key.id))
+        return f"{context.gate.origins.base_url}/portal/#link={token}"
+
+    @strawberry.mutation
+    async def end_portal_links(self, info: Info, overlap_seconds: int = 0) -> bool:
+        """Take no portal link that was made until now, after so many seconds, and sign anew. Needs the scope ADMIN."""
+        Gate.require(info.context.key, Scope.ADMIN)
+        await info.context.changed(info.context.gate.portal.end_all(overlap_seconds, by=info.context.key.id))
         return True
 
 

@@ -17,6 +17,7 @@ from sidemeter_control.errors import (
     NotFound,
     RateLimited,
     StoreUnavailable,
+    TooManyAttempts,
     Unauthenticated,
 )
 
@@ -67,6 +68,8 @@ async def answer_problem(_: Request, exc: Exception) -> Response:
             return exc.response
         case HTTPException():
             return problem(exc.status_code, HTTPStatus(exc.status_code).name.lower(), exc.detail, exc.headers)
+        case TooManyAttempts():
+            return problem(429, exc.code.lower(), str(exc), {"Retry-After": str(exc.wait_s)})
         case ControlError():
             status, headers = next((_STATUS[kind] for kind in type(exc).__mro__ if kind in _STATUS), (500, {}))
             if isinstance(exc, RateLimited):

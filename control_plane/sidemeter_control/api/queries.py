@@ -5,12 +5,16 @@ from typing import Annotated
 
 import strawberry
 
+from sidemeter_control.access.auditing import check
+from sidemeter_control.access.chain import BEFORE_THE_FIRST, Head
 from sidemeter_control.api.agent_types import AgentStatus, DeadLetter, LossDeclaration
-from sidemeter_control.api.audit_types import AuditConnection
+from sidemeter_control.api.audit_types import AuditCheck, AuditConnection
+from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.bounds import DEFAULT_PAGE, page_size
 from sidemeter_control.api.context import Info
 from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, customer_of
 from sidemeter_control.api.event_types import Event, event_place, event_position
+from sidemeter_control.api.key_types import ApiKey, keys_page
 from sidemeter_control.api.lease_types import Limit, Recovery
 from sidemeter_control.api.meter_types import DimensionFilter, Meter, MeterInput, UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection, connection, numbers, position
@@ -46,6 +50,7 @@ from sidemeter_control.store import (
     state,
     webhooks,
 )
+from sidemeter_control.store.keys import Scope
 
 __all__ = ["Query"]
 
@@ -208,6 +213,25 @@ class Query:
         return AuditConnection.of(await info.context.ask(lambda conn: audit.page(conn, size + 1, before=before)), size)
 
     @strawberry.field
+    async def audit_check(self, info: Info, after: str | None = None, noted: str | None = None) -> AuditCheck:
+        """Whether the audit log is as it was written, 10,000 entries at a time, the oldest first. Needs the scope ADMIN.
+
+        after: the `head` of the check before; noted: a head as somebody wrote it down once.
+        """
+        Gate.require(info.context.key, Scope.ADMIN)
+        head = BEFORE_THE_FIRST if after is None else Head.read(after, "after")
+        wanted = None if noted is None else Head.read(noted, "noted")
+        return AuditCheck.of(await info.context.ask(lambda conn: check(conn, head, wanted)))
+
+    @strawberry.field
+    async def api_keys(
+        self, info: Info, first: int | None = DEFAULT_PAGE, after: str | None = None
+    ) -> Connection[ApiKey]:
+        """Every key there ever was, the oldest first, without secrets. Needs the scope ADMIN."""
+        Gate.require(info.context.key, Scope.ADMIN)
+        return await keys_page(info, page_size(first), after)
+
+    @strawberry.field
     async def webhooks(self, info: Info) -> list[Webhook]:
         """Where alerts are sent, the oldest first."""
         return [Webhook.of(each) for each in await info.context.ask(webhooks.list_all)]
@@ -225,7 +249,9 @@ class Query:
     @strawberry.field
     async def agents(self, info: Info) -> list[AgentStatus]:
         """Every agent there ever was, the one heard of last first."""
-        return [AgentStatus.of(agent, info.context.now_us) for agent in await info.context.ask(agents.list_all)]
+        service = info.context.key.service
+        found = await info.context.ask(agents.list_all)
+        return [AgentStatus.of(each, info.context.now_us) for each in found if service in {None, each.service}]
 
     @strawberry.field
     async def limit(self, info: Info, id: strawberry.ID) -> Limit | None:

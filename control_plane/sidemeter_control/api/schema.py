@@ -23,6 +23,7 @@ from sidemeter_control.api.bounds import MAX_TOKENS, WithinBounds
 from sidemeter_control.api.costs import Affordable
 from sidemeter_control.api.mutations import Mutation
 from sidemeter_control.api.queries import Query
+from sidemeter_control.api.reach import guard
 from sidemeter_control.api.scalars import SCALARS
 from sidemeter_control.api.subscriptions import Subscription
 
@@ -54,6 +55,7 @@ class Schema(strawberry.Schema):
         )
         for kind in self._schema.type_map.values():
             _finish(kind)
+        guard(self._schema)
 
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Leave the errors to `refusals.formatted`."""

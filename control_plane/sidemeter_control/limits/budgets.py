@@ -65,7 +65,10 @@ class BudgetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A budget that is set. `slice` and `thresholds` are in order; `meter_key` None: it is in MONEY."""
+    """A budget that is set. `slice` and `thresholds` are in order; `meter_key` None: it is in MONEY.
+
+    `by_customer`: the customer set it over a portal link, and may change it there.
+    """
 
     key: str
     customer_key: str
@@ -76,6 +79,7 @@ class Budget:
     enforcement: Enforcement
     thresholds: tuple[int, ...]
     set_at_us: int
+    by_customer: bool = False
 
     @property
     def unit(self) -> BudgetUnit:

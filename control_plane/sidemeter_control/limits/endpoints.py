@@ -47,7 +47,8 @@ async def set_webhook(
             webhook = replace(changed, kinds=kinds, disabled_at_us=None)
         await webhooks.put(conn, webhook)
         detail = {"url": url, "events": kinds, "newSecret": secret is not None}
-        await audit.add(conn, now_us, by, "setWebhook", f"webhook {webhook.id}", **detail)
+        was = None if before is None else {"events": before.kinds}
+        await audit.add(conn, now_us, by, "setWebhook", f"webhook {webhook.id}", **detail, before=was)
     return webhook, secret
 
 
@@ -92,12 +93,15 @@ async def _known(conn: AsyncConnection, webhook_id: str) -> Webhook:
 async def remove_webhook(database: Database, clock: Clock, webhook_id: str, *, by: str = audit.OPERATOR) -> bool:
     """Send nothing there any more, also of what is on its way; False when there is none of that id."""
     async with database.write() as conn:
-        removed = await webhooks.remove(conn, webhook_id)
-        if removed:
-            now_us = clock.now_us()
-            await webhooks.give_up(conn, webhook_id, "the webhook was removed", now_us)
-            await audit.add(conn, now_us, by, "removeWebhook", f"webhook {webhook_id}")
-    return removed
+        before = await webhooks.get(conn, webhook_id)
+        if before is None:
+            return False
+        await webhooks.remove(conn, webhook_id)
+        now_us = clock.now_us()
+        await webhooks.give_up(conn, webhook_id, "the webhook was removed", now_us)
+        said = {"url": before.url, "events": before.kinds}
+        await audit.add(conn, now_us, by, "removeWebhook", f"webhook {webhook_id}", before=said)
+    return True
 
 
 async def redeliver(database: Database, clock: Clock, delivery_id: str, *, by: str = audit.OPERATOR) -> Delivery:

@@ -102,14 +102,14 @@ async def set_entitlement(
     async with database.write() as conn:
         counted = await _is_counted(conn, spec.customer, feature)
         override = new_override(spec, counted=counted, now_us=clock.now_us())
+        before = await _override(conn, spec.customer, feature)
         await overrides.remove(conn, spec.customer, feature, override.set_at_us)
         if await overrides.count(conn, spec.customer) >= MAX_OVERRIDES:
             raise Conflict(f"customer {spec.customer!r} has {MAX_OVERRIDES} entitlements of its own")
         await overrides.add(conn, override)
         await state.config_changed(conn, spec.customer)
-        detail = {"kind": spec.entitlement.kind, "limit": spec.entitlement.limit, "value": spec.entitlement.value}
-        target = _target(spec.customer, feature)
-        await audit.add(conn, override.set_at_us, by, "setEntitlement", target, **detail)
+        detail = _said(override) | {"before": None if before is None else _said(before)}
+        await audit.add(conn, override.set_at_us, by, "setEntitlement", _target(spec.customer, feature), **detail)
     return override
 
 
@@ -123,11 +123,23 @@ async def remove_entitlement(
     async with database.write() as conn:
         await _is_counted(conn, customer, feature)
         now_us = clock.now_us()
-        removed = await overrides.remove(conn, customer, feature, now_us)
-        if removed:
-            await state.config_changed(conn, customer)
-            await audit.add(conn, now_us, by, "removeEntitlement", _target(customer, feature))
-    return removed
+        before = await _override(conn, customer, feature)
+        if before is None:
+            return False
+        await overrides.remove(conn, customer, feature, now_us)
+        await state.config_changed(conn, customer)
+        await audit.add(conn, now_us, by, "removeEntitlement", _target(customer, feature), before=_said(before))
+    return True
+
+
+async def _override(conn: AsyncConnection, customer: str, feature: str) -> Override | None:
+    own = (await overrides.of_customers(conn, [customer])).get(customer, ())
+    return next((each for each in own if each.entitlement.feature == feature), None)
+
+
+def _said(override: Override) -> dict[str, object]:
+    allowed = override.entitlement
+    return {"kind": allowed.kind, "limit": allowed.limit, "value": allowed.value}
 
 
 def _target(customer: str, feature: str) -> str:

@@ -36,7 +36,7 @@ async def create_meter(
         meter = await meters.add(conn, await _unfilled(conn, meter))
         meter = await fill(conn, meter, meter.created_at_us, new_id, at_once)
         await state.config_changed(conn)
-        await _audited(conn, meter, meter.created_at_us, by, "createMeter")
+        await audit.add(conn, meter.created_at_us, by, "createMeter", f"meter {meter.key}", **_said(meter))
     return meter
 
 
@@ -74,7 +74,7 @@ async def update_meter(
             await fill(conn, change, now_us, new_id, at_once)
         await meters.rename(conn, meter)
         await state.config_changed(conn)
-        await _audited(conn, meter, now_us, by, "updateMeter")
+        await audit.add(conn, now_us, by, "updateMeter", f"meter {meter.key}", **_said(meter), before=_said(known))
         return (await meters.get(conn, [meter.key]))[meter.key]
 
 
@@ -122,18 +122,13 @@ async def _unfilled(conn: AsyncConnection, meter: Meter) -> Meter:
     return replace(meter, progress=Progress(0, await events.last_seq(conn)))
 
 
-async def _audited(conn: AsyncConnection, meter: Meter, now_us: int, by: str, action: str) -> None:
-    await audit.add(
-        conn,
-        now_us,
-        by,
-        action,
-        f"meter {meter.key}",
-        eventType=meter.event_type,
-        aggregation=meter.aggregation.value,
-        valueProperty=meter.value_property,
-        percentile=meter.percentile,
-        groupBy=meter.dimensions,
-        filters=meter.filters,
-        unit=meter.unit,
-    )
+def _said(meter: Meter) -> dict[str, object]:
+    return {
+        "eventType": meter.event_type,
+        "aggregation": meter.aggregation.value,
+        "valueProperty": meter.value_property,
+        "percentile": meter.percentile,
+        "groupBy": meter.dimensions,
+        "filters": meter.filters,
+        "unit": meter.unit,
+    }

@@ -37,25 +37,26 @@ async def upsert_customer(database: Database, customer: Customer, *, by: str = a
             if owner != customer.key:
                 raise Conflict(f"subject {subject!r} belongs to customer {owner!r}")
         await _check_currency(conn, customer)
+        before = (await customers.get(conn, [customer.key])).get(customer.key)
         await customers.put(conn, customer)
         await state.config_changed(conn, customer.key)
-        await _audited(conn, customer, by)
+        await _audited(conn, customer, before, by)
         return (await customers.get(conn, [customer.key]))[customer.key]
 
 
-async def _audited(conn: AsyncConnection, customer: Customer, by: str) -> None:
-    await audit.add(
-        conn,
-        customer.created_at_us,
-        by,
-        "upsertCustomer",
-        f"customer {customer.key}",
-        name=customer.name,
-        currency=customer.currency,
-        timeZone=customer.time_zone,
-        subjects=customer.subjects,
-        language=customer.language,
-    )
+async def _audited(conn: AsyncConnection, customer: Customer, before: Customer | None, by: str) -> None:
+    said = _said(customer) | {"before": None if before is None else _said(before)}
+    await audit.add(conn, customer.created_at_us, by, "upsertCustomer", f"customer {customer.key}", **said)
+
+
+def _said(customer: Customer) -> dict[str, object]:
+    return {
+        "name": customer.name,
+        "currency": customer.currency,
+        "timeZone": customer.time_zone,
+        "subjects": customer.subjects,
+        "language": customer.language,
+    }
 
 
 async def _check_currency(conn: AsyncConnection, customer: Customer) -> None:

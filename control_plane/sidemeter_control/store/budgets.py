@@ -33,6 +33,7 @@ async def put(conn: AsyncConnection, budget: Budget, version: int) -> None:
             thresholds=msgspec.json.encode(budget.thresholds).decode(),
             set_at_us=budget.set_at_us,
             version=version,
+            by_customer=budget.by_customer,
         )
     )
 
@@ -89,4 +90,5 @@ def _budget(row: Row[Any]) -> Budget:
         Enforcement(row.enforcement),
         _thresholds(row.thresholds),
         row.set_at_us,
+        row.by_customer,
     )

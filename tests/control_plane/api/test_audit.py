@@ -103,7 +103,10 @@ def steps(ids: dict[str, str]) -> Iterator[Step]:
     yield done("voidEvent", "event s/1", source="s", id="1", reason="a test")
     yield done("archiveMeter", "meter calls", "key", key="calls")
     yield made("createApiKey", "key {id}", name="second", scopes=["READ"])
+    yield done("rotateApiKey", "key {id}", "id", id=ids["createApiKey"], overlapSeconds=60)
     yield done("revokeApiKey", "key {id}", "", id=ids["createApiKey"])
+    yield done("createPortalLink", "customer acme", "", customer="acme")
+    yield done("endPortalLinks", "portal links", "", overlapSeconds=0)
 
 
 # They need a dead letter, a lease of an agent that is gone, a recovery, a delivery, a receiver that is gone: test_replay.py, test_leases.py and
@@ -189,3 +192,35 @@ async def test_a_refused_change_leaves_no_entry(control: Plane) -> None:
     await control.post('mutation { cancelSubscription(subscription: "none") { id } }')
     await control.post('mutation { removeTopUp(customer: "acme") }', key=key)
     assert await log(control) == before
+
+
+async def test_a_change_says_what_was_there_before(control: Plane) -> None:
+    own = {"customer": "acme", "feature": "calls"}
+    await control.make("createMeter", **METER)
+    await control.make("createFeature", key="calls", meter="calls")
+    for change, first, second, was in (
+        ("updateMeter", METER, METER | {"unit": "calls"}, {"unit": None}),
+        ("upsertCustomer", ACME, ACME | {"name": "New"}, {"name": "Acme"}),
+        ("setEntitlement", own | METERED, own | METERED | {"limit": "9"}, {"limit": "5"}),
+        ("setTopUp", {**TOP_UP, "below": "1"}, {**TOP_UP, "below": "2"}, {"below": "1"}),
+        ("setBudget", {**BUDGET, "amount": "5"}, {**BUDGET, "amount": "6"}, {"amount": "5"}),
+        ("setWebhook", HOOK | {"events": ["quota_threshold"]}, HOOK, {"events": ["quota_threshold"]}),
+    ):
+        await control.make(change, **first)
+        await control.make(change, **second)
+        before = (await log(control))[0]["detail"]["before"]
+        assert was.items() <= before.items(), change
+    for text, was in (
+        ('mutation { removeEntitlement(customer: "acme", feature: "calls") }', {"limit": "9"}),
+        ('mutation { removeTopUp(customer: "acme") }', {"below": "2"}),
+        ('mutation { removeBudget(key: "cap") }', {"amount": "6"}),
+    ):
+        await control.ask(text)
+        assert was.items() <= (await log(control))[0]["detail"]["before"].items(), text
+
+
+ACME = {"key": "acme", "name": "Acme", "currency": "EUR"}
+METERED = {"kind": "METERED", "limit": "5"}
+TOP_UP = {"customer": "acme", "amount": "2"}
+BUDGET = {"key": "cap", "customer": "acme"}
+HOOK = {"url": "https://example.com/"}

@@ -6,8 +6,11 @@ import pytest
 from fakes import ManualClock
 from sqlalchemy import select
 
-from sidemeter_control.api.auth import MAX_CACHED_KEYS, Gate
-from sidemeter_control.errors import Forbidden, InvalidInput, NotFound, Unauthenticated
+from sidemeter_control.access.attempts import FREE_GUESSES, FREE_MISSES
+from sidemeter_control.access.keyring import MAX_OVERLAP_S
+from sidemeter_control.api.auth import MAX_CACHED_KEYS, Gate, Narrow
+from sidemeter_control.errors import Forbidden, InvalidInput, NotFound, TooManyAttempts, Unauthenticated
+from sidemeter_control.store import keys
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 from sidemeter_control.store.tables import api_keys
@@ -128,3 +131,129 @@ async def test_only_so_many_keys_are_remembered(database: Database, clock: Manua
     for secret in secrets * 2:
         assert await gate.admit(f"Bearer {secret}", READ)
     assert len(gate._known) == 2
+
+
+async def test_a_replaced_secret_is_taken_until_its_overlap_ends_and_never_again(
+    gate: Gate, clock: ManualClock
+) -> None:
+    key, former = await gate.make("rotated", frozenset({READ}), None)
+    _, secret = await gate.replace_secret(key.id, 60)
+    clock.advance(59)
+    for each in (former, secret):
+        assert (await gate.admit(f"Bearer {each}", READ)).id == key.id
+    clock.advance(1)
+    with pytest.raises(Unauthenticated):
+        await gate.admit(f"Bearer {former}", READ)
+    assert await gate.admit(f"Bearer {secret}", READ)
+
+
+async def test_a_key_can_be_replaced_again_within_the_overlap(gate: Gate, clock: ManualClock) -> None:
+    key, first = await gate.make("rotated", frozenset({READ}), None)
+    _, second = await gate.replace_secret(key.id, 60)
+    _, third = await gate.replace_secret(key.id, 10)
+    for each in (first, second, third):
+        assert await gate.admit(f"Bearer {each}", READ)
+    await gate.revoke(key.id)
+    for each in (first, second, third):
+        with pytest.raises(Unauthenticated):
+            await gate.admit(f"Bearer {each}", READ)
+
+
+@pytest.mark.parametrize("overlap_s", [-1, MAX_OVERLAP_S + 1])
+async def test_an_overlap_beyond_all_measure_is_refused(gate: Gate, overlap_s: int) -> None:
+    key, _ = await gate.make("rotated", frozenset({READ}), None)
+    with pytest.raises(InvalidInput, match="overlapSeconds"):
+        await gate.replace_secret(key.id, overlap_s)
+    await gate.replace_secret(key.id, MAX_OVERLAP_S)
+
+
+async def test_only_a_key_in_force_is_replaced(gate: Gate, clock: ManualClock) -> None:
+    key, _ = await gate.make("brief", frozenset({READ}), clock.now_us() + 1)
+    clock.advance(1)
+    for each in (key.id, "key_x"):
+        with pytest.raises(NotFound):
+            await gate.replace_secret(each, 0)
+
+
+async def test_a_given_admin_key_that_was_replaced_does_not_come_back(gate: Gate) -> None:
+    await gate.first_key("from-the-environment")
+    key = await gate.admit("Bearer from-the-environment", ADMIN)
+    await gate.replace_secret(key.id, 0)
+    await gate.first_key("from-the-environment")
+    with pytest.raises(Unauthenticated):
+        await gate.admit("Bearer from-the-environment", ADMIN)
+
+
+async def test_when_a_key_was_used_last_is_noted_once_in_a_while(
+    gate: Gate, database: Database, clock: ManualClock
+) -> None:
+    key, secret = await gate.make("used", frozenset({READ}), None)
+    for _ in range(3):
+        await gate.admit(f"Bearer {secret}", READ)
+        clock.advance(1)
+    assert await gate.note_uses_once() == 1
+    assert await gate.note_uses_once() == 0
+    async with database.read() as conn:
+        found = await keys.by_id(conn, key.id)
+    assert found is not None
+    assert found.last_used_at_us == clock.now_us() - 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("scopes", "only", "field"),
+    [
+        ({ADMIN}, {"customer": "acme"}, "scopes"),
+        ({AGENT}, {"customer": "acme"}, "scopes"),
+        ({ADMIN}, {"service": "chat"}, "scopes"),
+        ({READ}, {"customer": "acme", "service": "chat"}, "service"),
+        ({READ}, {"service": ""}, "service"),
+    ],
+)
+async def test_a_narrow_key_that_would_reach_further_is_refused(
+    gate: Gate, scopes: set[Scope], only: dict[str, str], field: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await gate.make("narrow", frozenset(scopes), None, **only)
+    assert refused.value.field == field
+
+
+async def test_there_is_no_key_for_a_customer_that_there_is_not(gate: Gate) -> None:
+    with pytest.raises(NotFound):
+        await gate.make("narrow", frozenset({READ}), None, customer="acme")
+
+
+async def test_a_door_that_heeds_no_narrow_key_lets_none_in(gate: Gate) -> None:
+    _, secret = await gate.make("narrow", frozenset({READ}), None, service="chat")
+    with pytest.raises(Forbidden, match="one service"):
+        await gate.admit(f"Bearer {secret}", READ)
+    assert await gate.admit(f"Bearer {secret}", READ, heeds=(Narrow.SERVICE,))
+
+
+async def test_whoever_guesses_waits_and_learns_nothing_meanwhile(gate: Gate, clock: ManualClock) -> None:
+    await gate.first_key("correct-horse-battery")
+    for _ in range(FREE_GUESSES + 1):
+        with pytest.raises(Unauthenticated):
+            await gate.admit("Bearer wrong", ADMIN, source="192.0.2.1")
+    for guess in ("wrong", "correct-horse-battery"):
+        with pytest.raises(TooManyAttempts):
+            await gate.admit(f"Bearer {guess}", ADMIN, source="192.0.2.1")
+    assert await gate.admit("Bearer correct-horse-battery", ADMIN, source="192.0.2.2")
+    clock.advance(1)
+    assert await gate.admit("Bearer correct-horse-battery", ADMIN, source="192.0.2.1")
+
+
+async def test_keys_that_nobody_guesses_are_let_in_from_an_address_that_waits(gate: Gate) -> None:
+    good = "smk_" + "g" * 43
+    await gate.first_key(good)
+    for _ in range(FREE_MISSES + 1):
+        with pytest.raises(Unauthenticated):
+            await gate.admit(f"Bearer smk_{'x' * 43}", ADMIN, source="192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        await gate.admit(f"Bearer smk_{'x' * 43}", ADMIN, source="192.0.2.1")
+    assert await gate.admit(f"Bearer {good}", ADMIN, source="192.0.2.1")
+
+
+async def test_what_has_no_key_at_all_is_no_guess(gate: Gate) -> None:
+    for _ in range(FREE_GUESSES + 5):
+        with pytest.raises(Unauthenticated):
+            await gate.admit(None, ADMIN, source="192.0.2.1")

@@ -105,6 +105,11 @@ CALLS = {
     "replayDeadLetters": ('mutation { replayDeadLetters(ids: ["1"]) { replayed } }', Scope.WRITE),
     "createApiKey": ('mutation { createApiKey(input: {name: "n", scopes: [READ]}) { id } }', Scope.ADMIN),
     "revokeApiKey": ('mutation { revokeApiKey(id: "k") }', Scope.ADMIN),
+    "rotateApiKey": ('mutation { rotateApiKey(id: "k") { id } }', Scope.ADMIN),
+    "apiKeys": ("{ apiKeys { edges { cursor } } }", Scope.ADMIN),
+    "auditCheck": ("{ auditCheck { head } }", Scope.ADMIN),
+    "createPortalLink": ('mutation { createPortalLink(customer: "k") }', Scope.WRITE),
+    "endPortalLinks": ("mutation { endPortalLinks }", Scope.ADMIN),
 }
 INCLUDED = {
     Scope.AGENT: {Scope.AGENT},

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from sidemeter_control.api.headers import Headers
 from sidemeter_control.dashboard.files import DIGEST, FILES, imported
 from sidemeter_control.dashboard.pages import routes
 
@@ -17,7 +18,7 @@ WORDS = ("ground/de.js", "ground/de_operator.js")
 
 @pytest.fixture
 async def browser():
-    transport = httpx.ASGITransport(Starlette(routes=routes()))
+    transport = httpx.ASGITransport(Headers(Starlette(routes=routes()), tls=False))
     async with httpx.AsyncClient(transport=transport, base_url="http://control.test") as client:
         yield client
 

@@ -15,6 +15,7 @@ from fakes import eventually
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 from sqlalchemy import event
 
+from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import loops, repeat
 from sidemeter_control.clock import MAX_STEP_S
 from sidemeter_control.metering.catalogue import create_meter, update_meter
@@ -111,7 +112,7 @@ async def test_a_clock_that_is_set_wrong_closes_nothing_until_it_has_stood(shop:
 async def test_the_loop_closes_what_is_over_and_goes_on_until_it_is_cancelled(shop: Shop) -> None:
     await shop.sell(await shop.customer("acme"), BASE)
     shop.clock.set_wall(us("2027-02-02"))
-    _, closing_loop, *_ = loops(shop.database, Settings(close_after_s=0), shop.clock)
+    _, closing_loop, *_ = loops(shop.database, Settings(close_after_s=0), shop.clock, Gate(shop.database, shop.clock))
     loop = asyncio.create_task(repeat(closing_loop, shop.clock))
 
     async def closed() -> bool:

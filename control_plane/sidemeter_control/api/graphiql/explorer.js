@@ -1,10 +1,11 @@
-// GraphiQL on this server alone. The key is in the header editor and is never stored from here; `#key=` or the
-// overview page of the same tab may have brought one along.
+// GraphiQL on this server alone. It asks with the session of the overview page, or with a key in the header editor, which is
+// never stored from here; `#key=` may have brought one along.
 "use strict";
 
-const KEY = new URLSearchParams(location.hash.slice(1)).get("key") ?? sessionStorage.getItem("sidemeter-key");
-const HEADERS = JSON.stringify({ Authorization: `Bearer ${KEY ?? "PASTE-A-KEY-HERE"}` }, null, 2);
-const QUERY = `# Paste an API key under "Headers" below.
+const KEY = new URLSearchParams(location.hash.slice(1)).get("key");
+const HEADERS = KEY ? JSON.stringify({ Authorization: `Bearer ${KEY}` }, null, 2) : "";
+const QUERY = `# It asks as whoever is logged in on the overview page. For another key, write under "Headers" below:
+# {"Authorization": "Bearer PASTE-A-KEY-HERE"}
 # Ctrl-Space completes, Ctrl-Enter runs.
 
 query LiveCost {
@@ -32,7 +33,7 @@ query LiveCost {
 async function ask(params, options) {
   const answer = await fetch(location.pathname, {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...options?.headers },
+    headers: { "Content-Type": "application/json", "Sidemeter-Page": "explorer", ...options?.headers },
     body: JSON.stringify(params),
   });
   return answer.json();

@@ -15,7 +15,7 @@ from sidemeter_control.api.live.hub import ShuttingDown
 from sidemeter_control.api.operations import Operations, encoded
 from sidemeter_control.api.refusals import Failed
 from sidemeter_control.api.requests import Asked, decoded
-from sidemeter_control.errors import Busy, ControlError, Forbidden, Unauthenticated
+from sidemeter_control.errors import Busy, ControlError, Forbidden, TooManyAttempts, Unauthenticated
 from sidemeter_control.store.keys import Key
 
 __all__ = ["PROTOCOL", "Socket"]
@@ -102,6 +102,8 @@ class Socket:
             raise _Close(UNAUTHORIZED, str(exc)) from exc
         except Forbidden as exc:
             raise _Close(FORBIDDEN, str(exc)) from exc
+        except TooManyAttempts as exc:
+            raise _Close(TRY_AGAIN_LATER, str(exc)) from exc
 
     async def _next(self) -> Said:
         received = await self._socket.receive()

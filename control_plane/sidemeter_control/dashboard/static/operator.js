@@ -95,4 +95,6 @@ function givenKey() {
 
 const given = givenKey();
 const begun = await (given ? signIn(given) : whose()).then((who) => ({ who, problem: null }), (problem) => ({ who: null, problem }));
-render(html`<${Pages} begun=${begun} />`, document.getElementById("page"));
+// A key for one customer sees that customer's own page, and nothing here.
+if (begun.who?.customer) location.replace("/portal/");
+else render(html`<${Pages} begun=${begun} />`, document.getElementById("page"));

@@ -1,6 +1,5 @@
 // A customer's own page, opened by a link that was signed for it.
 import { html, render, useEffect, useMemo, useState } from "./vendor/htm-preact.js";
-import { useAnswer } from "./ground/live.js";
 import { signIn, signOut, whose } from "./ground/server.js";
 import { hasChosenLanguage, moment, onLanguage, speakFor, t } from "./ground/words.js";
 import { Answered, Card, Empty, Head, Pulse, Trouble } from "./parts/basic.js";
@@ -8,7 +7,8 @@ import { Choices } from "./parts/choices.js";
 import { Budgets } from "./pages/budgets.js";
 import { CostLines } from "./pages/cost_lines.js";
 import { Credits } from "./pages/credits.js";
-import { Alerts, Figures, Limits, SHARED_FIELDS, useSaid } from "./pages/customer.js";
+import { Alerts, Figures, Limits, SHARED_FIELDS, useCustomer, useSaid } from "./pages/customer.js";
+import { Forecast } from "./pages/forecast.js";
 import { Usage } from "./pages/usage.js";
 
 const METER = "key name unit aggregation archivedAt groupBy { key }";
@@ -23,7 +23,7 @@ function metersOf(customer) {
 }
 
 function Mine({ who, onOut }) {
-  const answer = useAnswer(QUERY, { key: who.customer }, { every: 1000 });
+  const answer = useCustomer(QUERY, who.customer);
   useEffect(() => {
     if (answer.problem?.code === "UNAUTHENTICATED") onOut(answer.problem);
   }, [answer.problem]);
@@ -42,8 +42,8 @@ function Shown({ customer, answer, who, onOut }) {
   return html`<${Head} title=${customer.name ?? customer.key} note=${plans.length ? t("Usage and cost on the plan {plan}", { plan: plans.join(", ") }) : t("Usage and cost")}><${Pulse} answer=${answer} /></${Head}>
     <${Figures} customer=${customer} mine />
     <div class="two">
-      <div class="stack"><${CostLines} customer=${customer} cost=${customer.cost} /><${Usage} customer=${customer} meters=${meters} /></div>
-      <div class="stack"><${Limits} customer=${customer} /><${Budgets} customer=${customer} meters=${meters} again=${answer.again} mine /><${Credits} customer=${customer} /><${Alerts} customer=${customer} /></div>
+      <div class="stack"><${CostLines} customer=${customer} cost=${customer.cost} /><${Forecast} customer=${customer} /><${Usage} customer=${customer} meters=${meters} /></div>
+      <div class="stack"><${Limits} customer=${customer} mine /><${Budgets} customer=${customer} meters=${meters} again=${answer.again} mine /><${Credits} customer=${customer} /><${Alerts} customer=${customer} /></div>
     </div>
     ${who.expiresAt && html`<footer class="row spread small muted no-print"><span>${t("This page can be opened until {when}.", { when: moment(who.expiresAt) })}</span>
       <button type="button" class="plain small" onClick=${() => signOut().finally(() => onOut(null))}>${t("Sign out")}</button></footer>`}`;

@@ -99,9 +99,9 @@ async def set_top_up(database: Database, rule: TopUp, *, by: str = audit.OPERATO
     """Write the rule, in place of the one for these credits. InvalidInput, NotFound as for a grant."""
     async with database.write() as conn:
         check_top_up(rule, await _check(conn, rule.customer_key, rule.denomination))
+        before = await top_ups.get(conn, rule.customer_key, rule.denomination)
         await top_ups.put(conn, rule)
-        detail = {"below": rule.below, "amount": rule.amount, "maxPerPeriod": rule.max_per_period}
-        detail |= _kind(rule.denomination)
+        detail = _said(rule) | _kind(rule.denomination) | {"before": None if before is None else _said(before)}
         await audit.add(conn, rule.created_at_us, by, "setTopUp", f"customer {rule.customer_key}", **detail)
     return rule
 
@@ -111,10 +111,17 @@ async def remove_top_up(
 ) -> bool:
     """Follow the rule for these credits no more; answers whether there was one."""
     async with database.write() as conn:
-        removed = await top_ups.remove(conn, customer_key, of)
-        if removed:
-            await audit.add(conn, clock.now_us(), by, "removeTopUp", f"customer {customer_key}", **_kind(of))
-    return removed
+        before = await top_ups.get(conn, customer_key, of)
+        if before is None:
+            return False
+        await top_ups.remove(conn, customer_key, of)
+        detail = _kind(of) | {"before": _said(before)}
+        await audit.add(conn, clock.now_us(), by, "removeTopUp", f"customer {customer_key}", **detail)
+    return True
+
+
+def _said(rule: TopUp) -> dict[str, object]:
+    return {"below": rule.below, "amount": rule.amount, "maxPerPeriod": rule.max_per_period}
 
 
 def _kind(of: Denomination) -> dict[str, object]:

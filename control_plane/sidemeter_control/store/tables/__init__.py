@@ -4,6 +4,7 @@ Hot tables (`events`, `corrections`, `rollups`, `rollup_values`, `outcome_mentio
 they can be spread by it; those of leases the customer, and those of agents the agent.
 """
 
+from sidemeter_control.store.tables.access import api_keys, link_keys, retired_secrets, sessions
 from sidemeter_control.store.tables.columns import ExactDecimal, metadata
 from sidemeter_control.store.tables.leases import (
     lease_holders,
@@ -44,7 +45,6 @@ from sidemeter_control.store.tables.pricing import (
 from sidemeter_control.store.tables.state import (
     agent_epochs,
     agents,
-    api_keys,
     audit,
     batches,
     loss_declarations,
@@ -76,6 +76,7 @@ __all__ = [
     "lease_holders",
     "lease_holdings",
     "lease_pools",
+    "link_keys",
     "loss_declarations",
     "metadata",
     "meter_changes",
@@ -88,8 +89,10 @@ __all__ = [
     "recoveries",
     "recovery_awaited",
     "retired_rollups",
+    "retired_secrets",
     "rollup_values",
     "rollups",
+    "sessions",
     "state",
     "subscriptions",
     "webhook_deliveries",

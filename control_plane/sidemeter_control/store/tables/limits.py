@@ -1,13 +1,14 @@
 """What customers may spend, and what was said of it to whom: budgets, alerts, webhooks."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, false
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
 
 __all__ = ["alerts", "budgets", "webhook_deliveries", "webhooks"]
 
 # Caps on what is spent in a period. `meter_key` null: in money. `slice` is a JSON list of dimensions with their values,
-# `thresholds` one of percentages; `version` the configuration's when it was set.
+# `thresholds` one of percentages; `version` the configuration's when it was set;
+# `by_customer`: over a portal link, and the customer's to change.
 budgets = Table(
     "budgets",
     metadata,
@@ -21,6 +22,7 @@ budgets = Table(
     Column("thresholds", Text, nullable=False),
     Column("set_at_us", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("by_customer", Boolean, nullable=False, server_default=false()),
 )
 
 # What was said, once in a period. `threshold` 0: there is none, because a NULL is never equal to another.

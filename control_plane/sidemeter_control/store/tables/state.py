@@ -1,4 +1,4 @@
-"""The database itself, who may change it and who did, and the agents."""
+"""The database itself, who changed it, and the agents."""
 
 from sqlalchemy import (
     BigInteger,
@@ -16,7 +16,6 @@ from sidemeter_control.store.tables.columns import RowNumber, metadata
 __all__ = [
     "agent_epochs",
     "agents",
-    "api_keys",
     "audit",
     "batches",
     "loss_declarations",
@@ -27,6 +26,7 @@ __all__ = [
 # happens before `closed_until_us` is late. `lease_version` rises with what is stored of leases, `holders`
 # is the number of `lease_holders`; `leases_generation` is the generation that they were granted in: another than the present one
 # shows that a backup was put in the place of the database. Every event up to `alerts_seq` has been looked at for alerts.
+# `audit_seq` and `audit_hash` are those of the newest entry of the audit log, so that its end cannot go unseen.
 state = Table(
     "state",
     metadata,
@@ -39,9 +39,12 @@ state = Table(
     Column("holders", BigInteger, nullable=False, server_default="0"),
     Column("leases_generation", Text),
     Column("alerts_seq", BigInteger, nullable=False, server_default="0"),
+    Column("audit_seq", BigInteger, nullable=False, server_default="0"),
+    Column("audit_hash", LargeBinary),
 )
 
-# Who changed what, in the order of the changes. `actor`: the id of a key, or "operator" for whoever has the machine.
+# Who changed what, in the order of the changes. `actor`: the id of a key or of a portal link, or "operator" for whoever has the
+# machine. `hash` covers the entry and the hash of the one before.
 audit = Table(
     "audit",
     metadata,
@@ -51,18 +54,7 @@ audit = Table(
     Column("action", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("detail", Text, nullable=False),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("secret_hash", LargeBinary, nullable=False, unique=True),
-    Column("scopes", Text, nullable=False),
-    Column("created_at_us", BigInteger, nullable=False),
-    Column("expires_at_us", BigInteger),
-    Column("revoked_at_us", BigInteger),
+    Column("hash", LargeBinary),
 )
 
 agents = Table(

@@ -17,33 +17,16 @@ export async function whose() {
     return await (await fetched("/session")).json();
   } catch (problem) {
     if (problem.code === "UNAUTHENTICATED") return null;
-    if (problem.code === "NOT_FOUND") return withoutSessions();
     throw problem;
   }
 }
 
-// A control plane without sessions: the key stays in this tab and goes with every question.
-const KEPT = "sidemeter-key";
-const kept = () => sessionStorage.getItem(KEPT);
-const bearer = () => (kept() ? { Authorization: `Bearer ${kept()}` } : {});
-const withoutSessions = () => (kept() ? { name: "", scopes: ["ADMIN"], customer: null, isPortal: false, expiresAt: null } : null);
-
 /** Opens a session with a key, or with the token of a portal link; answers whose it is. */
 export async function signIn(key) {
-  try {
-    return await (await fetched("/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) })).json();
-  } catch (problem) {
-    if (problem.code !== "NOT_FOUND") throw problem;
-    sessionStorage.setItem(KEPT, key);
-    await ask("{ __typename }");
-    return withoutSessions();
-  }
+  return (await fetched("/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) })).json();
 }
 
-export async function signOut() {
-  sessionStorage.removeItem(KEPT);
-  await fetched("/session", { method: "DELETE" }).catch(() => null);
-}
+export const signOut = () => fetched("/session", { method: "DELETE" });
 
 /** The data of a query or mutation; throws a Problem. */
 export async function ask(query, variables = {}, { signal } = {}) {
@@ -71,7 +54,7 @@ function problemOf({ message, extensions = {} }) {
 export async function fetched(path, options = {}) {
   let answer;
   try {
-    answer = await fetch(path, { credentials: "same-origin", ...options, headers: { ...PAGE, ...bearer(), ...options.headers } });
+    answer = await fetch(path, { credentials: "same-origin", ...options, headers: { ...PAGE, ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("UNREACHABLE", error.message);

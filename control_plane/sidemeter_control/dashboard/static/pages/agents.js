@@ -22,7 +22,7 @@ const List = ({ agents }) => html`<${Table} label=${t("Agents")} rows=${agents.m
   { key: "service", title: t("Service"), cell: (each) => html`<span class="breaks">${each.service}</span> <span class="muted small mono breaks">${each.id}</span>` },
   { key: "state", title: t("State"), cell: (each) => html`<${Tag} tone=${AGENT_STATES[each.state]?.tone}>${AGENT_STATES[each.state]?.text() ?? each.state}</${Tag}>` },
   { key: "backlog", title: t("Waiting"), number: true, cell: (each) => number(each.backlog) },
-  { key: "oldest", title: t("Oldest of them"), wide: true, cell: (each) => (each.oldestPending ? html`<${Ago} at=${each.oldestPending} />` : "–") },
+  { key: "oldest", title: t("Oldest of them"), wide: true, cell: (each) => (each.backlog > 0 && each.oldestPending ? html`<${Ago} at=${each.oldestPending} />` : "–") },
   { key: "seen", title: t("Heard of"), cell: (each) => html`<span class="nowrap"><${Ago} at=${each.lastSeen} /></span>` },
   { key: "version", title: t("Version"), wide: true, cell: (each) => each.version },
   { key: "epoch", title: t("Starts"), wide: true, number: true, cell: (each) => number(each.epoch) },

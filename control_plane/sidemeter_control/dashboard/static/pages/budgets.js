@@ -4,13 +4,13 @@ import { drawn, isDecimal } from "../ground/decimal.js";
 import { useDeed } from "../ground/live.js";
 import { ask } from "../ground/server.js";
 import { ago, money, number, percentText, t } from "../ground/words.js";
-import { Card, Trouble } from "../parts/basic.js";
+import { Card, Tag, Trouble } from "../parts/basic.js";
 import { Dialog, Field } from "../parts/forms.js";
 import { Gauge } from "../parts/gauge.js";
 import { currencyOf } from "./credits.js";
 
 /** What has to be asked of a budget for these words. */
-export const BUDGET_FIELDS = "key unit amount spent remaining currency slice enforcement thresholds period periodStart resetsAt leased inDoubt meter { key name unit }";
+export const BUDGET_FIELDS = "key byCustomer unit amount spent remaining currency slice enforcement thresholds period periodStart resetsAt leased inDoubt meter { key name unit }";
 
 const PERIODS = { BILLING_PERIOD: () => t("billing period"), DAY: () => t("day"), WEEK: () => t("week"), MONTH: () => t("month"), YEAR: () => t("year"), NEVER: () => t("for ever") };
 
@@ -36,7 +36,7 @@ export function Budgets({ customer, meters, again, mine = false }) {
           held=${drawn(budget.leased) > 0 ? budget.leased : "0"} stopped=${budget.enforcement === "HARD" && drawn(budget.remaining) <= 0}
           words=${t("{used} of {limit}", { used: amountOf(budget, budget.spent), limit: amountOf(budget, budget.amount) })} end=${ends(budget)} />
         <div class="row spread"><span class="small muted">${[PERIODS[budget.period]?.() ?? budget.period, budget.thresholds.length ? t("alerts at {marks}", { marks: budget.thresholds.map(percentText).join(", ") }) : null].filter(Boolean).join(" · ")}</span>
-          <button type="button" class="plain small" aria-label=${t("Change the budget {key}", { key: budget.key })} onClick=${() => setEdited(budget)}>${t("Change")}</button></div></div>`)}
+          ${!mine || budget.byCustomer ? html`<button type="button" class="plain small" aria-label=${t("Change the budget {key}", { key: budget.key })} onClick=${() => setEdited(budget)}>${t("Change")}</button>` : html`<${Tag}>${t("set for you")}</${Tag}>`}</div></div>`)}
     ${edited && html`<${Edit} customer=${customer} meters=${meters} budget=${edited} onClose=${(changed) => { setEdited(null); if (changed) again(); }} />`}
   </${Card}>`;
 }

@@ -48,7 +48,7 @@ function flow({ now, rates }, agents, newest) {
   const event = newest.data?.events.edges[0]?.node;
   const words = rate === null ? "–" : compact(rate);
   return [
-    { label: t("Events per second"), value: words, note: event ? html`${t("the last")} <${Ago} at=${event.receivedAt} />` : t("none yet"),
+    { label: t("Events per second"), value: words, note: event ? html`${t("the newest")}: <${Ago} at=${event.receivedAt} />` : t("none yet"),
       drawing: html`<${Spark} values=${rates} label=${t("Events per second in the last minute")} />` },
     { label: t("Lag"), value: lasting(lag ?? 0), note: lag === null ? t("no event waits at an agent") : t("the oldest event that waits at an agent"), tone: lag > 60 ? "warn" : "" },
     { label: t("Waiting at agents"), value: now ? number(now.backlog) : "–", note: agents.data && tn("{n} agent", "{n} agents", agents.data.agents.length) },

@@ -21,7 +21,17 @@ const KINDS = { ADDED: ["good", () => t("added")], REMOVED: ["bad", () => t("rem
 
 const written = (value) => (value === null ? t("nothing") : typeof value === "object" ? JSON.stringify(value) : String(value));
 
-const FieldChange = ({ of }) => html`<li><span class="mono small">${of.field}</span> <span class="breaks"><del class="muted">${written(of.before)}</del> → <ins>${written(of.after)}</ins></span></li>`;
+const isList = (value) => Array.isArray(value) && value.every((each) => each !== null && typeof each === "object");
+
+/** Of lists of the same length only what is another in them, by its place: a tier's price. */
+function inside({ field, before, after }) {
+  if (!isList(before) || !isList(after) || before.length !== after.length) return [{ field, before, after }];
+  return after.flatMap((each, index) => [...new Set([...Object.keys(before[index]), ...Object.keys(each)])]
+    .filter((name) => JSON.stringify(before[index][name]) !== JSON.stringify(each[name]))
+    .map((name) => ({ field: `${field}[${index + 1}].${name}`, before: before[index][name] ?? null, after: each[name] ?? null })));
+}
+
+const FieldChange = ({ of }) => inside(of).map((each) => html`<li key=${each.field}><span class="mono small">${each.field}</span> <span class="breaks"><del class="muted">${written(each.before)}</del> → <ins>${written(each.after)}</ins></span></li>`);
 
 export function Changes({ diff, isChanged, bare }) {
   const inside = !isChanged ? html`<p class="muted">${t("Nothing yet: the draft says what is published.")}</p>` : diff.problem ? html`<p class="muted">${t("Known as soon as the draft is complete.")}</p>` : diff.found === null ? html`<${Waiting} />` : html`<${Found} found=${diff.found} />`;

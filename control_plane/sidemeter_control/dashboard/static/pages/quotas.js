@@ -35,18 +35,18 @@ export function atTheLimit(quota) {
 }
 
 /** One quota: a gauge where something is counted, else whether it is there. */
-export function QuotaView({ quota }) {
+export function QuotaView({ quota, mine = false }) {
   const name = nameOf(quota);
   if (quota.kind !== "METERED") {
     return html`<div class="row spread"><span class="strong breaks">${name}</span><${Tag} tone=${quota.allowed ? "good" : ""}>${quota.kind === "STATIC" && quota.value !== null ? String(quota.value) : quota.allowed ? t("included") : t("not included")}</${Tag}></div>`;
   }
   const unit = quota.feature.meter?.unit ? ` ${quota.feature.meter.unit}` : "";
   if (quota.limit === null) return html`<div class="row spread"><span class="strong breaks">${name}</span><span>${number(quota.used)}${unit} <span class="muted small">${t("no limit")}</span></span></div>`;
-  const held = quota.leased && drawn(quota.leased) > 0 ? quota.leased : "0";
+  const held = !mine && quota.leased && drawn(quota.leased) > 0 ? quota.leased : "0";
   return html`<div class="stack tight"><${Gauge} name=${name} used=${quota.used} whole=${quota.limit} held=${held} stopped=${!quota.allowed}
       words=${`${t("{used} of {limit}", { used: number(quota.used), limit: number(quota.limit) })}${unit}`} end=${atTheLimit(quota)} />
     ${quota.parts.length > 1 && html`<p class="small muted">${quota.parts.map((part) => part.text).join(" + ")}</p>`}
-    ${held !== "0" && html`<p class="small muted">${t("{n} of the rest are held by agents", { n: number(held, 2) })}</p>`}
-    ${quota.inDoubt && drawn(quota.inDoubt) > 0 && html`<p class="small warn">${t("{n} are in doubt: agents that are gone held them", { n: number(quota.inDoubt, 2) })}</p>`}</div>`;
+    ${!mine && held !== "0" && html`<p class="small muted">${t("{n} of the rest are held by agents", { n: number(held, 2) })}</p>`}
+    ${!mine && quota.inDoubt && drawn(quota.inDoubt) > 0 && html`<p class="small warn">${t("{n} are in doubt: agents that are gone held them", { n: number(quota.inDoubt, 2) })}</p>`}</div>`;
 }
 

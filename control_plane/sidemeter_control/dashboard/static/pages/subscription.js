@@ -48,7 +48,7 @@ function WhatIf({ customer, current, plans }) {
   const compare = useDeed(async () => {
     const rows = [];
     for (const plan of others) {
-      const { simulate } = await ask(SIMULATE, { plan: plan.definition, from: current.periodStart, to: new Date().toISOString(), customers: [customer.key] });
+      const { simulate } = await ask(SIMULATE, { plan: plan.definition, from: current.periodStart, to: current.periodEnd, customers: [customer.key] });
       if (simulate.rows[0]) rows.push({ key: plan.key, plan, ...simulate.rows[0] });
     }
     return rows.sort((a, b) => drawn(a.simulated.amount) - drawn(b.simulated.amount));
@@ -56,7 +56,7 @@ function WhatIf({ customer, current, plans }) {
   if (!others.length) return null;
   return html`<div class="stack tight">
     <div class="row spread"><h3>${t("Would another plan cost less?")}</h3><button type="button" disabled=${compare.busy} onClick=${() => compare.run()}>${compare.busy ? t("Working …") : t("Compare")}</button></div>
-    <p class="small muted">${t("The usage of this period so far, priced as each plan would, before credits.")}</p>
+    <p class="small muted">${t("The usage of this period so far, with the fees of the whole period, as each plan would price it; before credits.")}</p>
     <${Trouble} problem=${compare.problem} />
     ${compare.done?.length === 0 && html`<${Empty} title=${t("There is nothing to compare yet")} />`}
     ${compare.done?.length > 0 && html`<${Table} label=${t("What other plans would have cost")} rows=${compare.done} columns=${[

@@ -49,6 +49,8 @@ const NEXT = {
   INVALID_INPUT: () => t("Mend this field, then try again."),
   INVALID_QUERY: () => t("The pages and the control plane do not fit together: load the page anew."),
   INTERNAL: () => t("It is in the log of the control plane, under this id. Try again; if it stays, say the id to whoever runs it."),
+  BUSY: () => t("Too much is going on at once. Try again in a moment."),
+  RATE_LIMITED: () => t("This key asks more often than it may. Try again in a moment, or close other tabs."),
   STORE_UNAVAILABLE: () => t("The database is busy or its disk is full. Try again in a moment."),
 };
 

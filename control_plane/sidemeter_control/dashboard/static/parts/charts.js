@@ -7,7 +7,7 @@ const TOP = 10;
 const BOTTOM = 24;
 
 /** The width of a place, so that letters keep their size. */
-function useWidth() {
+export function useWidth() {
   const place = useRef(null);
   const [width, setWidth] = useState(640);
   useEffect(() => {
@@ -160,7 +160,7 @@ const shortened = (text, room) => {
 
 /** The last minutes of a figure, without an axis: its present value stands beside it. */
 export function Spark({ values, label }) {
-  if (values.length < 2) return null;
+  if (values.length < 4) return null;
   const most = Math.max(...values, 1e-9);
   const at = values.map((value, index) => `${((index / (values.length - 1)) * 100).toFixed(2)},${(26 - (value / most) * 24).toFixed(2)}`);
   return html`<svg viewBox="0 0 100 28" preserveAspectRatio="none" role="img" aria-label=${label}>

@@ -1,0 +1,78 @@
+"""Sessions of pages: they stand for a key or a link, and end with it, by themselves, or when there are too many."""
+
+import pytest
+from fakes import ManualClock
+
+from sidemeter_control.access.sessions import MAX_SESSIONS, MAX_SESSIONS_EACH, SESSION_S
+from sidemeter_control.api.auth import Gate
+from sidemeter_control.errors import Conflict
+from sidemeter_control.store import sessions
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.keys import Key, Scope
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def gate(database: Database, clock: ManualClock) -> Gate:
+    return Gate(database, clock)
+
+
+async def key_of(gate: Gate, expires_at_us: int | None = None) -> tuple[Key, str]:
+    return await gate.make("operator", frozenset({Scope.READ}), expires_at_us)
+
+
+async def test_a_session_stands_for_its_key_for_a_working_day(gate: Gate, clock: ManualClock) -> None:
+    key, secret = await key_of(gate)
+    opened = await gate.sessions.open(key, secret)
+    assert opened.expires_at_us == clock.now_us() + SESSION_S * 1_000_000
+    assert await gate.sessions.find(opened.token) == key
+    clock.advance(SESSION_S)
+    assert await gate.sessions.find(opened.token) is None
+
+
+async def test_it_outlives_the_process(gate: Gate, database: Database, clock: ManualClock) -> None:
+    key, secret = await key_of(gate)
+    opened = await gate.sessions.open(key, secret)
+    assert await Gate(database, clock).sessions.find(opened.token) == key
+
+
+@pytest.mark.parametrize("end", ["revoked", "replaced", "expired", "closed"])
+async def test_it_ends_with_what_it_stands_for(gate: Gate, clock: ManualClock, end: str) -> None:
+    key, secret = await key_of(gate, clock.now_us() + 60_000_000)
+    opened = await gate.sessions.open(key, secret)
+    if end == "revoked":
+        await gate.revoke(key.id)
+    elif end == "replaced":
+        await gate.replace_secret(key.id, 0)
+    elif end == "expired":
+        clock.advance(60)
+    else:
+        await gate.sessions.close(opened.token)
+    assert await gate.sessions.find(opened.token) is None
+
+
+async def test_the_oldest_of_a_key_ends_when_there_is_one_too_many(gate: Gate, clock: ManualClock) -> None:
+    key, secret = await key_of(gate)
+    opened = []
+    for _ in range(MAX_SESSIONS_EACH + 1):
+        opened.append(await gate.sessions.open(key, secret))
+        clock.advance(1)
+    assert [await gate.sessions.find(each.token) for each in opened] == [None] + [key] * MAX_SESSIONS_EACH
+
+
+async def test_there_are_only_so_many(gate: Gate, database: Database, clock: ManualClock) -> None:
+    key, secret = await key_of(gate)
+    async with database.write() as conn:
+        for number in range(MAX_SESSIONS):
+            row = sessions.Session(
+                number.to_bytes(4, "big"), f"key {number}", None, None, 0, clock.now_us() + 1_000_000
+            )
+            await sessions.create(conn, row)
+    with pytest.raises(Conflict):
+        await gate.sessions.open(key, secret)
+    clock.advance(1)
+    assert await gate.sessions.find((await gate.sessions.open(key, secret)).token)
