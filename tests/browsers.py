@@ -72,6 +72,9 @@ async def visit(browser: Browser, url: str, key: str | None = None, **options: A
         else:
             await route.continue_()
 
+    def strange(address: str) -> None:
+        tab.strangers.append(address)
+
     async def weigh(request: Request) -> None:
         sizes = await request.sizes()
         path = urlsplit(request.url).path
@@ -79,6 +82,7 @@ async def visit(browser: Browser, url: str, key: str | None = None, **options: A
 
     await context.route("**/*", watch)
     tab.page.on("requestfinished", weigh)
+    tab.page.on("websocket", lambda opened: urlsplit(opened.url).netloc == urlsplit(url).netloc or strange(opened.url))
     tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.on("console", lambda said: tab.errors.append(said.text) if said.type == "error" else None)
     if key is not None:

@@ -22,7 +22,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 PAGES = {
     "/": "Donaudampfschiff",
     "/customers": "Globex Corporation",
-    "/customers/acme": "What is owed, and why",
+    "/customers/acme": "Where it is going",
     "/meters": "the sum of",
     "/meters/tokens": "of the newest",
     "/meters/+new": "Definition",
@@ -119,12 +119,74 @@ async def test_a_newcomer_finds_what_is_owed_why_and_what_happens_at_the_limit(t
     await tab.page.get_by_role("link", name="Acme <b>& Sons</b>").first.click()
     figures = tab.page.locator("dl.stats").first
     await expect(figures).to_contain_text("Owes now")
+    await expect(figures).to_contain_text("Likely at the end of the period")
     await expect(figures).to_contain_text("Then every further use is refused.")
     line = tab.page.get_by_role("button", name="Tokens", exact=True)
     await line.click()
     await tab.see("First 100,000")
     await tab.page.get_by_role("button", name="The events behind it").click()
     await expect(tab.page.get_by_role("group", name="The events behind it")).to_contain_text("gpt-large")
+
+
+async def link_for(plane: ControlPlane, customer: str) -> str:
+    """The path of a customer's own page, with what opens it."""
+    asked = "mutation($customer: ID!) { createPortalLink(customer: $customer) }"
+    return (await plane.ask(asked, customer=customer))["createPortalLink"]
+
+
+async def test_a_customer_opens_its_own_page_and_sets_a_budget(browser: Browser, plane: ControlPlane) -> None:
+    async with visit(browser, plane.url) as tab:
+        await tab.go(await link_for(plane, "acme"))
+        await tab.see("You owe now")
+        assert tab.page.url == f"{plane.url}/portal/"
+        await tab.see("Where it is going")
+        assert await violations(tab) == []
+        await tab.page.get_by_role("button", name="Set a budget").click()
+        dialog = tab.page.get_by_role("dialog")
+        await dialog.get_by_label("Name").fill("our-own")
+        await dialog.get_by_label("At most, in EUR").fill("99.50")
+        await dialog.get_by_label("When it is reached").select_option("SOFT")
+        await dialog.get_by_role("button", name="Save").click()
+        await tab.see("of €99.50")
+        await expect(tab.page.get_by_role("button", name="Change the budget our-own")).to_be_visible()
+        await expect(tab.page.get_by_role("button", name="Change the budget acme-monthly")).to_have_count(0)
+        answer = await plane.ask('{ customer(key: "acme") { budgets { key amount byCustomer } } }')
+        assert {"key": "our-own", "amount": "99.5", "byCustomer": True} in answer["customer"]["budgets"]
+        cost = tab.page.locator("dd.value.large")
+        before = await cost.text_content()
+        await call(plane, "acme", tokens=500_000)
+        await expect(cost).not_to_have_text(before or "")
+        await tab.page.reload()
+        await tab.see("You owe now")
+        await tab.page.get_by_role("button", name="Sign out").click()
+        await tab.see("This page opens by a link")
+
+
+async def test_a_customers_page_is_in_its_language_and_fits_a_phone(browser: Browser, plane: ControlPlane) -> None:
+    phone = {"width": 390, "height": 844}
+    async with visit(browser, plane.url, viewport=phone, color_scheme="dark") as tab:
+        await tab.go(await link_for(plane, "donau"))
+        await tab.see("Was geschuldet wird, und warum")
+        assert await tab.overflow() <= 0
+        assert await violations(tab) == []
+
+
+async def test_a_link_that_is_not_whole_says_what_to_do(browser: Browser, plane: ControlPlane) -> None:
+    async with visit(browser, plane.url) as tab:
+        await tab.go((await link_for(plane, "acme"))[:-5])
+        await tab.see("Ask for a new one where you got it.")
+        assert await violations(tab) == []
+
+
+async def test_an_operator_makes_a_link_for_a_customer(tab: Visit, browser: Browser, plane: ControlPlane) -> None:
+    await tab.go("/customers/initech")
+    await tab.page.get_by_role("button", name="Link for the customer").click()
+    dialog = tab.page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Make the link").click()
+    link = await dialog.get_by_label("Link", exact=True).text_content()
+    async with visit(browser, plane.url) as theirs:
+        await theirs.go((link or "").removeprefix(plane.url))
+        await expect(theirs.page.get_by_role("heading", level=1)).to_have_text("initech")
 
 
 async def test_usage_is_drawn_by_any_dimension_and_stands_in_a_table(tab: Visit) -> None:
@@ -248,6 +310,10 @@ async def test_a_key_is_made_shown_once_and_revoked(tab: Visit, plane: ControlPl
     assert re.fullmatch(r"smk_\S{40,}", secret or "")
     await dialog.get_by_role("button", name="Close").click()
     assert secret not in await tab.page.content()
+    await tab.page.get_by_role("button", name="Replace the secret of reports").click()
+    await dialog.get_by_role("button", name="Replace").click()
+    assert await dialog.get_by_label("Secret").text_content() != secret
+    await dialog.get_by_role("button", name="Close").click()
     await tab.page.get_by_role("button", name="Revoke the key reports").click()
     await dialog.get_by_role("button", name="Revoke").click()
     await expect(tab.page.locator("tr", has_text="reports")).to_contain_text("revoked")

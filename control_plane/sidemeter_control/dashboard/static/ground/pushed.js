@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "../vendor/htm-preact.js";
 
 const LONGEST_MS = 30_000;
+const RESTS_AFTER_MS = 2_000;
 
 /** All subscriptions of the tab, by their id: { query, variables, onHeard, onOpen }. */
 const wanted = new Map();
@@ -37,7 +38,8 @@ function hear({ type, id }) {
 }
 
 /** Until it is open again everything is asked for as often as without it. */
-function closed() {
+function closed({ target }) {
+  if (target !== socket) return;
   socket = null;
   opened(false);
   if (!wanted.size) return;
@@ -53,8 +55,15 @@ function add(asked) {
   return () => {
     wanted.delete(id);
     if (isOpen) tell({ id, type: "complete" });
-    if (!wanted.size) socket?.close();
+    setTimeout(rest, RESTS_AFTER_MS);
   };
+}
+
+/** Nobody listens any more, and nobody came in the place of whoever left. */
+function rest() {
+  if (wanted.size || !socket) return;
+  isOpen = false;
+  socket.close();
 }
 
 /** Calls `onHeard` whenever one of the subscriptions says something; answers whether they are heard at all. */
