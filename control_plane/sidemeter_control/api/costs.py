@@ -44,6 +44,7 @@ WORK: Final[Mapping[str, int]] = {
     "Customer.budgets": 20,
     "Customer.credits": 20,
     "Customer.usage": 50,
+    "Customer.forecast": 2_500,
     "Query.usage": 50,
     "Query.simulate": 5_000,
     "CostLine.explain": 20,

@@ -163,7 +163,7 @@ class Walk:
             key: argument
             for key, argument in field.args.items()
             if (is_non_null_type(argument.type) and argument.default_value is Undefined)
-            or key in {"customer", "customers"}
+            or key in {"customer", "customers", "first"}
         }
         declared = [f"${prefix}_{key}: {argument.type}" for key, argument in wanted.items()]
         given = ", ".join(f"{key}: ${prefix}_{key}" for key in wanted)
@@ -180,6 +180,8 @@ class Walk:
                 for key, field in kind.fields.items()
                 if is_non_null_type(field.type) and field.default_value is Undefined
             }
+        elif name == "first":
+            value = 2  # pages within pages are to cost no more than is allowed
         elif name in self._named and kind.name in {"ID", "String", "DateTime"}:
             return self._named[name]
         elif isinstance(kind, GraphQLEnumType):

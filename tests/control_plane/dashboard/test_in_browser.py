@@ -70,39 +70,28 @@ async def call(plane: ControlPlane, subject: str, **data: Any) -> None:
     await showcase.send(plane, [event])
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_every_page_shows_what_is_stored_and_everybody_can_use_it(
-    browser: Browser, plane: ControlPlane, theme: str
-) -> None:
+async def test_every_page_shows_what_is_stored_to_everybody_in_both_themes(tab: Visit) -> None:
     found = {}
-    async with visit(browser, plane.url, ADMIN_KEY, color_scheme=theme) as tab:
-        for path, text in PAGES.items():
-            await tab.go(path)
-            await tab.see(text)
-            found[path] = await violations(tab)
-            assert await tab.overflow() <= 0, path
-    assert {path: each for path, each in found.items() if each} == {}
+    for path, text in PAGES.items():
+        await tab.go(path)
+        await tab.see(text)
+        for theme in ("light", "dark"):
+            await tab.page.emulate_media(color_scheme=theme)
+            found[path, theme] = await violations(tab)
+        assert await tab.overflow() <= 0, path
+    assert {where: each for where, each in found.items() if each} == {}
+    files = {path: size for path, size in tab.sent.items() if path == "/" or path.startswith("/static/")}
+    assert len(files) > 30
+    assert sum(files.values()) < MOST_BYTES  # of every page together; the first needs half of it
 
 
-@pytest.mark.parametrize("locale", ["en-GB", "de-DE"])
-async def test_every_page_fits_a_phone(browser: Browser, plane: ControlPlane, locale: str) -> None:
+async def test_every_page_fits_a_phone_in_the_language_that_is_longer(browser: Browser, plane: ControlPlane) -> None:
     phone = {"width": 390, "height": 844}
-    async with visit(browser, plane.url, ADMIN_KEY, viewport=phone, locale=locale) as tab:
+    async with visit(browser, plane.url, ADMIN_KEY, viewport=phone, locale="de-DE") as tab:
         for path in PAGES:
             await tab.go(path)
             await tab.page.locator(".card").first.wait_for()
             assert await tab.overflow() <= 0, path
-
-
-async def test_the_first_load_is_small_and_asks_nobody_else(browser: Browser, plane: ControlPlane) -> None:
-    async with visit(browser, plane.url, ADMIN_KEY) as tab:
-        await tab.see("Globex Corporation")
-        for path in PAGES:
-            await tab.go(path)
-            await tab.page.locator(".card").first.wait_for()
-        files = {path: size for path, size in tab.sent.items() if path == "/" or path.startswith("/static/")}
-        assert len(files) > 20
-        assert sum(files.values()) < MOST_BYTES  # of every page together
 
 
 async def test_cost_moves_by_itself_when_an_event_comes_in(tab: Visit, plane: ControlPlane) -> None:
@@ -296,8 +285,8 @@ async def test_new_events_appear_and_one_is_voided(tab: Visit, plane: ControlPla
 async def test_a_dead_letter_is_replayed_and_says_what_is_still_wrong(tab: Visit) -> None:
     await tab.go("/dead-letters")
     await tab.page.get_by_role("button", name="Choose all on this page").click()
-    await tab.page.get_by_role("button", name="Count 1 chosen letter anew").click()
-    await tab.see("1 still cannot be")
+    await tab.page.get_by_role("button", name=re.compile("Count . chosen letters? anew")).click()
+    await tab.see("still cannot be: ")
 
 
 async def test_a_key_is_made_shown_once_and_revoked(tab: Visit, plane: ControlPlane) -> None:

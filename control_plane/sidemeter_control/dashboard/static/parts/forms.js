@@ -37,9 +37,9 @@ export const Checks = ({ label, of, chosen, onValue }) => html`<fieldset class="
 export function Dialog({ title, onClose, onSubmit, deed, busy, danger, disabled, children }) {
   const place = useRef(null);
   useEffect(() => {
-    const before = document.activeElement;
-    place.current.showModal();
-    return () => before?.focus?.();
+    const dialog = place.current;
+    dialog.showModal();
+    return () => dialog.close(); // which gives the focus back
   }, []);
   const submit = (event) => {
     event.preventDefault();
