@@ -111,6 +111,8 @@ class Link:
                 await answer.aclose()
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise Unreachable(f"{self._where}: {type(exc).__name__} {exc}") from exc
+        except AttributeError as exc:  # of anyio, which asks a socket for its peer that was reset as soon as it was connected
+            raise Unreachable(f"{self._where}: the connection was reset: {exc}") from exc
         return Answer(answer.status_code, dict(answer.headers), content)
 
     async def close(self) -> None:
