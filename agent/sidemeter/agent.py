@@ -16,6 +16,7 @@ from sidemeter.parts import OpenBuffer, OpenCell, OpenLink, Parts
 from sidemeter.reservation import Reserving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
+from sidemeter.traces import Traces, traces_of
 from sidemeter.uplink import Link
 
 __all__ = ["Agent"]
@@ -33,7 +34,8 @@ class Agent:
 
     Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
     agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains. What opens the
-    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network.
+    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network;
+    `traces` as well, which by default are what the settings say.
 
     >>> import asyncio, tempfile
     >>> async def example(directory):
@@ -53,17 +55,19 @@ class Agent:
         open_buffer: OpenBuffer = Buffer.open,
         open_link: OpenLink = _open_link,
         open_cell: OpenCell = Cell.open,
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._open_buffer = open_buffer
         self._open_link = open_link
         self._open_cell = open_cell
+        self._traces = traces_of(settings) if traces is None else traces
         self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
         opens = self._open_buffer, self._open_link, self._open_cell
-        self._parts = await Parts.start(self._settings, self._clock, *opens)
+        self._parts = await Parts.start(self._settings, self._clock, *opens, self._traces)
         return self
 
     async def __aexit__(

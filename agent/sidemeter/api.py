@@ -201,7 +201,7 @@ class Api:
     def _fault(self, route: str, exc: Exception) -> Problem:
         """What a caller hears of a fault: nothing of the program, and an id that the log has too."""
         fault_id = self._fault_id()
-        log.error("fault %s at %s", fault_id, route, exc_info=exc)
+        log.error("fault %s at %s", fault_id, route, exc_info=exc, extra={"incident_id": fault_id})
         return Problem.of(500, "fault", f"a fault of the agent, which its log explains as {fault_id}")
 
     async def _fault_response(self, request: Request, exc: Exception) -> Response:

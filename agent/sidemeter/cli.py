@@ -2,12 +2,9 @@
 
 import asyncio
 import dataclasses
-import json
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -58,21 +55,30 @@ def _option_name(setting: str) -> str:
 def agent(**options: str | None) -> None:
     """Run the agent beside a service until SIGTERM or SIGINT, then drain.
 
-    Prints one line once its doors are open; logs to stderr, one JSON object a line. Each option is also an environment
-    variable; the key for the control plane is only SIDEMETER_API_KEY.
+    Prints one line once its doors are open; logs to stderr. Each option is also an environment variable; the key for
+    the control plane is only SIDEMETER_API_KEY.
     """
+    settings = _settings(options)
+    from sidemeter import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
+
     try:
-        settings = Settings.from_environ(os.environ, **options)
+        with traces.exported(settings) as ids:
+            logs.configure(settings.log_format, settings.log_level, secrets=_secrets(settings), ids=ids)
+            server.run(settings, click.echo)
+    except (SidemeterError, OSError) as exc:
+        _fail(str(exc), FAILED)
+
+
+def _settings(options: dict[str, str | None]) -> Settings:
+    try:
+        return Settings.from_environ(os.environ, **options)
     except SettingsError as exc:
         name = _option_name(exc.field) if exc.field in options else exc.field
         _fail(f"{name}: {exc.rule}", WRONG_USE)
-    _log_json_lines()
-    from sidemeter.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
 
-    try:
-        run(settings, click.echo)
-    except (SidemeterError, OSError) as exc:
-        _fail(str(exc), FAILED)
+
+def _secrets(settings: Settings) -> list[str]:
+    return [settings.api_key] if settings.api_key else []
 
 
 def _agent_options(command: Command) -> Command:
@@ -156,28 +162,6 @@ def _default_socket() -> Path:
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"sidemeter: {message}", err=True)
     sys.exit(code)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for whatever collects logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _log_json_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

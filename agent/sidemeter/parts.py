@@ -24,6 +24,8 @@ from sidemeter.reserve import Reserver
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 from sidemeter.tenure import Tenure
+from sidemeter.traced import TracedRecorder
+from sidemeter.traces import NO_TRACES, Traces
 from sidemeter.uplink import Link, Uplink
 
 __all__ = ["OpenBuffer", "OpenCell", "OpenLink", "Parts"]
@@ -53,7 +55,13 @@ class Parts:
     """Everything that a started agent consists of."""
 
     def __init__(
-        self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock, open_cell: OpenCell
+        self,
+        buffer: Buffer,
+        link: Link | None,
+        settings: Settings,
+        clock: Clock,
+        open_cell: OpenCell,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -66,7 +74,9 @@ class Parts:
         self.tenure = Tenure(
             self.limits, clock, lambda name: open_cell(cells, name), lambda: (directory, buffer.file_id)
         )
-        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed)
+        self.recorder = _recorder(
+            buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed, traces=traces
+        )
         self.salvager = Salvager(buffer, clock, self.recorder.requeue)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.presence = Presence(
@@ -89,7 +99,9 @@ class Parts:
             tenure=self.tenure,
             pending_rows=self.recorder.pending_rows,
         )
-        self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence) if uplink else None
+        self.forwarder = (
+            Forwarder(buffer, uplink, settings, clock, self.presence, traces=traces) if uplink else None
+        )
         self.enforcer = Enforcer(
             self.limits,
             settings,
@@ -115,7 +127,13 @@ class Parts:
 
     @classmethod
     async def start(
-        cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink, open_cell: OpenCell
+        cls,
+        settings: Settings,
+        clock: Clock,
+        open_buffer: OpenBuffer,
+        open_link: OpenLink,
+        open_cell: OpenCell,
+        traces: Traces,
     ) -> Self:
         """Open what they stand on, go on from what was kept, and begin their loops. Raises as `Agent` says."""
         async with AsyncExitStack() as opened:
@@ -124,7 +142,7 @@ class Parts:
             link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
-            parts = cls(buffer, link, settings, clock, open_cell)
+            parts = cls(buffer, link, settings, clock, open_cell, traces)
             opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()
@@ -283,6 +301,21 @@ class Parts:
             denials=enforcer.denials,
             denied=dict(enforcer.denied),
         )
+
+
+def _recorder(
+    buffer: Buffer,
+    limits: Limits,
+    settings: Settings,
+    clock: Clock,
+    stored: Callable[[], None],
+    *,
+    keep: Callable[[], None],
+    traces: Traces,
+) -> Recorder:
+    if traces.enabled:
+        return TracedRecorder(buffer, limits, settings, clock, stored, keep=keep, traces=traces)
+    return Recorder(buffer, limits, settings, clock, stored, keep=keep)
 
 
 def _cell_directories(settings: Settings) -> list[Path]:
