@@ -1,10 +1,12 @@
 """The agent, as the service that it runs in uses it."""
 
+import asyncio
+import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sidemeter.buffer import Buffer
 from sidemeter.cell import Cell
@@ -20,6 +22,15 @@ from sidemeter.traces import Traces, traces_of
 from sidemeter.uplink import Link
 
 __all__ = ["Agent"]
+
+
+_LOOKED_AT_ONCE: Final = 500
+"""Limits between two turns of the event loop: about a millisecond."""
+
+
+def _part_left(view: QuotaView) -> Decimal:
+    """Of 1 down to 0."""
+    return (view.remaining or Decimal(0)) / view.limit if view.limit else Decimal(0)
 
 
 def _open_link(settings: Settings) -> Link | None:
@@ -67,7 +78,7 @@ class Agent:
 
     async def __aenter__(self) -> Self:
         opens = self._open_buffer, self._open_link, self._open_cell
-        self._parts = await Parts.start(self._settings, self._clock, *opens, self._traces)
+        self._parts = await Parts.start(self._settings, self._clock, *opens, traces=self._traces)
         return self
 
     async def __aexit__(
@@ -209,6 +220,17 @@ class Agent:
     def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
         """What is known of a subject's limits, by feature; None when it is not known."""
         return self._running.limits.views(subject)
+
+    async def nearest(self, count: int) -> list[QuotaView]:
+        """The `count` known limits that are nearest to their end, those first that have the smallest part left."""
+        found: list[tuple[Decimal, str, str, QuotaView]] = []
+        metered = self._running.limits.metered()
+        for first in range(0, len(metered), _LOOKED_AT_ONCE):
+            views = [tracked.view() for tracked in metered[first : first + _LOOKED_AT_ONCE]]
+            found += [(_part_left(view), view.customer, view.feature, view) for view in views]
+            found = heapq.nsmallest(count, found, key=lambda each: each[:3])
+            await asyncio.sleep(0)  # whoever records has its turn
+        return [view for *_, view in found]
 
     @property
     def ready(self) -> bool:

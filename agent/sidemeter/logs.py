@@ -34,15 +34,15 @@ class Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and for text also the lines of a trace."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        said = {name: value for name, value in vars(record).items() if name not in _GIVEN} | self._ids()
-        about = {name: self._clean(value) for name, value in said.items()}
+        extra = {name: value for name, value in vars(record).items() if name not in _GIVEN}
+        about = {name: self._clean(value) for name, value in {**extra, **self._ids()}.items()}
         message = self._clean(record.getMessage())
         error = self._clean(self.formatException(record.exc_info)) if record.exc_info else None
         if self._form == "json":
             line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": message, **about}
             return json.dumps(line if error is None else {**line, "error": error})
-        ids = "".join(f" {name}={value}" for name, value in about.items())
-        return f"{time} {record.levelname:<7} {message}{ids}" + (f"\n{error}" if error else "")
+        text = _on_one_line(f"{message}" + "".join(f" {name}={value}" for name, value in about.items()))
+        return f"{time} {record.levelname:<7} {text}" + (f"\n{error}" if error else "")
 
     def _clean(self, value: object) -> object:
         if value is None or isinstance(value, bool | int):
@@ -51,6 +51,11 @@ class Formatter(logging.Formatter):
         for secret in self._secrets:
             text = text.replace(secret, _HIDDEN)
         return text
+
+
+def _on_one_line(text: str) -> str:
+    """Names that others chose cannot make lines of their own, nor move a terminal's cursor."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def configure(form: str, level: str, *, secrets: Iterable[str] = (), ids: Ids = dict) -> None:

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Self
 
@@ -27,6 +26,7 @@ from sidemeter.tenure import Tenure
 from sidemeter.traced import TracedRecorder
 from sidemeter.traces import NO_TRACES, Traces
 from sidemeter.uplink import Link, Uplink
+from sidemeter.version import VERSION
 
 __all__ = ["OpenBuffer", "OpenCell", "OpenLink", "Parts"]
 
@@ -61,6 +61,7 @@ class Parts:
         settings: Settings,
         clock: Clock,
         open_cell: OpenCell,
+        *,
         traces: Traces = NO_TRACES,
     ) -> None:
         self._settings = settings
@@ -84,7 +85,7 @@ class Parts:
             uplink,
             settings,
             clock,
-            version=_version(),
+            version=VERSION,
             tenure=self.tenure,
             changed=self._send_anew,
             forget=self.limits.forget_all,
@@ -99,9 +100,7 @@ class Parts:
             tenure=self.tenure,
             pending_rows=self.recorder.pending_rows,
         )
-        self.forwarder = (
-            Forwarder(buffer, uplink, settings, clock, self.presence, traces=traces) if uplink else None
-        )
+        self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence, traces=traces) if uplink else None
         self.enforcer = Enforcer(
             self.limits,
             settings,
@@ -133,7 +132,8 @@ class Parts:
         open_buffer: OpenBuffer,
         open_link: OpenLink,
         open_cell: OpenCell,
-        traces: Traces,
+        *,
+        traces: Traces = NO_TRACES,
     ) -> Self:
         """Open what they stand on, go on from what was kept, and begin their loops. Raises as `Agent` says."""
         async with AsyncExitStack() as opened:
@@ -142,7 +142,7 @@ class Parts:
             link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
-            parts = cls(buffer, link, settings, clock, open_cell, traces)
+            parts = cls(buffer, link, settings, clock, open_cell, traces=traces)
             opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()
@@ -326,10 +326,3 @@ def _tell(closing: asyncio.Task[None]) -> None:
     """A disk that hung has answered after all, or the process ends."""
     if not closing.cancelled() and (exc := closing.exception()) is not None:
         log.error("the buffer was closed late: %s", exc)
-
-
-def _version() -> str:
-    try:
-        return version("sidemeter")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

@@ -224,7 +224,12 @@ class Presence:
     async def _resend_from(self, epoch: int, batch_no: int) -> bool:
         if not await self._buffer.resend_from(epoch, batch_no):
             return False
-        log.warning("the control plane lacks batches of epoch %d from %d on: sending them again", epoch, batch_no, extra=self._about())
+        log.warning(
+            "the control plane lacks batches of epoch %d from %d on: sending them again",
+            epoch,
+            batch_no,
+            extra=self._about(),
+        )
         self._sent_anew(True)
         return True
 
@@ -234,7 +239,10 @@ class Presence:
             self.new_names += 1
             await self._start_over(everything=False, agent_id=self._clock.token_hex(16))
         else:
-            log.warning("the control plane does not know this agent's epoch: sending again all that is kept", extra=self._about())
+            log.warning(
+                "the control plane does not know this agent's epoch: sending again all that is kept",
+                extra=self._about(),
+            )
             await self._start_over(everything=True)
 
     def _about(self) -> dict[str, str | int | None]:

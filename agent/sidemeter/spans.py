@@ -73,7 +73,7 @@ class Spans:
         """See `Traces.sending`. Each attempt is a span of its own in the trace of the batch."""
         sealed = self._sealed
         context = sealed[1] if sealed is not None and sealed[0] == batch else Context()
-        about = {**_about(batch), "sidemeter.agent_id": agent_id}
+        about: dict[str, str | int] = {**_about(batch), "sidemeter.agent_id": agent_id}
         with self._tracer.start_as_current_span("sidemeter send", context, SpanKind.CLIENT, about):
             headers: dict[str, str] = {}
             _wire.inject(headers)

@@ -15,7 +15,7 @@ __all__ = ["TracedRecorder"]
 class TracedRecorder(Recorder):
     """A recorder whose calls and commits are spans."""
 
-    def __init__(  # noqa: PLR0917 -- as a recorder is made
+    def __init__(
         self,
         buffer: Buffer,
         usage: Usage,

@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import version
 from typing import Final, Protocol
 
 from starlette.types import ASGIApp
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp
 from sidemeter.batches import Batch, Row
 from sidemeter.errors import SettingsError
 from sidemeter.settings import Settings
+from sidemeter.version import VERSION
 
 __all__ = ["NO_TRACES", "Traces", "exported", "traces_of"]
 
@@ -99,5 +99,5 @@ def exported(settings: Settings) -> Iterator[Callable[[], Mapping[str, str]]]:
     except ModuleNotFoundError as exc:
         raise SettingsError("traces", _MISSING) from exc
     named = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": "sidemeter-agent"}
-    with spans.exporting({**named, "service.version": version("sidemeter")}):
+    with spans.exporting({**named, "service.version": VERSION}):
         yield spans.current_ids

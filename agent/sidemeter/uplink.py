@@ -288,9 +288,7 @@ class Uplink:
         """Present the agent; get its epoch."""
         return _decoded(await self._post("/agent/v1/hello", encode(hello), {"agent_id": hello.agent_id}), HelloAnswer)
 
-    async def batch(
-        self, message: BatchMessage, events: int, headers: Mapping[str, str] = NO_HEADERS
-    ) -> BatchAnswer:
+    async def batch(self, message: BatchMessage, events: int, headers: Mapping[str, str] = NO_HEADERS) -> BatchAnswer:
         """Send a sealed batch of so many events. What the door says to it as a whole is a `BatchAnswer` as well.
 
         The headers say what comes, so that the door can send it away unread while there is no place for it, and `headers`

@@ -18,6 +18,7 @@ from sidemeter_control.api.bodies import Room
 from sidemeter_control.api.events import event_routes
 from sidemeter_control.api.graphql import graphql_routes
 from sidemeter_control.api.health import health_routes
+from sidemeter_control.api.measured import Measured
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
@@ -35,6 +36,7 @@ from sidemeter_control.pricing.closing import Closing
 from sidemeter_control.pricing.credits.topping_up import settle_once, top_up_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
+from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["Loop", "build", "loops", "repeat"]
 
@@ -42,34 +44,49 @@ _log = logging.getLogger(__name__)
 
 
 async def build(
-    database: Database, gate: Gate, settings: Settings, clock: Clock, *, reader: Callable[[Meter], Reader] = Reader
+    database: Database,
+    gate: Gate,
+    settings: Settings,
+    clock: Clock,
+    *,
+    reader: Callable[[Meter], Reader] = Reader,
+    traces: Traces = NO_TRACES,
 ) -> ASGIApp:
     """The application on an open, migrated database, whose meters read events with `reader`.
 
-    The caller closes the database after the last request.
+    Requests are told to `traces`. The caller closes the database after the last request.
     """
     await look_at_start(database, clock)
-    ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
+    ingest = Ingest(database, clock, settings.max_future_s, reader=reader, traces=traces)
     pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
     agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)
+    measured = Measured(clock)
 
     async def unexpected(request: Request, exc: Exception) -> Response:
         incident = clock.new_id("err")
-        _log.error("%s: %s %s failed", incident, request.method, request.url.path, exc_info=exc)
+        _log.error(
+            "%s: %s %s failed",
+            incident,
+            request.method,
+            request.url.path,
+            exc_info=exc,
+            extra={"incident_id": incident},
+        )
         return problem(500, "internal", f"something failed on our side; its id is {incident}")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             *agents.routes(),
             *event_routes(gate, ingest, clock),
             *backup_routes(database, gate, clock),
-            *graphql_routes(database, gate, ingest, clock, private_webhooks=settings.private_webhooks),
-            *health_routes(database, gate, ingest, agents, clock),
+            *graphql_routes(database, gate, ingest, clock, private_webhooks=settings.private_webhooks, traces=traces),
+            *health_routes(database, gate, ingest, agents, clock, measured=measured),
             *pages.routes(),
         ],
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
+    return traces.answering(measured.around(app))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +128,7 @@ async def repeat(loop: Loop, clock: Clock) -> None:
         except StoreUnavailable as exc:
             _log.warning("%s waits for the database: %s", loop.name, exc)
         except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
-            _log.exception("%s: %s failed, and is tried again", clock.new_id("err"), loop.name)
+            incident = clock.new_id("err")
+            _log.exception("%s: %s failed, and is tried again", incident, loop.name, extra={"incident_id": incident})
         rest_s = clock.monotonic_s() - began_s if done and loop.until_done else loop.every_s
         await asyncio.sleep(rest_s)

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,14 +71,16 @@ def serve(**options: str | None) -> None:
     """Serve GraphQL, agents and pages until SIGTERM or SIGINT.
 
     Makes and migrates the database. The first start prints an admin key, once, unless SIDEMETER_ADMIN_KEY gives it.
-    Prints one line once requests are taken; logs to stderr, one JSON object a line.
+    Prints one line once requests are taken; logs to stderr.
     """
     settings = _settings(options)
-    _log_json_lines()
-    from sidemeter_control.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
+    from sidemeter_control import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
 
+    secrets = [settings.admin_key] if settings.admin_key else []
     try:
-        run(settings, click.echo)
+        with traces.exported(settings.traces) as ids:
+            logs.configure(settings.log_format, settings.log_level, secrets=secrets, ids=ids)
+            server.run(settings, click.echo)
     except (ControlError, OSError) as exc:
         _fail(str(exc), FAILED)
 
@@ -256,29 +257,6 @@ async def _nothing_more(_: object) -> None:
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"sidemeter-control: {message}", err=True)
     sys.exit(code)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for whatever collects logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _log_json_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("uvicorn", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store.database import Database
+from sidemeter_control.traces import traces_of
 
 __all__ = ["run", "serve"]
 
@@ -50,6 +51,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
+    traces = traces_of(settings.traces)
     database = await Database.open(settings.database)
     try:
         await database.migrate()
@@ -59,7 +61,9 @@ async def serve(
             if secret is not None:
                 announce(f"admin key, shown only now: {secret}")
             server = _Server(
-                _config(await build(database, gate, settings, clock), settings, bounds or Bounds(accepted())),
+                _config(
+                    await build(database, gate, settings, clock, traces=traces), settings, bounds or Bounds(accepted())
+                ),
                 lambda: announce(_ready(door)),
             )
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
@@ -130,7 +134,7 @@ def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=False,
+        date_header=True,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s,

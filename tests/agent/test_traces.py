@@ -126,9 +126,11 @@ async def test_a_span_has_a_bounded_number_of_links(tmp_path: Path, told: Told) 
 @pytest.fixture
 async def sidecar(tmp_path: Path, told: Told) -> AsyncIterator[Sidecar]:
     settings = whole_agent.settings(tmp_path / "data")
-    async with Agent(settings, traces=told.spans) as agent:
-        async with open_doors(agent, settings, tmp_path, traces=told.spans) as served:
-            yield served
+    async with (
+        Agent(settings, traces=told.spans) as agent,
+        open_doors(agent, settings, tmp_path, traces=told.spans) as served,
+    ):
+        yield served
 
 
 async def post(caller: httpx.AsyncClient, traceparent: str) -> int:

@@ -24,6 +24,7 @@ from sidemeter_control.errors import Forbidden
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
+from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["graphql_routes"]
 
@@ -45,7 +46,13 @@ _decode_variables = msgspec.json.Decoder(dict[str, Any] | None, float_hook=Decim
 
 
 def graphql_routes(
-    database: Database, gate: Gate, ingest: Ingest, clock: Clock, *, private_webhooks: bool = False
+    database: Database,
+    gate: Gate,
+    ingest: Ingest,
+    clock: Clock,
+    *,
+    private_webhooks: bool = False,
+    traces: Traces = NO_TRACES,
 ) -> list[BaseRoute]:
     """`/graphql` for clients and, as a page, for browsers; `/graphql/assets/<name>` for the page.
 
@@ -60,7 +67,8 @@ def graphql_routes(
         key = await gate.admit(request.headers.get("authorization"), *Scope)
         asked = await _read(request)
         async with Context(database, clock, gate, ingest, key, private_webhooks=private_webhooks) as context:
-            return _response(await _execute(asked, request.method, context))
+            with traces.operation(asked.operation_name):
+                return _response(await _execute(asked, request.method, context))
 
     return [Route("/graphql", graphql, methods=["GET", "POST"]), Route("/graphql/assets/{name}", explorer.asset)]
 
