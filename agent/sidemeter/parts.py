@@ -262,13 +262,19 @@ class Parts:
         if self.forwarder is not None:
             self.forwarder.restart()
 
+    def _is_connected(self) -> bool:
+        """By the last batch and the last sync: one that has nothing to send still asks for limits."""
+        if self.forwarder is None or self.forwarder.last_error is not None:
+            return False
+        return self.forwarder.connected if self.refresher.answered is None else self.refresher.answered
+
     def state(self) -> AgentState:
         """The figures of all of them now."""
         buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
         leases = self.tenure.leases
         return AgentState(
             ready=not recorder.stopped,
-            connected=forwarder is not None and forwarder.connected,
+            connected=self._is_connected(),
             epoch=self.presence.epoch or 0,
             pending_events=recorder.pending,
             backlog_events=buffer.unsent_events,

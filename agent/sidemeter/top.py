@@ -90,7 +90,7 @@ def _read(text: bytes) -> tuple[dict[str, float], str]:
 def screen(where: str, before: Look, now: Look, width: int, *, coloured: bool = False) -> list[str]:
     """The lines to show, none longer than `width`; rates are those between the two looks."""
     paint = _painter(coloured)
-    lines = [(f"sidemeter {now.version}  {where}  {_standing(now)}", _BOLD), ("", "")]
+    lines = [(f"sidemeter {now.version}  {_standing(now)}", _BOLD), (where, ""), ("", "")]
     lines += [(each, "") for each in _flows(before, now)]
     lines += [("", ""), *((each, "") for each in _waiting(now))]
     lines += [(f"{'attention':<14}{each}", _RED) for each in _attention(now)]
