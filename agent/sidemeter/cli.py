@@ -69,6 +69,8 @@ def agent(**options: str | None) -> None:
         with traces.exported(settings) as ids:
             logs.configure(settings.log_format, settings.log_level, secrets=_secrets(settings), ids=ids)
             server.run(settings, click.echo)
+    except SettingsError as exc:
+        _fail(f"{_option_name(exc.field)}: {exc.rule}", WRONG_USE)
     except (SidemeterError, OSError) as exc:
         _fail(str(exc), FAILED)
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sidemeter.batches import Batch, Row
 
-__all__ = ["MAX_LINKS", "MAX_REMEMBERED", "Spans", "current_ids", "exporting"]
+__all__ = ["MAX_LINKS", "MAX_REMEMBERED", "Spans", "carried", "current_ids", "exporting"]
 
 MAX_LINKS: Final = 128
 """Of one span; what the SDK keeps as well."""
@@ -138,6 +138,13 @@ def _route(path: str) -> str:
         if path.startswith(route):
             return shown + path.rpartition("/")[2] if shown.endswith("/") else shown
     return path
+
+
+def carried() -> Mapping[str, str]:
+    """The headers by which whoever is asked goes on from the current span."""
+    headers: dict[str, str] = {}
+    _wire.inject(headers)
+    return headers
 
 
 def current_ids() -> Mapping[str, str]:

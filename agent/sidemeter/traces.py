@@ -13,7 +13,7 @@ from sidemeter.errors import SettingsError
 from sidemeter.settings import Settings
 from sidemeter.version import VERSION
 
-__all__ = ["NO_TRACES", "Traces", "exported", "traces_of"]
+__all__ = ["NO_TRACES", "Traces", "carrying", "exported", "traces_of"]
 
 _MISSING: Final = "needs OpenTelemetry, which is not installed: pip install 'sidemeter[otel]'"
 
@@ -82,6 +82,20 @@ def traces_of(settings: Settings) -> Traces:
     except ModuleNotFoundError as exc:
         raise SettingsError("traces", _MISSING) from exc
     return Spans()
+
+
+def carrying(wanted: bool) -> Callable[[], Mapping[str, str]]:
+    """What gives the headers by which an agent goes on from its caller's span; none, unless that is wanted.
+
+    SettingsError where it is, and what is needed is not installed.
+    """
+    if not wanted:
+        return dict
+    try:
+        from sidemeter.spans import carried  # noqa: PLC0415 -- an extra
+    except ModuleNotFoundError as exc:
+        raise SettingsError("traces", _MISSING) from exc
+    return carried
 
 
 @contextlib.contextmanager

@@ -88,6 +88,8 @@ def serve(**options: str | None) -> None:
         with traces.exported(settings.traces) as ids:
             logs.configure(settings.log_format, settings.log_level, secrets=secrets, ids=ids)
             server.run(settings, click.echo)
+    except SettingsError as exc:
+        _fail(f"--{exc.field}: {exc.rule}", WRONG_USE)
     except (ControlError, OSError) as exc:
         _fail(str(exc), FAILED)
 

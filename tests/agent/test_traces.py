@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from sidemeter import Agent
+from sidemeter import Agent, Client
 from sidemeter.record import Recorder
-from sidemeter.spans import MAX_LINKS, Spans
+from sidemeter.spans import MAX_LINKS, MAX_REMEMBERED, Spans
 from sidemeter.traces import NO_TRACES, traces_of
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -123,6 +123,15 @@ async def test_a_span_has_a_bounded_number_of_links(tmp_path: Path, told: Told) 
     assert max(len(each.links) for each in told.of("sidemeter commit")) == MAX_LINKS
 
 
+def test_of_calls_without_end_only_so_many_are_remembered(told: Told) -> None:
+    tracer = told.provider.get_tracer("service")
+    for seq in range(MAX_REMEMBERED + 10):
+        with tracer.start_as_current_span("call"):
+            told.spans.taken(seq, seq)
+    assert len(told.spans._unsealed._waiting) == MAX_REMEMBERED
+    assert told.spans._unsealed._waiting[0][0] == 10
+
+
 @pytest.fixture
 async def sidecar(tmp_path: Path, told: Told) -> AsyncIterator[Sidecar]:
     settings = whole_agent.settings(tmp_path / "data")
@@ -148,6 +157,15 @@ async def test_the_door_goes_on_from_its_callers_trace(sidecar: Sidecar, told: T
     assert trace.format_span_id(door.parent.span_id) in CALLER
     assert parent_id(record) == span_id(door)
     assert (door.attributes or {})["http.response.status_code"] == 202
+
+
+async def test_a_client_hands_its_callers_span_on(sidecar: Sidecar, told: Told) -> None:
+    with told.provider.get_tracer("service").start_as_current_span("request") as request:
+        for traces in (True, False):
+            async with Client(socket=sidecar.socket, traces=traces) as client:
+                await client.record("call", "acme")
+    followed, alone = await eventually(lambda: len(told.of("POST /v1/events")) == 2 and told.of("POST /v1/events"))
+    assert (parent_id(followed), parent_id(alone)) == (request.get_span_context().span_id, None)
 
 
 @pytest.mark.parametrize("traceparent", ["", "nonsense", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "x" * 5000])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conventions import breaches
-from planes import NOW_US, Plane, plane
+from planes import Plane, plane
 from prometheus_client.parser import text_string_to_metric_families
 
 from sidemeter_control.store.keys import Scope
@@ -64,4 +64,4 @@ async def test_it_says_who_it_is_to_whoever_has_a_key(control: Plane) -> None:
     key = await control.key(Scope.AGENT)
     said = (await control.http.get("/v1/about", headers={"Authorization": f"Bearer {key}"})).json()
     version = importlib.metadata.version("sidemeter")
-    assert said == {"version": version, "protocol": "1", "nowUs": NOW_US, "scopes": ["AGENT"]}
+    assert said == {"version": version, "protocol": "1", "nowUs": control.clock.now_us(), "scopes": ["AGENT"]}
