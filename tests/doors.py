@@ -14,6 +14,7 @@ from sidemeter.api import AgentVerbs, Api
 from sidemeter.connections import Bounds
 from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
+from sidemeter.traces import NO_TRACES, Traces
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,11 @@ class Sidecar:
 
 @contextlib.asynccontextmanager
 async def open_doors(
-    verbs: AgentVerbs, settings: Settings, directory: Path, bounds: Bounds | None = None
+    verbs: AgentVerbs,
+    settings: Settings,
+    directory: Path,
+    bounds: Bounds | None = None,
+    traces: Traces = NO_TRACES,
 ) -> AsyncIterator[Sidecar]:
     """Serve `verbs` on a socket in `directory` and on a free port."""
     api = Api(verbs, settings)
@@ -37,7 +42,7 @@ async def open_doors(
         url = doors.names[1]
         transport = httpx.AsyncHTTPTransport(uds=str(directory / "agent.sock"))
         async with (
-            serving(api, doors.sockets, drain_s=2, bounds=bounds),
+            serving(traces.answering(api), doors.sockets, drain_s=2, bounds=bounds),
             httpx.AsyncClient(transport=transport, base_url="http://agent") as unix,
             httpx.AsyncClient(base_url=url) as tcp,
         ):

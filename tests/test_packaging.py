@@ -19,6 +19,7 @@ CONTROL_PLANE_ONLY = (
     "rich",
     "yaml",
     "asyncpg",
+    "opentelemetry",
     "sidemeter_control",
 )
 
@@ -40,6 +41,24 @@ def test_the_agents_command_helps_without_the_control_planes_libraries() -> None
     done = run_without_control_plane("from sidemeter.cli import main; main(['agent', '--help'])")
     assert done.returncode == 0, done.stderr
     assert "--control-plane" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("sidemeter", ["agent", "--service", "chat", "--traces", "true"]),
+        ("sidemeter_control", ["serve", "--traces", "yes"]),
+    ],
+)
+def test_traces_say_what_is_not_installed(tmp_path: Path, module: str, arguments: list[str]) -> None:
+    blocked = "import sys; sys.modules['opentelemetry'] = None; "
+    code = f"{blocked}from {module}.cli import main; main({arguments!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert "--traces: needs OpenTelemetry, which is not installed: pip install 'sidemeter[otel]'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_control_planes_command_says_what_is_not_installed() -> None:

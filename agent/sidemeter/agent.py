@@ -1,10 +1,12 @@
 """The agent, as the service that it runs in uses it."""
 
+import asyncio
+import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sidemeter.buffer import Buffer
 from sidemeter.cell import Cell
@@ -16,9 +18,19 @@ from sidemeter.parts import OpenBuffer, OpenCell, OpenLink, Parts
 from sidemeter.reservation import Reserving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
+from sidemeter.traces import Traces, traces_of
 from sidemeter.uplink import Link
 
 __all__ = ["Agent"]
+
+
+_LOOKED_AT_ONCE: Final = 500
+"""Limits between two turns of the event loop: about a millisecond."""
+
+
+def _part_left(view: QuotaView) -> Decimal:
+    """Of 1 down to 0."""
+    return (view.remaining or Decimal(0)) / view.limit if view.limit else Decimal(0)
 
 
 def _open_link(settings: Settings) -> Link | None:
@@ -33,7 +45,8 @@ class Agent:
 
     Use it as an async context manager, from one event loop and its thread. Entering raises DirectoryInUse while another
     agent has the data directory, StorageRefused when the disk does not take the buffer; leaving drains. What opens the
-    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network.
+    buffer, the cell and the way to the control plane can be put in, so that a simulation owns disk, memory and network;
+    `traces` as well, which by default are what the settings say.
 
     >>> import asyncio, tempfile
     >>> async def example(directory):
@@ -53,17 +66,19 @@ class Agent:
         open_buffer: OpenBuffer = Buffer.open,
         open_link: OpenLink = _open_link,
         open_cell: OpenCell = Cell.open,
+        traces: Traces | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock or SystemClock()
         self._open_buffer = open_buffer
         self._open_link = open_link
         self._open_cell = open_cell
+        self._traces = traces_of(settings) if traces is None else traces
         self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
         opens = self._open_buffer, self._open_link, self._open_cell
-        self._parts = await Parts.start(self._settings, self._clock, *opens)
+        self._parts = await Parts.start(self._settings, self._clock, *opens, traces=self._traces)
         return self
 
     async def __aexit__(
@@ -205,6 +220,17 @@ class Agent:
     def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
         """What is known of a subject's limits, by feature; None when it is not known."""
         return self._running.limits.views(subject)
+
+    async def nearest(self, count: int) -> list[QuotaView]:
+        """The `count` known limits that are nearest to their end, those first that have the smallest part left."""
+        found: list[tuple[Decimal, str, str, QuotaView]] = []
+        metered = self._running.limits.metered()
+        for first in range(0, len(metered), _LOOKED_AT_ONCE):
+            views = [tracked.view() for tracked in metered[first : first + _LOOKED_AT_ONCE]]
+            found += [(_part_left(view), view.customer, view.feature, view) for view in views]
+            found = heapq.nsmallest(count, found, key=lambda each: each[:3])
+            await asyncio.sleep(0)  # whoever records has its turn
+        return [view for *_, view in found]
 
     @property
     def ready(self) -> bool:

@@ -209,6 +209,12 @@ class Quotas(msgspec.Struct, frozen=True):
     quotas: list[Quota]
 
 
+class Nearest(msgspec.Struct, frozen=True):
+    """The limits that are nearest to their end, of all that an agent knows; those first that have the least left."""
+
+    quotas: list[Quota]
+
+
 @functools.lru_cache(maxsize=1024)
 def rfc_3339(instant_us: int) -> str:
     """An instant, given in microseconds since 1970, as text in UTC.

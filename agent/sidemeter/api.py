@@ -23,6 +23,7 @@ from sidemeter.answers import (
     Accepted,
     DecisionAnswer,
     Ended,
+    Nearest,
     Problem,
     Quota,
     Quotas,
@@ -50,7 +51,7 @@ from sidemeter.reservation import Reserving
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 
-__all__ = ["MAX_BODIES", "MAX_REQUESTS", "AgentVerbs", "Api"]
+__all__ = ["MAX_BODIES", "MAX_NEAREST", "MAX_REQUESTS", "AgentVerbs", "Api"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ MAX_REQUESTS: Final = 1024
 
 MAX_BODIES: Final = 4
 """Bodies of the largest size that may be on their way in at once, in whatever pieces."""
+
+MAX_NEAREST: Final = 100
+"""Limits in one answer of those nearest to their end."""
 
 RETRY_AFTER: Final = {"Retry-After": "1"}
 JSON_TYPE: Final = "application/json"
@@ -89,6 +93,9 @@ class AgentVerbs(Protocol):
 
     def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
         """The limits of a subject; None while they are not known."""
+
+    async def nearest(self, count: int) -> Sequence[QuotaView]:
+        """The known limits that are nearest to their end."""
 
     async def learn(self, subject: str) -> bool:
         """Fetch them, within a bound; whether that worked."""
@@ -163,6 +170,7 @@ class Api:
         self._rest = Starlette(
             routes=[
                 Route("/v1/quota/{subject:path}", self._quota),
+                Route("/v1/quotas", self._nearest),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
@@ -201,7 +209,7 @@ class Api:
     def _fault(self, route: str, exc: Exception) -> Problem:
         """What a caller hears of a fault: nothing of the program, and an id that the log has too."""
         fault_id = self._fault_id()
-        log.error("fault %s at %s", fault_id, route, exc_info=exc)
+        log.error("fault %s at %s", fault_id, route, exc_info=exc, extra={"incident_id": fault_id})
         return Problem.of(500, "fault", f"a fault of the agent, which its log explains as {fault_id}")
 
     async def _fault_response(self, request: Request, exc: Exception) -> Response:
@@ -305,6 +313,14 @@ class Api:
         if quotas is None:
             return _problem_response(Problem.of(404, "unknown_subject", "the limits of this subject are not known"))
         return Response(encode(Quotas(subject, [Quota.of(view) for view in quotas])), media_type=JSON_TYPE)
+
+    async def _nearest(self, request: Request) -> Response:
+        asked = request.query_params.get("nearest", str(MAX_NEAREST))
+        if not asked.isascii() or not asked.isdigit() or not 1 <= int(asked[:9]) <= MAX_NEAREST:
+            rule = f"nearest: must be a whole number from 1 to {MAX_NEAREST}"
+            return _problem_response(Problem.of(422, "invalid_input", rule))
+        views = await self._agent.nearest(int(asked))
+        return Response(encode(Nearest([Quota.of(view) for view in views])), media_type=JSON_TYPE)
 
     async def _healthz(self, _: Request) -> Response:
         return Response(b'{"status":"ok"}', media_type=JSON_TYPE)

@@ -2,18 +2,16 @@
 
 import asyncio
 import dataclasses
-import json
-import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 import msgspec
+from click.shell_completion import get_completion_class
 
 from sidemeter.answers import DecisionAnswer, encode
 from sidemeter.errors import InvalidInput, SettingsError, SidemeterError
@@ -23,6 +21,7 @@ from sidemeter.settings import ENVIRON_PREFIX, Settings
 
 if TYPE_CHECKING:
     from sidemeter.client import Client
+    from sidemeter.premises import Finding
 
 __all__ = ["main"]
 
@@ -31,6 +30,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Ask = Callable[["Client"], Awaitable[T]]
 
 FAILED, WRONG_USE, DENIED = 1, 2, 3
+WARNED = 3
+_DOCTOR_WAITS_S: Final = 5.0
 NOT_OPTIONS = frozenset({"api_key"})  # everybody on the host can read a command line
 
 
@@ -58,21 +59,32 @@ def _option_name(setting: str) -> str:
 def agent(**options: str | None) -> None:
     """Run the agent beside a service until SIGTERM or SIGINT, then drain.
 
-    Prints one line once its doors are open; logs to stderr, one JSON object a line. Each option is also an environment
-    variable; the key for the control plane is only SIDEMETER_API_KEY.
+    Prints one line once its doors are open; logs to stderr. Each option is also an environment variable; the key for
+    the control plane is only SIDEMETER_API_KEY.
     """
+    settings = _settings(options)
+    from sidemeter import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
+
     try:
-        settings = Settings.from_environ(os.environ, **options)
+        with traces.exported(settings) as ids:
+            logs.configure(settings.log_format, settings.log_level, secrets=_secrets(settings), ids=ids)
+            server.run(settings, click.echo)
+    except SettingsError as exc:
+        _fail(f"{_option_name(exc.field)}: {exc.rule}", WRONG_USE)
+    except (SidemeterError, OSError) as exc:
+        _fail(str(exc), FAILED)
+
+
+def _settings(options: dict[str, str | None]) -> Settings:
+    try:
+        return Settings.from_environ(os.environ, **options)
     except SettingsError as exc:
         name = _option_name(exc.field) if exc.field in options else exc.field
         _fail(f"{name}: {exc.rule}", WRONG_USE)
-    _log_json_lines()
-    from sidemeter.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
 
-    try:
-        run(settings, click.echo)
-    except (SidemeterError, OSError) as exc:
-        _fail(str(exc), FAILED)
+
+def _secrets(settings: Settings) -> list[str]:
+    return [settings.api_key] if settings.api_key else []
 
 
 def _agent_options(command: Command) -> Command:
@@ -131,6 +143,104 @@ def check(socket: Path | None, url: str | None, subject: str, feature: str, quan
         sys.exit(DENIED)
 
 
+@main.command()
+@_settings_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def doctor(as_json: bool, **options: str | None) -> None:
+    """Look at everything that an agent with these settings needs, and say what to do.
+
+    Configuration, data directory, disk, memory, a running agent, the control plane, key, versions and clocks; give it the
+    environment and options of the agent. It changes nothing. Exits 0 when all is ok, 3 when there is something to warn
+    of, 1 when something fails.
+    """
+    from sidemeter import doctor as examining  # noqa: PLC0415 -- brings the HTTP client, which help does not need
+    from sidemeter.clock import SystemClock  # noqa: PLC0415
+    from sidemeter.premises import Finding  # noqa: PLC0415
+    from sidemeter.uplink import Link  # noqa: PLC0415
+
+    async def examine(settings: Settings) -> "list[Finding]":
+        url = f"http://{settings.listen}" if settings.listen and not settings.socket else None
+        socket = None if url else settings.socket or settings.data_dir / "agent.sock"
+        agent = Link(url=url, socket=socket, timeout_s=_DOCTOR_WAITS_S)
+        plane = Link(url=settings.control_plane, timeout_s=_DOCTOR_WAITS_S) if settings.control_plane else None
+        try:
+            return await examining.examine(settings, os.environ, SystemClock(), agent=agent, plane=plane)
+        finally:
+            await agent.close()
+            if plane is not None:
+                await plane.close()
+
+    try:
+        findings = asyncio.run(examine(Settings.from_environ(os.environ, **options)))
+    except SettingsError as exc:
+        name = _option_name(exc.field) if options.get(exc.field) else exc.field
+        wrong = Finding("configuration", "fail", f"{name}: {exc.rule}", "sidemeter agent --help has every rule")
+        findings = [wrong, *examining.misspelled(os.environ)]
+    statuses = {each.status for each in findings}
+    worst = next(status for status in ("fail", "warn", "ok") if status in statuses)
+    if as_json:
+        click.echo(encode({"status": worst, "findings": findings}))
+    else:
+        _show(findings)
+    sys.exit({"ok": 0, "warn": WARNED, "fail": FAILED}[worst])
+
+
+def _show(findings: "Sequence[Finding]") -> None:
+    """One line for each, and what to do below it; coloured on a terminal."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for each in findings:
+        click.echo(f"{click.style(f'{each.status:<5}', fg=colours[each.status])}{each.check}: {each.found}")
+        if each.advice:
+            click.echo(f"     → {each.advice}")
+
+
+@main.command()
+@_agent_options
+@click.option("--every", "every_s", type=click.FloatRange(0.1, 3600), default=1.0, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="One screen as plain text, of the rates between two looks.")
+def top(socket: Path | None, url: str | None, every_s: float, once: bool) -> None:
+    """Show what an agent does, live: rates, backlog, leases, and the limits that end soonest. Ctrl-C ends it.
+
+    Where it does not write to a terminal, as with --once.
+    """
+    from sidemeter import top as watching  # noqa: PLC0415 -- brings the HTTP client, which help does not need
+    from sidemeter.clock import SystemClock  # noqa: PLC0415
+    from sidemeter.uplink import Link  # noqa: PLC0415
+
+    path = None if url else socket or _default_socket()
+
+    async def watch() -> None:
+        link = Link(url=url, socket=path)
+        try:
+            await watching.watch(link, url or str(path), SystemClock(), every_s=every_s, once=once)
+        finally:
+            await link.close()
+
+    try:
+        asyncio.run(watch())
+    except SidemeterError as exc:
+        _fail(str(exc), FAILED)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what lets a SHELL complete this command's words.
+
+    \b
+    bash:  echo 'eval "$(sidemeter completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(sidemeter completion zsh)"' >> ~/.zshrc
+    fish:  sidemeter completion fish > ~/.config/fish/completions/sidemeter.fish
+    """
+    made = get_completion_class(shell)
+    if made is None:
+        _fail(f"{shell} is not known", WRONG_USE)
+    click.echo(made(ctx.find_root().command, {}, "sidemeter", "_SIDEMETER_COMPLETE").source())
+
+
 def _asked(ask: "Ask[T]", socket: Path | None, url: str | None) -> T:
     """What the agent answers, or the end of the command with its error."""
     from sidemeter.client import Client  # noqa: PLC0415 -- brings the HTTP client, which help does not need
@@ -156,28 +266,6 @@ def _default_socket() -> Path:
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"sidemeter: {message}", err=True)
     sys.exit(code)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for whatever collects logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _log_json_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

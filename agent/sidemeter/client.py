@@ -39,6 +39,7 @@ from sidemeter.errors import (
 from sidemeter.events import Event, Receipt, mint
 from sidemeter.limits import Decision, QuotaView
 from sidemeter.reservation import Reservation, Reserving, check_ttl
+from sidemeter.traces import carrying
 from sidemeter.uplink import Answer, Link
 
 __all__ = ["Client"]
@@ -53,7 +54,8 @@ Shape = TypeVar("Shape", bound=msgspec.Struct)
 
 
 class Client:
-    """Calls one agent on its Unix `socket` or loopback `url`; an async context manager.
+    """Calls one agent on its Unix `socket` or loopback `url`; an async context manager. With `traces`, which needs
+    sidemeter[otel], the agent's spans go on from the caller's.
 
     Raises what the agent in process raises, and Unreachable when it does not answer after a few attempts.
 
@@ -69,6 +71,7 @@ class Client:
         *,
         clock: Clock | None = None,
         timeout_s: float = 10.0,
+        traces: bool = False,
     ) -> None:
         if (socket is None) == (url is None):
             raise InvalidInput("socket", "must be given, or else url")
@@ -81,6 +84,7 @@ class Client:
         )
         self._next_id = mint(self._clock.token_hex(8))
         self._open: set[str] = set()
+        self._carried = carrying(traces)
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,7 +197,7 @@ class Client:
         return None if answer.status == 404 else tuple(each.view() for each in _read(answer, Quotas).quotas)
 
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        return await self._retrying(self._link.request, method, path, body=body)
+        return await self._retrying(self._link.request, method, path, body=body, headers=self._carried())
 
     def _json(self, event: Event) -> bytes:
         fields: dict[str, object] = {"id": event.id or self._next_id(), "type": event.type, "subject": event.subject}

@@ -22,6 +22,7 @@ from sidemeter.clock import Clock, wait_for
 from sidemeter.errors import ControlPlaneError
 from sidemeter.presence import Joined, Presence
 from sidemeter.settings import Settings
+from sidemeter.traces import NO_TRACES, Traces
 from sidemeter.uplink import MAX_RETRY_AFTER_S, BatchMessage, Uplink
 
 __all__ = ["Forwarder"]
@@ -48,12 +49,22 @@ class _Sending:
 class Forwarder:
     """Sends what the buffer holds to the control plane, in order, each batch until it is counted."""
 
-    def __init__(self, buffer: Buffer, uplink: Uplink, settings: Settings, clock: Clock, presence: Presence) -> None:
+    def __init__(
+        self,
+        buffer: Buffer,
+        uplink: Uplink,
+        settings: Settings,
+        clock: Clock,
+        presence: Presence,
+        *,
+        traces: Traces = NO_TRACES,
+    ) -> None:
         self._buffer = buffer
         self._uplink = uplink
         self._settings = settings
         self._clock = clock
         self._presence = presence
+        self._traces = traces
         self._wake = asyncio.Event()
         self._waiting_since_s: float | None = clock.monotonic_s() if buffer.waiting_events else None
         self._max_events = self._at_once = settings.max_batch_events
@@ -123,6 +134,7 @@ class Forwarder:
 
     async def _send(self) -> "_Answered | None":
         """One attempt: the batch under way, or the next. None: there is nothing to send after all."""
+        about: dict[str, str | int] = {}
         try:
             rebuilds = self._buffer.rebuilds
             joined = await self._presence.join()
@@ -130,6 +142,7 @@ class Forwarder:
             if sending is None:
                 return None
             self._under_way = sending
+            about = _about(joined.agent_id, sending.batch)
             message = BatchMessage.of(
                 joined.agent_id,
                 sending.batch,
@@ -138,11 +151,12 @@ class Forwarder:
                 oldest_pending_us=self._buffer.oldest_us,
                 generation=joined.generation,
             )
-            answer = await self._uplink.batch(message, sending.batch.events)
+            with self._traces.sending(joined.agent_id, sending.batch) as headers:
+                answer = await self._uplink.batch(message, sending.batch.events, headers)
         except ControlPlaneError as exc:
             self.failed_sends += 1
             if str(exc) != self.last_error:
-                log.warning("sending is retried: %s", exc)
+                log.warning("sending is retried: %s", exc, extra=about)
             self.connected, self.last_error = False, str(exc)
             raise
         self.connected, self.last_error = True, None
@@ -161,7 +175,8 @@ class Forwarder:
         if not rows:
             return None
         batch = seal(rows, batch, joined.epoch, max_events=self._at_once, max_bytes=self._max_bytes)
-        await self._buffer.seal(batch, rebuilds)
+        with self._traces.sealing(batch):
+            await self._buffer.seal(batch, rebuilds)
         self._waiting_since_s = self._clock.monotonic_s() if self._buffer.waiting_events else None
         return _Sending(batch, encode_events([body for _, body in rows[: batch.events]]))
 
@@ -183,7 +198,14 @@ class Forwarder:
         batch = sending.batch
         step = next_step(batch, answer, as_letter=sending.as_letter)
         if step not in {Step.SETTLE, Step.AGAIN}:
-            log.warning("batch %d of epoch %d: %s, %s", batch.batch_no, batch.epoch, answer.status, answer.reason)
+            log.warning(
+                "batch %d of epoch %d: %s, %s",
+                batch.batch_no,
+                batch.epoch,
+                answer.status,
+                answer.reason,
+                extra=_about(joined.agent_id, batch),
+            )
         if step is not Step.AGAIN:
             self._under_way = None
         match step:
@@ -219,6 +241,11 @@ class Forwarder:
                 keep_s=self._settings.keep_sent_s, keep_bytes=self._settings.keep_sent_bytes
             ):
                 break
+
+
+def _about(agent_id: str, batch: Batch) -> dict[str, str | int]:
+    """What a line of log is about; the control plane names it the same."""
+    return {"agent_id": agent_id, "epoch": batch.epoch, "batch_no": batch.batch_no}
 
 
 _Answered = tuple[Joined, _Sending, BatchAnswer]

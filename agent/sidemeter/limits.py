@@ -151,6 +151,10 @@ class Limits:
         features = self._known.get(subject)
         return None if features is None else tuple(features[name].view() for name in sorted(features))
 
+    def metered(self) -> list[Tracked]:
+        """Every limit that ends at some quantity."""
+        return [tracked for tracked in self._tracked.values() if tracked.limit.limit is not None]
+
     def see(self, subject: str) -> None:
         """Note that a subject is active here: the next `to_ask` puts it first, unless it is known to have no limits."""
         if self._known.get(subject, True) and len(self._active) < self._max_subjects:

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Self
 
@@ -24,7 +23,10 @@ from sidemeter.reserve import Reserver
 from sidemeter.settings import Settings
 from sidemeter.state import AgentState
 from sidemeter.tenure import Tenure
+from sidemeter.traced import TracedRecorder
+from sidemeter.traces import NO_TRACES, Traces
 from sidemeter.uplink import Link, Uplink
+from sidemeter.version import VERSION
 
 __all__ = ["OpenBuffer", "OpenCell", "OpenLink", "Parts"]
 
@@ -53,7 +55,14 @@ class Parts:
     """Everything that a started agent consists of."""
 
     def __init__(
-        self, buffer: Buffer, link: Link | None, settings: Settings, clock: Clock, open_cell: OpenCell
+        self,
+        buffer: Buffer,
+        link: Link | None,
+        settings: Settings,
+        clock: Clock,
+        open_cell: OpenCell,
+        *,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -66,7 +75,9 @@ class Parts:
         self.tenure = Tenure(
             self.limits, clock, lambda name: open_cell(cells, name), lambda: (directory, buffer.file_id)
         )
-        self.recorder = Recorder(buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed)
+        self.recorder = _recorder(
+            buffer, self.limits, settings, clock, self._nudge, keep=self.tenure.keep_changed, traces=traces
+        )
         self.salvager = Salvager(buffer, clock, self.recorder.requeue)
         uplink = Uplink(link, api_key=settings.api_key or "", compress=settings.compress) if link else None
         self.presence = Presence(
@@ -74,7 +85,7 @@ class Parts:
             uplink,
             settings,
             clock,
-            version=_version(),
+            version=VERSION,
             tenure=self.tenure,
             changed=self._send_anew,
             forget=self.limits.forget_all,
@@ -89,7 +100,7 @@ class Parts:
             tenure=self.tenure,
             pending_rows=self.recorder.pending_rows,
         )
-        self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence) if uplink else None
+        self.forwarder = Forwarder(buffer, uplink, settings, clock, self.presence, traces=traces) if uplink else None
         self.enforcer = Enforcer(
             self.limits,
             settings,
@@ -115,7 +126,14 @@ class Parts:
 
     @classmethod
     async def start(
-        cls, settings: Settings, clock: Clock, open_buffer: OpenBuffer, open_link: OpenLink, open_cell: OpenCell
+        cls,
+        settings: Settings,
+        clock: Clock,
+        open_buffer: OpenBuffer,
+        open_link: OpenLink,
+        open_cell: OpenCell,
+        *,
+        traces: Traces = NO_TRACES,
     ) -> Self:
         """Open what they stand on, go on from what was kept, and begin their loops. Raises as `Agent` says."""
         async with AsyncExitStack() as opened:
@@ -124,7 +142,7 @@ class Parts:
             link = open_link(settings)
             if link is not None:
                 opened.push_async_callback(link.close)
-            parts = cls(buffer, link, settings, clock, open_cell)
+            parts = cls(buffer, link, settings, clock, open_cell, traces=traces)
             opened.callback(parts.tenure.close)
             await parts.restore()
             opened.pop_all()
@@ -244,13 +262,19 @@ class Parts:
         if self.forwarder is not None:
             self.forwarder.restart()
 
+    def _is_connected(self) -> bool:
+        """By the last batch and the last sync: one that has nothing to send still asks for limits."""
+        if self.forwarder is None or self.forwarder.last_error is not None:
+            return False
+        return self.forwarder.connected if self.refresher.answered is None else self.refresher.answered
+
     def state(self) -> AgentState:
         """The figures of all of them now."""
         buffer, recorder, enforcer, forwarder = self.buffer, self.recorder, self.enforcer, self.forwarder
         leases = self.tenure.leases
         return AgentState(
             ready=not recorder.stopped,
-            connected=forwarder is not None and forwarder.connected,
+            connected=self._is_connected(),
             epoch=self.presence.epoch or 0,
             pending_events=recorder.pending,
             backlog_events=buffer.unsent_events,
@@ -286,6 +310,21 @@ class Parts:
         )
 
 
+def _recorder(
+    buffer: Buffer,
+    limits: Limits,
+    settings: Settings,
+    clock: Clock,
+    stored: Callable[[], None],
+    *,
+    keep: Callable[[], None],
+    traces: Traces,
+) -> Recorder:
+    if traces.enabled:
+        return TracedRecorder(buffer, limits, settings, clock, stored, keep=keep, traces=traces)
+    return Recorder(buffer, limits, settings, clock, stored, keep=keep)
+
+
 def _cell_directories(settings: Settings) -> list[Path]:
     return [settings.cell_dir] if settings.cell_dir is not None else candidates(os.environ.items())
 
@@ -294,10 +333,3 @@ def _tell(closing: asyncio.Task[None]) -> None:
     """A disk that hung has answered after all, or the process ends."""
     if not closing.cancelled() and (exc := closing.exception()) is not None:
         log.error("the buffer was closed late: %s", exc)
-
-
-def _version() -> str:
-    try:
-        return version("sidemeter")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

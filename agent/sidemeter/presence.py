@@ -224,23 +224,36 @@ class Presence:
             self._identity = await self._buffer.set_epoch(answer.epoch, answer.generation)
         self._announced = answer
         if identity.epoch != answer.epoch:
+            log.info("epoch %d begins", answer.epoch, extra=_about(identity.agent_id, answer.epoch))
             self._sent_anew(step is Step.START_OVER)
 
     async def _resend_from(self, epoch: int, batch_no: int) -> bool:
         if not await self._buffer.resend_from(epoch, batch_no):
             return False
-        log.warning("the control plane lacks batches of epoch %d from %d on: sending them again", epoch, batch_no)
+        log.warning(
+            "the control plane lacks batches of epoch %d from %d on: sending them again",
+            epoch,
+            batch_no,
+            extra=self._about(),
+        )
         self._sent_anew(True)
         return True
 
     async def _leave(self, step: Step) -> None:
         if step is Step.NEW_NAME:
-            log.warning("another process lives under this agent's name: going on under a new one")
+            log.warning("another process lives under this agent's name: going on under a new one", extra=self._about())
             self.new_names += 1
             await self._start_over(everything=False, agent_id=self._clock.token_hex(16))
         else:
-            log.warning("the control plane does not know this agent's epoch: sending again all that is kept")
+            log.warning(
+                "the control plane does not know this agent's epoch: sending again all that is kept",
+                extra=self._about(),
+            )
             await self._start_over(everything=True)
+
+    def _about(self) -> dict[str, str | int | None]:
+        identity = self._identity
+        return {} if identity is None else _about(identity.agent_id, identity.epoch)
 
     async def _start_over(self, *, everything: bool, agent_id: str | None = None) -> None:
         self._tenure.lose()
@@ -254,6 +267,11 @@ class Presence:
             self.resends += 1
             self._forget()
         self._changed()
+
+
+def _about(agent_id: str, epoch: int | None) -> dict[str, str | int | None]:
+    """What a line of log is about; the control plane names it the same."""
+    return {"agent_id": agent_id, "epoch": epoch}
 
 
 def _joined(identity: Identity, epoch: int, answer: HelloAnswer) -> Joined:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from sidemeter.agent import Agent
 from sidemeter.api import Api
@@ -27,6 +28,7 @@ from sidemeter.clock import SystemClock, wait_for
 from sidemeter.connections import BACKLOG, KEEP_ALIVE_S, Bounds, accepted, connection
 from sidemeter.errors import InDoubt
 from sidemeter.settings import Settings, host_and_port
+from sidemeter.traces import traces_of
 
 __all__ = ["Doors", "run", "serve", "serving"]
 
@@ -177,7 +179,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Api, sockets: list[socket.socket], *, drain_s: float, bounds: Bounds | None = None
+    app: ASGIApp, sockets: list[socket.socket], *, drain_s: float, bounds: Bounds | None = None
 ) -> AsyncIterator[_Server]:
     """Serve on bound sockets inside the block; at its end, answer what was asked within `drain_s` and close them."""
     config = uvicorn.Config(
@@ -216,9 +218,11 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     unix = settings.socket
     if unix is None and settings.listen is None:
         unix = settings.data_dir / "agent.sock"
-    async with Agent(settings) as agent:
+    traces = traces_of(settings)
+    async with Agent(settings, traces=traces) as agent:
         with Doors(unix, settings.listen) as doors:
-            async with serving(Api(agent, settings), doors.sockets, drain_s=settings.drain_s) as server:
+            app = traces.answering(Api(agent, settings))
+            async with serving(app, doors.sockets, drain_s=settings.drain_s) as server:
                 _tune()
                 announce(f"sidemeter agent ready: {', '.join(doors.names)}")
                 clock = SystemClock()

@@ -238,6 +238,20 @@ class Settings:
     )
     request_timeout_s: float = _setting(_seconds(0.01, 600), "Bound of one request to the control plane.", 10.0)
     compress: bool = _setting(_switch, "gzip batches on the wire.", True)
+    log_format: Literal["json", "text"] = _setting(
+        _choice("json", "text"), "What `sidemeter agent` writes to stderr: one JSON object a line, or text.", "json"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        _choice("debug", "info", "warning", "error"),
+        "From which level on; debug has a line for every batch and every sync.",
+        "info",
+    )
+    traces: bool = _setting(
+        _switch,
+        "Make OpenTelemetry spans of what is recorded, committed, sealed and sent; needs sidemeter[otel]. `sidemeter agent`"
+        " sends them over OTLP as the OTEL_ variables say; in a service they go where its own spans go.",
+        False,
+    )
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -17,7 +17,8 @@ def _gauge(help_text: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
-    """One agent at one moment. Each field is also a metric, `sidemeter_agent_<field>`, counters with `_total`.
+    """One agent at one moment. Each field is also a metric, `sidemeter_agent_<field>`, counters with `_total`; instants are
+    microseconds here, and seconds there.
 
     >>> AgentState(ready=True, backlog_events=3).backlog_events
     3
@@ -28,7 +29,14 @@ class AgentState:
     epoch: int = _gauge("The agent's epoch at the control plane; 0 before the first contact.")
     pending_events: int = _gauge("Accepted events in memory, not yet on disk.")
     backlog_events: int = _gauge("Events on disk that the control plane has not yet counted.")
-    oldest_backlog_us: int = _gauge("When the oldest of them happened, microseconds since 1970; 0 when there is none.")
+    oldest_backlog_us: int = field(
+        default=0,
+        metadata={
+            "kind": "gauge",
+            "metric": "oldest_backlog_timestamp_seconds",
+            "help": "When the oldest of them happened, since 1970; 0 when there is none.",
+        },
+    )
     buffer_bytes: int = _gauge("Size of the buffer on disk.")
     ballast_bytes: int = _gauge("Room set aside on the disk for everything but recording; 0 while a full disk uses it.")
     disk_refusing: bool = _gauge("1 while the disk is too full to record.")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,11 @@ COMPRESS_FROM_BYTES: Final = 1024
 MAX_RETRY_AFTER_S: Final = 3600.0
 """A longer wait is no answer of a control plane that is well; after it, asking costs nobody anything."""
 
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
 T = TypeVar("T", bound=msgspec.Struct)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,10 @@ class Link:
                 await answer.aclose()
         except (httpx.HTTPError, httpx.StreamError) as exc:
             raise Unreachable(f"{self._where}: {type(exc).__name__} {exc}") from exc
+        except (
+            AttributeError
+        ) as exc:  # of anyio, which asks a socket for its peer that was reset as soon as it was connected
+            raise Unreachable(f"{self._where}: the connection was reset: {exc}") from exc
         return Answer(answer.status_code, dict(answer.headers), content)
 
     async def close(self) -> None:
@@ -286,19 +295,22 @@ class Uplink:
 
     async def hello(self, hello: Hello) -> HelloAnswer:
         """Present the agent; get its epoch."""
-        return _decoded(await self._post("/agent/v1/hello", encode(hello)), HelloAnswer)
+        return _decoded(await self._post("/agent/v1/hello", encode(hello), {"agent_id": hello.agent_id}), HelloAnswer)
 
-    async def batch(self, message: BatchMessage, events: int) -> BatchAnswer:
+    async def batch(self, message: BatchMessage, events: int, headers: Mapping[str, str] = NO_HEADERS) -> BatchAnswer:
         """Send a sealed batch of so many events. What the door says to it as a whole is a `BatchAnswer` as well.
 
-        The headers say what comes, so that the door can send it away unread while there is no place for it.
+        The headers say what comes, so that the door can send it away unread while there is no place for it, and `headers`
+        of whose trace it is a part.
         """
         waiting = {
+            **headers,
             "Sidemeter-Agent": message.agent_id,
             "Sidemeter-Events": str(events),
             "Sidemeter-Waiting": str(events + message.backlog),
         }
-        answer = await self._post("/agent/v1/batch", encode(message), waiting)
+        about = {"agent_id": message.agent_id, "epoch": message.epoch, "batch_no": message.batch_no}
+        answer = await self._post("/agent/v1/batch", encode(message), about, waiting)
         if answer.status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
             return BatchAnswer("REFUSED", message.batch_no, "too large for the control plane")
         if answer.status in {429, 503} and answer.wait_s is not None:
@@ -310,17 +322,23 @@ class Uplink:
 
     async def sync(self, sync: Sync) -> SyncAnswer:
         """Ask for limits."""
-        return _decoded(await self._post("/agent/v1/sync", encode(sync)), SyncAnswer)
+        about = {"agent_id": sync.agent_id, "epoch": sync.epoch}
+        return _decoded(await self._post("/agent/v1/sync", encode(sync), about), SyncAnswer)
 
-    async def _post(self, path: str, body: bytes, also: Mapping[str, str] | None = None) -> Answer:
+    async def _post(
+        self, path: str, body: bytes, about: Mapping[str, object], also: Mapping[str, str] = NO_HEADERS
+    ) -> Answer:
         """The answer to this request: it names the request by what was asked. One from a cache, or of a connection that
         lost count, would settle events that nobody has. A control plane without that header is believed.
+
+        A line of log says what it was `about`.
         """
         name = hashlib.blake2b(body, digest_size=8).hexdigest()
-        headers = self._headers | {"Sidemeter-Request": name} | dict(also or {})
+        headers = self._headers | {"Sidemeter-Request": name} | dict(also)
         if self._compress and len(body) > COMPRESS_FROM_BYTES:
             body, headers = gzip.compress(body, 1, mtime=0), headers | {"Content-Encoding": "gzip"}
         answer = await self._link.request("POST", path, body=body, headers=headers)
+        log.debug("%s answered %d", path, answer.status, extra={**about, "request_id": name})
         if answer.headers.get("sidemeter-request", name) != name:
             raise Unreachable("the answer that came was to another request")
         return answer

@@ -22,6 +22,7 @@ from sidemeter_control.api.headers import Headers
 from sidemeter_control.api.health import health_routes
 from sidemeter_control.api.live.bounds import WAITS, Waits
 from sidemeter_control.api.live.hub import Hub
+from sidemeter_control.api.measured import Measured
 from sidemeter_control.api.operations import Operations
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.api.sessions import session_routes
@@ -43,6 +44,7 @@ from sidemeter_control.pricing.closing import Closing
 from sidemeter_control.pricing.credits.topping_up import settle_once, top_up_once
 from sidemeter_control.settings import Settings
 from sidemeter_control.store.database import Database
+from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["Loop", "build", "loops", "repeat"]
 
@@ -58,14 +60,15 @@ async def build(
     hub: Hub | None = None,
     waits: Waits = WAITS,
     reader: Callable[[Meter], Reader] = Reader,
+    traces: Traces = NO_TRACES,
 ) -> ASGIApp:
     """The application on an open, migrated database, whose meters read events with `reader`; `hub` tells who subscribes,
     and waits for them as `waits` says.
 
-    The caller closes the hub, then, after the last request, the database.
+    Requests are told to `traces`. The caller closes the hub, then, after the last request, the database.
     """
     await look_at_start(database, clock)
-    ingest = Ingest(database, clock, settings.max_future_s, reader=reader)
+    ingest = Ingest(database, clock, settings.max_future_s, reader=reader, traces=traces)
     pacer = Pacer(rate_events_per_s=settings.rate_events_per_s, max_batches=settings.max_batches_at_once)
     operations = Operations(
         database,
@@ -75,12 +78,21 @@ async def build(
         clock,
         requests_per_s=settings.requests_per_s,
         private_webhooks=settings.private_webhooks,
+        traces=traces,
     )
     agents = AgentDoor(database, gate, ingest, clock, pacer, sync_interval_ms=settings.sync_interval_ms)
+    measured = Measured(clock)
 
     async def unexpected(request: Request, exc: Exception) -> Response:
         incident = clock.new_id("err")
-        _log.error("%s: %s %s failed", incident, request.method, request.url.path, exc_info=exc)
+        _log.error(
+            "%s: %s %s failed",
+            incident,
+            request.method,
+            request.url.path,
+            exc_info=exc,
+            extra={"incident_id": incident},
+        )
         return problem(500, "internal", f"something failed on our side; its id is {incident}")
 
     app = Starlette(
@@ -89,14 +101,15 @@ async def build(
             *event_routes(database, gate, ingest, clock),
             *backup_routes(database, gate, clock),
             *graphql_routes(gate, operations, waits),
-            *health_routes(database, gate, ingest, agents, clock),
+            *health_routes(database, gate, ingest, agents, clock, measured=measured),
             *session_routes(gate, clock),
             *pages.routes(),
         ],
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
-    return Headers(_with_cors(app, settings), tls=gate.origins.is_secure)
+    guarded = Headers(_with_cors(app, settings), tls=gate.origins.is_secure)
+    return traces.answering(measured.around(guarded))
 
 
 def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -150,6 +163,7 @@ async def repeat(loop: Loop, clock: Clock) -> None:
         except StoreUnavailable as exc:
             _log.warning("%s waits for the database: %s", loop.name, exc)
         except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
-            _log.exception("%s: %s failed, and is tried again", clock.new_id("err"), loop.name)
+            incident = clock.new_id("err")
+            _log.exception("%s: %s failed, and is tried again", incident, loop.name, extra={"incident_id": incident})
         rest_s = clock.monotonic_s() - began_s if done and loop.until_done else loop.every_s
         await asyncio.sleep(rest_s)

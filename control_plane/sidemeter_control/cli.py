@@ -5,25 +5,31 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.shell_completion import get_completion_class
 
 from sidemeter_control.errors import ControlError, SettingsError
 from sidemeter_control.plan_commands import plan
 from sidemeter_control.settings import ENVIRON_PREFIX, Settings
 
+if TYPE_CHECKING:
+    import httpx
+
+    from sidemeter_control.premises import Finding
+
 __all__ = ["main"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FAILED, WRONG_USE = 1, 2
+FAILED, WRONG_USE, WARNED = 1, 2, 3
+_DOCTOR_WAITS_S = 5.0
 NOT_OPTIONS = frozenset({"admin_key"})  # everybody on the host can read a command line
 SCOPES = ("AGENT", "READ", "WRITE", "ADMIN")
 
@@ -74,14 +80,18 @@ def serve(**options: str | None) -> None:
     """Serve GraphQL, agents and pages until SIGTERM or SIGINT.
 
     Makes and migrates the database. The first start prints an admin key, once, unless SIDEMETER_ADMIN_KEY gives it.
-    Prints one line once requests are taken; logs to stderr, one JSON object a line.
+    Prints one line once requests are taken; logs to stderr.
     """
     settings = _settings(options)
-    _log_json_lines()
-    from sidemeter_control.server import run  # noqa: PLC0415 -- brings the web server, which help does not need
+    from sidemeter_control import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
 
+    secrets = [settings.admin_key] if settings.admin_key else []
     try:
-        run(settings, click.echo)
+        with traces.exported(settings.traces) as ids:
+            logs.configure(settings.log_format, settings.log_level, secrets=secrets, ids=ids)
+            server.run(settings, click.echo)
+    except SettingsError as exc:
+        _fail(f"--{exc.field}: {exc.rule}", WRONG_USE)
     except (ControlError, OSError) as exc:
         _fail(str(exc), FAILED)
 
@@ -90,7 +100,9 @@ def serve(**options: str | None) -> None:
 @_settings_options("database")
 def migrate(**options: str | None) -> None:
     """Make the database, or bring it to this version's schema; `serve` does so too."""
-    _with_database(_settings(options), _nothing_more)
+    settings = _settings(options)
+    with _reported() as report:
+        _with_database(settings, _nothing_more, report)
     click.echo("the database is up to date")
 
 
@@ -146,21 +158,11 @@ def restore(file: Path, **options: str | None) -> None:
 
 @contextlib.contextmanager
 def _reported() -> Iterator[Callable[[str, int, int], None]]:
-    """What takes the steps of a long command and shows them on stderr; at the end of a failed one, its error."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    """What takes the steps of a long command and shows them on a terminal; at the end of a failed one, its error."""
+    from sidemeter_control import progress  # noqa: PLC0415
 
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    console = Console(stderr=True)
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            tasks: dict[str, TaskID] = {}
-
-            def report(step: str, done: int, total: int) -> None:
-                if step not in tasks:
-                    tasks[step] = progress.add_task(step, total=total)
-                progress.update(tasks[step], completed=done, total=total)
-
+        with progress.shown() as report:
             yield report
     except (ControlError, OSError) as exc:
         _fail(str(exc), FAILED)
@@ -169,6 +171,103 @@ def _reported() -> Iterator[Callable[[str, int, int], None]]:
 def _shown(contents: Any) -> str:
     latest = "no event yet" if contents.received_at_us is None else f"the last of {_instant(contents.received_at_us)}"
     return f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
+
+
+@main.command()
+@click.option("--url", metavar="URL", help="Ask the control plane there, and look at nothing of this host.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@_settings_options()
+def doctor(url: str | None, as_json: bool, **options: str | None) -> None:
+    """Look at everything that a control plane with these settings needs, and say what to do.
+
+    Configuration, database file, disk, address, and of one that runs its readiness, version, clock and figures, with the
+    key in SIDEMETER_ADMIN_KEY or SIDEMETER_API_KEY. It changes nothing. Exits 0 when all is ok, 3 when there is something
+    to warn of, 1 when something fails.
+    """
+    import msgspec  # noqa: PLC0415
+
+    from sidemeter_control import doctor as examining  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+    from sidemeter_control.premises import Finding  # noqa: PLC0415
+
+    findings: list[Finding]
+    try:
+        settings = Settings.from_environ(os.environ, **options)
+    except SettingsError as exc:
+        name = "--" + exc.field.replace("_", "-") if exc.field in options else exc.field
+        advice = "sidemeter-control serve --help has every rule"
+        findings = [Finding("configuration", "fail", f"{name}: {exc.rule}", advice), *examining.misspelled(os.environ)]
+    else:
+        with _asking(settings.admin_key) as http:
+            version = importlib.metadata.version("sidemeter")
+            where = url and url.rstrip("/")
+            found = examining.examine(settings, os.environ, SystemClock(), http, url=where, version=version)
+            findings = list(found)
+    statuses = {each.status for each in findings}
+    worst = next(status for status in ("fail", "warn", "ok") if status in statuses)
+    if as_json:
+        click.echo(msgspec.json.encode({"status": worst, "findings": findings}))
+    else:
+        _show(findings)
+    sys.exit({"ok": 0, "warn": WARNED, "fail": FAILED}[worst])
+
+
+def _asking(admin_key: str | None) -> "httpx.Client":
+    import httpx  # noqa: PLC0415
+
+    key = admin_key or os.environ.get("SIDEMETER_API_KEY", "")
+    return httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=_DOCTOR_WAITS_S)
+
+
+def _show(findings: "Sequence[Finding]") -> None:
+    """One line for each, and what to do below it; coloured on a terminal."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    for each in findings:
+        click.echo(f"{click.style(f'{each.status:<5}', fg=colours[each.status])}{each.check}: {each.found}")
+        if each.advice:
+            click.echo(f"     → {each.advice}")
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8780", show_default=True, help="The control plane to ask.")
+@click.option("--every", "every_s", type=click.FloatRange(0.1, 3600), default=1.0, help="Seconds between two looks.")
+@click.option("--once", is_flag=True, help="One screen, of the rates between two looks.")
+def top(url: str, every_s: float, once: bool) -> None:
+    """Show what a control plane does, live: rates, backlog, agents, and meters being filled. Ctrl-C ends it.
+
+    Asks with the key in SIDEMETER_API_KEY, which needs READ. One screen where it does not write to a terminal.
+    """
+    from sidemeter_control import top as watching  # noqa: PLC0415
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+    from sidemeter_control.remote import Remote  # noqa: PLC0415
+
+    key = os.environ.get("SIDEMETER_API_KEY") or os.environ.get("SIDEMETER_ADMIN_KEY")
+    if not key:
+        _fail("SIDEMETER_API_KEY: must be set, to a key with the scope READ", WRONG_USE)
+    try:
+        with Remote(url, key) as remote:
+            watching.watch(remote, url, SystemClock(), every_s=every_s, once=once)
+    except ControlError as exc:
+        _fail(str(exc), FAILED)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print what lets a SHELL complete this command's words.
+
+    \b
+    bash:  echo 'eval "$(sidemeter-control completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(sidemeter-control completion zsh)"' >> ~/.zshrc
+    fish:  sidemeter-control completion fish > ~/.config/fish/completions/sidemeter-control.fish
+    """
+    made = get_completion_class(shell)
+    if made is None:
+        _fail(f"{shell} is not known", WRONG_USE)
+    click.echo(made(ctx.find_root().command, {}, "sidemeter-control", "_SIDEMETER_CONTROL_COMPLETE").source())
 
 
 def _instant(value_us: int) -> str:
@@ -319,14 +418,16 @@ def _settings(options: dict[str, str | None]) -> Settings:
         _fail(f"{name}: {exc.rule}", WRONG_USE)
 
 
-def _with_database(settings: Settings, act: Callable[[Any], Awaitable[Any]]) -> Any:
+def _with_database(
+    settings: Settings, act: Callable[[Any], Awaitable[Any]], report: Callable[[str, int, int], None] | None = None
+) -> Any:
     """What `act` returns of the open, migrated database, or the end of the command with its error."""
     from sidemeter_control.store.database import Database  # noqa: PLC0415 -- help does not need it
 
     async def acting() -> Any:
         database = await Database.open(settings.database)
         try:
-            await database.migrate()
+            await database.migrate(report)
             return await act(database)
         finally:
             await database.close()
@@ -344,29 +445,6 @@ async def _nothing_more(_: object) -> None:
 def _fail(message: str, code: int) -> NoReturn:
     click.echo(f"sidemeter-control: {message}", err=True)
     sys.exit(code)
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line, for whatever collects logs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _log_json_lines() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("uvicorn", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -159,14 +159,20 @@ def _compared(remote: "Remote", file: Path) -> "list[Comparison]":
     """Every plan of the file beside what is published, shown before anything is done."""
     from rich.console import Console  # noqa: PLC0415
 
-    from sidemeter_control import plans_as_code  # noqa: PLC0415
+    from sidemeter_control import plans_as_code, progress  # noqa: PLC0415
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
 
     try:
         specs = plans_as_code.read_plans(file.read_text(encoding="utf-8"))
     except InvalidInput as exc:
         raise InvalidInput(f"{file}: {exc.field}", exc.rule) from exc
-    compared = [plans_as_code.compare(remote, spec, SystemClock().now_us()) for spec in specs]
+    compared = []
+    with progress.shown() as report:
+        for number, spec in enumerate(specs):
+            report(f"pricing {spec.key} for its subscribers", 0, 0)
+            compared.append(plans_as_code.compare(remote, spec, SystemClock().now_us()))
+            report(f"pricing {spec.key} for its subscribers", 1, 1)
+            report("plans", number + 1, len(specs))
     console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
     for each in compared:
         for text, style in _lines(each):

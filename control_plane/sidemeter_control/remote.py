@@ -43,6 +43,16 @@ class Remote:
         data: dict[str, Any] = answer["data"]
         return data
 
+    def read(self, path: str) -> str:
+        """What is at `path`, as text. ControlError when it is refused, StoreUnavailable when there is no answer."""
+        try:
+            answer = self._http.get(f"{self._url}{path}")
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise StoreUnavailable(f"{self._url}: {type(exc).__name__} {exc}") from exc
+        if answer.status_code != httpx.codes.OK:
+            raise ControlError(f"{self._url}: answered {answer.status_code} for {path}")
+        return answer.text
+
     def _answer(self, body: bytes) -> dict[str, Any]:
         try:
             answer = self._http.post(f"{self._url}/graphql", content=body)

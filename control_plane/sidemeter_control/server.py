@@ -33,6 +33,7 @@ from sidemeter_control.errors import SettingsError
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store import audit
 from sidemeter_control.store.database import Database
+from sidemeter_control.traces import traces_of
 
 __all__ = ["MIN_EXPOSED_KEY_CHARS", "run", "serve"]
 
@@ -74,6 +75,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
+    traces = traces_of(settings.traces)
     database = await Database.open(settings.database)
     try:
         await database.migrate()
@@ -86,7 +88,11 @@ async def serve(
             await _note_audit_head(database)
             hub = Hub(database, clock)
             server = _Server(
-                _config(await build(database, gate, settings, clock, hub=hub), settings, bounds or Bounds(accepted())),
+                _config(
+                    await build(database, gate, settings, clock, hub=hub, traces=traces),
+                    settings,
+                    bounds or Bounds(accepted()),
+                ),
                 lambda: announce(_ready(door, "http" if settings.tls_cert is None else "https")),
             )
             # Schema, routes and modules stay: a full collection that looks at them stops every request for 50 ms.
@@ -208,7 +214,7 @@ def _config(app: ASGIApp, settings: Settings, bounds: Bounds) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=False,
+        date_header=True,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_s,

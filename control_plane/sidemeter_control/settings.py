@@ -61,6 +61,15 @@ def _count(low: int, high: int) -> Reader:
     return read
 
 
+def _choice(*choices: str) -> Reader:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text
+
+    return read
+
+
 def _yes_or_no(text: str) -> bool:
     if text not in {"yes", "no"}:
         raise ValueError("must be yes or no")
@@ -151,6 +160,18 @@ class Settings:
     )
     allowed_origins: tuple[str, ...] = _setting(
         _urls, "Sites whose pages may ask with a key of their own (CORS), with commas between; by default none.", ()
+    )
+    log_format: str = _setting(
+        _choice("json", "text"), "What `serve` writes to stderr: one JSON object a line, or text.", "json"
+    )
+    log_level: str = _setting(
+        _choice("debug", "info", "warning", "error"), "From which level on; debug has a line for every batch.", "info"
+    )
+    traces: bool = _setting(
+        _yes_or_no,
+        "yes: make OpenTelemetry spans of requests, ingest and rollup, and send them over OTLP as the OTEL_ variables say;"
+        " needs sidemeter[otel].",
+        False,
     )
     drain_s: int = _setting(_count(0, 600), "How long open requests may take to end after SIGTERM.", 10)
 

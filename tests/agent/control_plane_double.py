@@ -43,6 +43,7 @@ class ControlPlaneDouble:
         self.requests: list[tuple[str, Message]] = []
         self.bodies: list[bytes] = []
         self.headers: dict[str, str] = {}
+        self.traceparents: list[str] = []
         self.subjects: dict[str, list[str]] = {}
         self.limits: dict[str, Message] = {}
         self.letters: list[tuple[bytes, str]] = []
@@ -200,6 +201,7 @@ class ControlPlaneDouble:
         path = lines[0].split(" ")[1]
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:]) if name}
         self.headers = headers
+        self.traceparents += [headers["traceparent"]] if "traceparent" in headers else []
         body = await reader.readexactly(int(headers["content-length"]))
         body = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
         await self.held.wait()

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from doors import Sidecar, open_doors, sidecar
 from fakes import eventually
 
 from sidemeter.agent import Agent
-from sidemeter.api import MAX_BODIES, Api
+from sidemeter.api import MAX_BODIES, MAX_NEAREST, Api
 from sidemeter.errors import AgentStopped, BufferFull, NotRecorded, StorageRefused
 from sidemeter.events import Event, Receipt
-from sidemeter.limits import Decision, QuotaView
+from sidemeter.limits import Decision, Limit, QuotaView
+from sidemeter.meters import Meter
 from sidemeter.reservation import Reserving
 from sidemeter.server import Doors, serving
 from sidemeter.settings import Settings
@@ -274,6 +276,9 @@ class Refusing:
     def quotas(self, subject: str) -> tuple[QuotaView, ...] | None:
         return None
 
+    async def nearest(self, count: int) -> list[QuotaView]:
+        return []
+
     async def learn(self, subject: str) -> bool:
         return False
 
@@ -321,6 +326,25 @@ async def test_what_the_agent_cannot_keep_is_refused(
         assert (await served.unix.get("/healthz")).status_code == 200
         assert (await served.unix.get("/v1/quota/acme")).json()["code"] == "unknown_subject"
         assert (await served.unix.post("/v1/check", json={"subject": "a", "feature": "f"})).json()["allowed"] is False
+
+
+async def test_the_limits_that_end_soonest_come_first_and_are_bounded(tmp_path: Path) -> None:
+    def limit(number: int) -> Limit:
+        whose = {"id": f"c{number}/chat", "customer": f"c{number}", "feature": "chat"}
+        how = {"kind": "METERED", "enforcement": "HARD", "policy_version": 1}
+        return Limit(**whose, **how, limit=Decimal(2000), used=Decimal(number), meter=Meter("call", "COUNT", None))
+
+    given = Settings(service="chat", data_dir=tmp_path / "data")
+    async with Agent(given) as agent, open_doors(agent, given, tmp_path) as served:
+        assert (await served.unix.get("/v1/quotas")).json() == {"quotas": []}
+        known = agent._running.limits
+        known.learn({}, [(limit(number), 1, 0) for number in range(1200)])
+        answer = (await served.unix.get("/v1/quotas?nearest=2")).json()["quotas"]
+        assert [(each["customer"], each["remaining"]) for each in answer] == [("c1199", "801"), ("c1198", "802")]
+        assert len((await served.unix.get(f"/v1/quotas?nearest={MAX_NEAREST}")).json()["quotas"]) == MAX_NEAREST
+        for wrong in ("0", str(MAX_NEAREST + 1), "-1", "x", "1" * 5000, "\u0661"):
+            refused = await served.unix.get("/v1/quotas", params={"nearest": wrong})
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid_input")
 
 
 class Hanging(Refusing):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from agent.control_plane_double import KEY, ControlPlaneDouble
 
@@ -108,6 +109,21 @@ async def test_a_socket_that_is_not_there_is_unreachable(tmp_path: Path) -> None
     with pytest.raises(Unreachable, match=r"none\.sock"):
         await link.request("GET", "/healthz")
     await link.close()
+
+
+class ResetAtOnce(httpx.AsyncBaseTransport):
+    """As anyio's: a connection that was reset between being made and being looked at has no socket any more."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return getattr(None, "getpeername")  # noqa: B009 -- to fail as it does
+
+
+async def test_a_connection_that_is_reset_as_soon_as_it_is_made_is_unreachable() -> None:
+    link = Link(url="http://control.test")
+    await link.close()
+    link._transport = ResetAtOnce()
+    with pytest.raises(Unreachable, match="reset"):
+        await link.request("GET", "/healthz")
 
 
 async def test_a_request_says_nothing_in_the_log_of_its_host(

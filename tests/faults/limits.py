@@ -286,7 +286,7 @@ async def _begun(rng: random.Random, directory: Path, stack: AsyncExitStack) -> 
             agents=AGENTS,
             through=lambda url: next(unused).to(url),
             environ_of=lambda n: {"SIDEMETER_CELL_DIR": str(cells[n])},
-            SIDEMETER_REQUEST_TIMEOUT_S="0.8",
+            SIDEMETER_REQUEST_TIMEOUT_S="2",
         )
     )
     it.oracle.faults, it.oracle.destroyed, it.arrives_within_s = faults, True, NOTICED_WITHIN_S

@@ -66,7 +66,7 @@ async def test_twenty_agents_drain_at_the_announced_rate_and_a_fresh_event_passe
             rows = (await plane.ask(USAGE))["usage"]
             assert sum(row["events"] for row in rows) == AGENTS * BACKLOG + count
             figures = (await plane.http.get(f"{plane.url}/metrics")).text
-            assert f"sidemeter_announced_rate {RATE}.0" in figures
+            assert f"sidemeter_announced_events_per_second {RATE}.0" in figures
         counted = arrivals(plane.database)
 
     assert max(events for _, events in counted) <= RATE // 10

@@ -1,6 +1,7 @@
 """The agents' door: hello, batch and sync in MessagePack. A transport error is a problem, all else a 200 with a status."""
 
 import asyncio
+import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,9 +31,10 @@ from sidemeter_control.limits.denials import Denials
 from sidemeter_control.limits.denying import raise_denied
 from sidemeter_control.limits.sync import sync
 from sidemeter_control.limits.sync_messages import SyncAnswer, SyncQuestion
+from sidemeter_control.logs import about
 from sidemeter_control.metering.batches import Batch
 from sidemeter_control.metering.identity import Counted, SyncStatus
-from sidemeter_control.metering.ingest import BatchAnswer, Hello, Ingest, Loss
+from sidemeter_control.metering.ingest import BatchAnswer, Begun, Hello, Ingest, Loss
 from sidemeter_control.metering.pacing import Arrival, Entry, Pacer
 from sidemeter_control.store import agents
 from sidemeter_control.store.database import Database
@@ -47,7 +49,11 @@ ARRIVES_WITHIN_S = 30
 SLACK_BYTES = 64 * 1024
 _LONGEST_WAIT_S = 3600
 
+_EXPECTED = {"OK", "DUPLICATE"}
+
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class AgentDoor:
@@ -92,7 +98,8 @@ class AgentDoor:
             key = await self._let_in(request)
             message = await _read(request, decode)
             await self._check_service(key, message)
-            return _reply(request, await verb(message))
+            with about(request_id=request.headers.get("sidemeter-request")):
+                return _reply(request, await verb(message))
 
         return door
 
@@ -118,7 +125,21 @@ class AgentDoor:
             raise Forbidden(f"the key is for agents of the service {key.service!r} alone")
 
     async def _hello(self, message: HelloMessage) -> HelloReply:
-        begun = await self._ingest.hello(
+        with about(agent_id=message.agent_id):
+            begun = await self._begin(message)
+            _log.info("epoch %d of %s %s", begun.cursor.epoch, message.service, message.version)
+        return HelloReply(
+            begun.cursor.epoch,
+            begun.cursor.next_batch_no,
+            begun.generation,
+            self._sync_interval_ms,
+            begun.losses_stored,
+            self.pacer.rate_events_per_s,
+            self.pacer.max_batch_events,
+        )
+
+    async def _begin(self, message: HelloMessage) -> Begun:
+        return await self._ingest.hello(
             Hello(
                 message.agent_id,
                 message.hello_id,
@@ -131,23 +152,15 @@ class AgentDoor:
                 None if message.counted is None else Counted(*msgspec.structs.astuple(message.counted)),
             )
         )
-        return HelloReply(
-            begun.cursor.epoch,
-            begun.cursor.next_batch_no,
-            begun.generation,
-            self._sync_interval_ms,
-            begun.losses_stored,
-            self.pacer.rate_events_per_s,
-            self.pacer.max_batch_events,
-        )
 
     async def _sync(self, question: SyncQuestion) -> SyncAnswer:
-        answer = await sync(
-            self._database, self._ingest.rollbacks, question, self._clock.now_us(), self._sync_interval_ms
-        )
-        if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
-            self.denials.tell(question.agent_id, question.denials)
-            await raise_denied(self._database, self._clock, question.denied)
+        with about(agent_id=question.agent_id, epoch=question.epoch):
+            answer = await sync(
+                self._database, self._ingest.rollbacks, question, self._clock.now_us(), self._sync_interval_ms
+            )
+            if answer.status in {SyncStatus.OK, SyncStatus.RECOVERING}:
+                self.denials.tell(question.agent_id, question.denials)
+                await raise_denied(self._database, self._clock, question.denied)
         self.syncs[answer.status] += 1
         if question.leases:
             self.lease_syncs[answer.status] += 1
@@ -162,9 +175,18 @@ class AgentDoor:
             message = await _read(request, decode)
             await self._check_service(key, message)
             if arrival is not None:
-                return _reply(request, await self._count(message))
+                return await self._counted(request, message)
         async with self._inside(_arrival(message)):
-            return _reply(request, await self._count(message))
+            return await self._counted(request, message)
+
+    async def _counted(self, request: Request, message: BatchMessage) -> Response:
+        """The answer to a batch whose turn it is. What is logged meanwhile is about this batch."""
+        name = request.headers.get("sidemeter-request")
+        with about(agent_id=message.agent_id, epoch=message.epoch, batch_no=message.batch_no, request_id=name):
+            answer = await self._count(message)
+            log = _log.debug if answer.status in _EXPECTED else _log.warning
+            log("batch %d of epoch %d: %s", message.batch_no, message.epoch, answer.status)
+            return _reply(request, answer)
 
     @asynccontextmanager
     async def _inside(self, arrival: Arrival | None) -> AsyncIterator[Arrival | None]:

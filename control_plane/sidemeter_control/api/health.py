@@ -1,18 +1,22 @@
 """Whether the control plane lives, whether it can take events, and its figures for Prometheus."""
 
+import importlib.metadata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from sidemeter_control.api.agent_messages import PROTOCOL
 from sidemeter_control.api.agents import AgentDoor
 from sidemeter_control.api.auth import Gate
+from sidemeter_control.api.measured import Measured
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.store import agents, dead_letters, leases, losses, recoveries
@@ -27,6 +31,21 @@ _RECOVERING = "recovering: nothing more is granted of hard limits until all that
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
+_VERSION = importlib.metadata.version("sidemeter")
+
+
+class About(msgspec.Struct, frozen=True, rename="camel"):
+    """What a control plane says of itself to whoever has a key: who it is, what it speaks, its time, the key's scopes."""
+
+    version: str
+    protocol: str
+    now_us: int
+    scopes: tuple[str, ...]
+
+
+_encode = msgspec.json.Encoder().encode
+
+
 @dataclass(frozen=True, slots=True)
 class _Stored:
     """What the database says of agents at the moment of a scrape."""
@@ -39,8 +58,10 @@ class _Stored:
     now_us: int
 
 
-def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoor, clock: Clock) -> list[BaseRoute]:
-    """`GET /healthz` and `/readyz` for everybody, `/metrics` for keys with the scope READ."""
+def health_routes(
+    database: Database, gate: Gate, ingest: Ingest, door: AgentDoor, clock: Clock, *, measured: Measured
+) -> list[BaseRoute]:
+    """`GET /healthz` and `/readyz` for everybody, `/metrics` for keys with the scope READ, `/v1/about` for any key."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -62,23 +83,36 @@ def health_routes(database: Database, gate: Gate, ingest: Ingest, door: AgentDoo
                 now_us=clock.now_us(),
             )
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Figures(ingest, door, stored))
+        registry.register(_Figures(ingest, door, stored, measured))
+        ProcessCollector(registry=registry)
         return Response(generate_latest(registry), headers={"Content-Type": _TEXT})
 
-    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
+    async def about(request: Request) -> Response:
+        key = await gate.admit(request.headers.get("authorization"), *Scope)
+        scopes = tuple(sorted(scope.value for scope in key.scopes))
+        return Response(_encode(About(_VERSION, PROTOCOL, clock.now_us(), scopes)), media_type="application/json")
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/v1/about", about),
+    ]
 
 
 class _Figures(Collector):
     """The figures of one scrape."""
 
-    def __init__(self, ingest: Ingest, door: AgentDoor, stored: _Stored) -> None:
+    def __init__(self, ingest: Ingest, door: AgentDoor, stored: _Stored, measured: Measured) -> None:
         self._ingest = ingest
         self._door = door
         self._stored = stored
+        self._measured = measured
 
-    def collect(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> list[Metric]:
         """What was counted since the start, then what is stored now."""
-        return [*self._counted(), *self._pace(), *self._now(), *self._leases()]
+        build = InfoMetricFamily("sidemeter_build", "The version that runs.", {"version": _VERSION})
+        return [build, *self._counted(), *self._measured.figures(), *self._pace(), *self._now(), *self._leases()]
 
     def _counted(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         ingest, syncs = self._ingest, {status.value: count for status, count in self._door.syncs.items()}
@@ -98,7 +132,11 @@ class _Figures(Collector):
         door, pacer = self._door, self._door.pacer
         return [
             _labelled("sidemeter_sent_away", "Batches told to come later, unread.", "reason", door.sent_away),
-            GaugeMetricFamily("sidemeter_announced_rate", "Events a second for all agents.", pacer.rate_events_per_s),
+            GaugeMetricFamily(
+                "sidemeter_announced_events_per_second",
+                "Events a second that all agents together may send.",
+                pacer.rate_events_per_s,
+            ),
             GaugeMetricFamily("sidemeter_batches_inside", "Batches that are worked on.", pacer.inside),
             GaugeMetricFamily("sidemeter_agents_in_line", "Agents that wait for their turn.", pacer.waiting_agents),
         ]

@@ -27,6 +27,7 @@ from sidemeter_control.errors import ControlError, Forbidden
 from sidemeter_control.metering.ingest import Ingest
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
+from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["Operations", "encoded"]
 
@@ -50,10 +51,11 @@ class Operations:
         *,
         requests_per_s: int = 0,
         private_webhooks: bool = False,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.clock, self.hub, self.places = clock, hub, hub.places
         self._database, self._gate, self._ingest = database, gate, ingest
-        self._private_webhooks = private_webhooks
+        self._private_webhooks, self._traces = private_webhooks, traces
         self._persisted = Persisted()
         self._rates = Rates(clock, requests_per_s)
         self.feeds = Feeds(hub, clock, self.context)
@@ -78,7 +80,8 @@ class Operations:
         except ControlError as exc:
             return {"data": None, "errors": [refusals.of(exc, self.clock)]}
         async with self.context(key) as context:
-            return await _execute(asked, method, context)
+            with self._traces.operation(asked.operation_name):
+                return await _execute(asked, method, context)
 
     def is_subscription(self, asked: Asked) -> bool:
         """Whether it goes on. False as well of what is wrong: whoever answers it says so."""

@@ -55,7 +55,13 @@ def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
             shown |= {"message": "nested too deeply", "extensions": {"code": INVALID_QUERY}}
         case cause:
             incident = clock.new_id("err")
-            _log.error("%s: a GraphQL field failed at %s", incident, error.path, exc_info=cause)
+            _log.error(
+                "%s: a GraphQL field failed at %s",
+                incident,
+                error.path,
+                exc_info=cause,
+                extra={"incident_id": incident},
+            )
             shown |= {
                 "message": f"something failed on our side; its id is {incident}",
                 "extensions": {"code": INTERNAL, "id": incident},

@@ -151,7 +151,10 @@ async def raise_found(
         _log.warning("customer %r was not looked at for alerts: %s", customer_key, exc)
         return []
     except Exception:  # noqa: BLE001 -- one customer's bill, wrong by our mistake, stops no other
-        _log.exception("%s: customer %r could not be looked at for alerts", clock.new_id("err"), customer_key)
+        incident = clock.new_id("err")
+        _log.exception(
+            "%s: customer %r could not be looked at for alerts", incident, customer_key, extra={"incident_id": incident}
+        )
         return []
     if found is None:
         return []

@@ -25,6 +25,7 @@ from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import DeadLetter
 from sidemeter_control.store.losses import LossDeclaration
+from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["BatchAnswer", "Begun", "Hello", "Ingest", "Loss", "Recorded"]
 
@@ -108,11 +109,13 @@ class Ingest:
         max_future_s: int = 3600,
         *,
         reader: Callable[[Meter], Reader] = Reader,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._database = database
         self._clock = clock
         self._max_future_us = max_future_s * 1_000_000
         self._reader = reader
+        self._traces = traces
         self._readers: tuple[int, tuple[Readers, OutcomeReaders]] = (0, ({}, {}))
         self.rollbacks = Rollbacks(clock, database.witness)
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0, replayed=0)
@@ -153,7 +156,9 @@ class Ingest:
         An epoch that is no longer the agent's newest is taken as well, at its own cursor: facts are never dropped.
         `generation` is the one that the agent heard of last.
         """
-        answer = await self._answer(batch, backlog, oldest_pending_us, generation)
+        about: dict[str, str | int] = {"agent_id": batch.agent_id, "epoch": batch.epoch, "batch_no": batch.batch_no}
+        with self._traces.ingesting(array_length(batch.events[:5]), about):
+            answer = await self._answer(batch, backlog, oldest_pending_us, generation)
         self.batches[answer.status] += 1
         self._noted(answer.recorded)
         return answer
@@ -183,13 +188,10 @@ class Ingest:
 
     async def record(self, checked: Sequence[Event]) -> Recorded:
         """Count events that came straight from a caller; they are durable when this returns."""
-        async with self._database.write() as conn:
-            recorded = await self._record(
-                conn,
-                Arrived(list(checked), [parse_data(event.data) for event in checked], []),
-                self._clock.now_us(),
-                None,
-            )
+        arrived = Arrived(list(checked), [parse_data(event.data) for event in checked], [])
+        with self._traces.ingesting(len(checked), {}):
+            async with self._database.write() as conn:
+                recorded = await self._record(conn, arrived, self._clock.now_us(), None)
         self._noted(recorded)
         return recorded
 
@@ -212,7 +214,8 @@ class Ingest:
     async def _record(self, conn: AsyncConnection, arrived: Arrived, now_us: int, batch: Batch | None) -> Recorded:
         rules = await self._rules(conn, now_us)
         agent_id = None if batch is None else batch.agent_id
-        stored = await store(conn, rules, arrived.events, arrived.data, batch=batch, agent_id=agent_id)
+        with self._traces.rolling_up(len(arrived.events)):
+            stored = await store(conn, rules, arrived.events, arrived.data, batch=batch, agent_id=agent_id)
         letters = [
             DeadLetter.of(each.error.code, str(each.error), each.raw, now_us, batch) for each in arrived.unreadable
         ]

@@ -165,8 +165,13 @@ class _Faults:
             raised_at = raised_at.tb_next
         where = (type(exc), raised_at and raised_at.tb_frame.f_code, raised_at and raised_at.tb_lineno)
         if where not in self._incidents:
-            self._incidents[where] = self._new_id("err")
-            _log.error("%s: an event could not be counted, and is a dead letter", self._incidents[where], exc_info=exc)
+            incident = self._incidents[where] = self._new_id("err")
+            _log.error(
+                "%s: an event could not be counted, and is a dead letter",
+                incident,
+                exc_info=exc,
+                extra={"incident_id": incident},
+            )
         return Refusal(
             INTERNAL, f"counting it failed on our side ({type(exc).__name__}); its id is {self._incidents[where]}"
         )

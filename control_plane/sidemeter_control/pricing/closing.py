@@ -61,7 +61,10 @@ async def close_once(database: Database, clock: Clock, close_after_s: int) -> in
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 -- one customer's bill, wrong by our mistake, stops no other
-            _log.exception("%s: the periods of customer %r could not be closed", clock.new_id("err"), key)
+            incident = clock.new_id("err")
+            _log.exception(
+                "%s: the periods of customer %r could not be closed", incident, key, extra={"incident_id": incident}
+            )
     return closed
 
 

@@ -96,11 +96,11 @@ class Database:
             await database.close()
             raise
 
-    async def migrate(self) -> None:
-        """Bring the schema to the newest version, in one transaction."""
+    async def migrate(self, report: files.Report | None = None) -> None:
+        """Bring the schema to the newest version, in one transaction. `report` is told of each step, on this thread."""
         with _named(self._path):
             async with self.write() as conn:
-                await conn.run_sync(upgrade)
+                await conn.run_sync(upgrade, report)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

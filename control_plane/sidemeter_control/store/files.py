@@ -29,9 +29,11 @@ __all__ = [
     "check_at_start",
     "copy",
     "finish",
+    "leftovers",
     "lock",
     "private",
     "put_in_place",
+    "revision",
     "sync_directory",
 ]
 
@@ -225,6 +227,20 @@ def finish(path: Path) -> Path | None:
         restored.rename(path)
         sync_directory(path.parent)
     return aside if aside is not None and aside.exists() else None
+
+
+def revision(path: Path) -> str:
+    """The version of the schema of a database that nobody has open; DatabaseUnfit when it is not one of ours."""
+    with _as_unfit(path), _opened(path, "ro&immutable=1") as connection:  # leaves no companions beside it
+        return _check_schema(path, connection)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What restores and copies left beside the database, cut short or moved aside."""
+    name = _escaped(path.name)
+    return [
+        each for kind in ("copy-*", "restoring", "restored-*", "aside-*") for each in path.parent.glob(f"{name}.{kind}")
+    ]
 
 
 def sync_directory(directory: Path) -> None:

@@ -1,29 +1,55 @@
 """The schema's versions: which there are, and the way to the newest."""
 
+import itertools
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-__all__ = ["revisions", "upgrade"]
+__all__ = ["newest", "revisions", "upgrade"]
 
+_STEP = "bringing the schema to this version"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the schema to the newest version, inside the transaction that is open."""
+def upgrade(connection: Connection, report: Callable[[str, int, int], None] | None = None) -> None:
+    """Bring the schema to the newest version, inside the transaction that is open; `report` is told of each step."""
     config = _config()
     config.attributes["connection"] = connection
+    if report is not None:
+        config.attributes["applied"] = _told(connection, config, report)
     command.upgrade(config, "head")
+
+
+def _told(connection: Connection, config: Config, report: Callable[[str, int, int], None]) -> Callable[..., None]:
+    """What alembic calls after each step."""
+    heads = MigrationContext.configure(connection).get_current_heads()
+    steps = sum(1 for _ in ScriptDirectory.from_config(config).iterate_revisions("head", heads or "base"))
+    done = itertools.count(1)
+    report(_STEP, 0, steps)
+
+    def applied(**_: object) -> None:
+        report(_STEP, next(done), steps)
+
+    return applied
 
 
 @cache
 def revisions() -> frozenset[str]:
     """Every version of the schema that this program knows."""
     return frozenset(each.revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+@cache
+def newest() -> str:
+    """The version that `upgrade` brings a schema to."""
+    (head,) = ScriptDirectory.from_config(_config()).get_heads()
+    return head
 
 
 def _config() -> Config:

@@ -15,6 +15,7 @@ DOORS = [
     ("POST", "/agent/v1/sync", {AGENT, ADMIN}),
     ("POST", "/v1/events", {AGENT, WRITE, ADMIN}),
     ("GET", "/metrics", {READ, WRITE, ADMIN}),
+    ("GET", "/v1/about", {AGENT, READ, WRITE, ADMIN}),
 ]
 
 

@@ -108,7 +108,7 @@ async def test_losses_states_fences_rollbacks_and_the_pace_are_metrics(control: 
         'sidemeter_syncs_total{status="UNKNOWN_EPOCH"} 1.0',
         "sidemeter_rollbacks_total 1.0",
         'sidemeter_sent_away_total{reason="paced"} 0.0',
-        "sidemeter_announced_rate 100000.0",
+        "sidemeter_announced_events_per_second 100000.0",
         "sidemeter_agents_in_line 0.0",
     ):
         assert line in figures.splitlines()

@@ -4,5 +4,11 @@ from alembic import context
 
 from sidemeter_control.store.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+given = context.config.attributes
+context.configure(
+    connection=given["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+    on_version_apply=given.get("applied"),
+)
 context.run_migrations()

@@ -1,0 +1,141 @@
+"""What a control plane stands on, looked at from outside: its database file, the disk below it, and its address."""
+
+import os
+import socket
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from sidemeter_control import host
+from sidemeter_control.errors import DatabaseUnfit
+from sidemeter_control.settings import Settings, host_and_port
+from sidemeter_control.store import files
+from sidemeter_control.store.database import sqlite_path
+from sidemeter_control.store.schema import newest
+
+__all__ = ["Finding", "Status", "address", "database", "is_running"]
+
+Status = Literal["ok", "warn", "fail"]
+
+ROOM_WARN_BYTES: Final = 2 << 30
+ROOM_FAIL_BYTES: Final = 64 << 20
+"""Less, and the next commits will be refused."""
+
+SYNC_WARN_MS: Final = 50
+SYNC_FAIL_MS: Final = 1000
+"""Every batch waits for one commit."""
+
+_MIB: Final = 1 << 20
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was looked at, how it is, and what to do unless that is ok."""
+
+    check: str
+    status: Status
+    found: str
+    advice: str = ""
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a control plane has the database open."""
+    return host.is_locked(Path(f"{sqlite_path(settings.database)}.lock"))
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """The file, or where it will be made, and the disk below it."""
+    path = sqlite_path(settings.database).absolute()
+    there = next(each for each in (path.parent, *path.parent.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        advice = f"let user {os.getuid()} write there, or set SIDEMETER_DATABASE to another place"
+        yield Finding("database", "fail", f"{there} is no directory that this user can write", advice)
+        return
+    yield _file(path, running=is_running(settings))
+    if path.exists() and host.open_to_others(path):
+        yield Finding("permissions", "warn", "other users may read all that is stored", f"chmod 600 {path}")
+    yield _kind(there.resolve())
+    yield _room(there)
+    yield _syncs(there)
+    yield _leftovers(path)
+
+
+def _file(path: Path, *, running: bool) -> Finding:
+    if not path.exists():
+        return Finding("database", "ok", f"{path} is not there yet; serve will make it")
+    size = f"{path.stat().st_size // _MIB:,} MiB"
+    if running:
+        return Finding("database", "ok", f"{path}, {size}, open in a control plane")
+    try:
+        revision = files.revision(path)
+    except DatabaseUnfit as exc:
+        return Finding("database", "fail", str(exc), "sidemeter-control restore FILE puts a backup in its place")
+    if revision != newest():
+        return Finding("database", "ok", f"{path}, {size}, schema {revision}; serve will bring it to {newest()}")
+    return Finding("database", "ok", f"{path}, {size}, schema {revision}; no control plane runs on it")
+
+
+def _kind(directory: Path) -> Finding:
+    kind = host.file_system(directory)
+    if kind in host.NETWORK:
+        return Finding(
+            "file system",
+            "fail",
+            f"{kind}, over a network: a lock or a sync there is not to be relied on",
+            "put the database on a local disk",
+        )
+    if kind in host.IN_MEMORY or kind == "overlay":
+        end = "the container" if kind == "overlay" else "the machine's power"
+        return Finding("file system", "warn", f"{kind}: all that is stored is gone with {end}", "put it on a disk")
+    return Finding("file system", "ok", kind)
+
+
+def _room(directory: Path) -> Finding:
+    free = host.free_bytes(directory)
+    said = f"{free // _MIB:,} MiB free"
+    if free < ROOM_FAIL_BYTES:
+        return Finding("disk space", "fail", said, "make room: nothing more can be stored")
+    if free < ROOM_WARN_BYTES:
+        return Finding("disk space", "warn", said, "make room: agents keep what is not stored, as long as they can")
+    return Finding("disk space", "ok", said)
+
+
+def _syncs(directory: Path) -> Finding:
+    try:
+        took_ms = host.sync_s(directory) * 1000
+    except OSError as exc:
+        return Finding("disk sync", "fail", f"{exc.strerror}", "look at the disk: nothing can be stored")
+    said = f"4 KiB are on the disk after {took_ms:.2f} ms (median)"
+    if took_ms < SYNC_WARN_MS:
+        return Finding("disk sync", "ok", said)
+    return Finding("disk sync", "warn" if took_ms < SYNC_FAIL_MS else "fail", said, "use a faster disk")
+
+
+def _leftovers(path: Path) -> Finding:
+    left = sorted(each.name for each in files.leftovers(path))
+    if not left:
+        return Finding("leftovers", "ok", "none")
+    shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+    advice = "what a restore moved aside is yours to delete; serve ends or clears away the rest"
+    return Finding("leftovers", "warn", f"{shown} beside the database", advice)
+
+
+def address(settings: Settings, *, running: bool) -> Iterator[Finding]:
+    """Where it listens, or could."""
+    name, port = host_and_port(settings.listen)
+    if not ip_address(name).is_loopback:
+        advice = "let a proxy with TLS stand before it, and firewall the port"
+        yield Finding("address", "warn", f"{settings.listen}: keys go over the network as they are", advice)
+    if running:
+        yield Finding("address", "ok", settings.listen)
+        return
+    with socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET, socket.SOCK_STREAM) as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((name, port))
+        except OSError as exc:
+            yield Finding("address", "fail", f"{settings.listen}: {exc.strerror}", "end what has it, or set another")
+        else:
+            yield Finding("address", "ok", f"{settings.listen} is free")
