@@ -24,13 +24,13 @@ needs_chromium = pytest.mark.skipif(
 
 @dataclass
 class Visit:
-    """One tab. `sent` are the bytes of each answer as they went over the wire, by path."""
+    """One tab, and what it asked for."""
 
     page: Page
     url: str
     strangers: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    sent: dict[str, int] = field(default_factory=dict)
+    finished: list[Request] = field(default_factory=list)
 
     async def go(self, path: str) -> None:
         """Load an address, and wait until its heading is there."""
@@ -40,6 +40,11 @@ class Visit:
     async def see(self, text: str) -> None:
         """Wait until something shows the text."""
         await self.page.get_by_text(text).first.wait_for()
+
+    async def sent(self) -> dict[str, int]:
+        """The bytes of each answer as they went over the wire, by path."""
+        found = {urlsplit(request.url).path: await request.sizes() for request in self.finished}
+        return {path: sizes["responseBodySize"] + sizes["responseHeadersSize"] for path, sizes in found.items()}
 
     async def overflow(self) -> int:
         """How many pixels of the page are beyond the right edge."""
@@ -75,16 +80,14 @@ async def visit(browser: Browser, url: str, key: str | None = None, **options: A
         else:
             await route.continue_()
 
+    def keep(request: Request) -> None:
+        tab.finished.append(request)
+
     def strange(address: str) -> None:
         tab.strangers.append(address)
 
-    async def weigh(request: Request) -> None:
-        sizes = await request.sizes()
-        path = urlsplit(request.url).path
-        tab.sent[path] = sizes["responseBodySize"] + sizes["responseHeadersSize"]
-
     await context.route("**/*", watch)
-    tab.page.on("requestfinished", weigh)
+    tab.page.on("requestfinished", keep)
     tab.page.on("websocket", lambda opened: urlsplit(opened.url).netloc == urlsplit(url).netloc or strange(opened.url))
     tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.on("console", lambda said: tab.errors.append(said.text) if said.type == "error" else None)
