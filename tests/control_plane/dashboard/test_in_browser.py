@@ -111,7 +111,7 @@ async def test_a_newcomer_finds_what_is_owed_why_and_what_happens_at_the_limit(t
     figures = tab.page.locator("dl.stats").first
     await expect(figures).to_contain_text("Owes now")
     await expect(figures).to_contain_text("Likely at the end of the period")
-    await expect(figures).to_contain_text("Then every further use is refused.")
+    await expect(figures).to_contain_text("At the limit every further use is refused.")
     line = tab.page.get_by_role("button", name="Tokens", exact=True)
     await line.click()
     await tab.see("First 100,000")

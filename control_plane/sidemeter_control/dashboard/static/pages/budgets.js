@@ -19,8 +19,8 @@ const amountOf = (budget, text) => (budget.unit === "MONEY" && budget.currency ?
 function ends(budget) {
   const reached = drawn(budget.spent) >= drawn(budget.amount);
   const again = budget.resetsAt ? ` ${t("It begins anew {when}.", { when: ago(budget.resetsAt) })}` : "";
-  if (budget.enforcement === "SOFT") return (reached ? t("Reached: nothing is stopped, an alert was raised.") : t("Then an alert is raised, and nothing is stopped.")) + again;
-  return (reached ? t("Reached: further use is refused.") : t("Then further use is refused.")) + again;
+  if (budget.enforcement === "SOFT") return (reached ? t("Reached: nothing is stopped, an alert was raised.") : t("When it is spent an alert is raised, and nothing is stopped.")) + again;
+  return (reached ? t("Reached: further use is refused.") : t("When it is spent further use is refused.")) + again;
 }
 
 /** Who caps the budget is known by its slice: the whole customer, or where dimensions have values. */

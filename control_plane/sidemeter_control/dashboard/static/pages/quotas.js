@@ -26,12 +26,12 @@ export function atTheLimit(quota) {
   const { enforcement, limit, ceiling, allowed, graceEndsAt, used } = quota;
   const again = quota.resetsAt ? ` ${t("It begins anew {when}.", { when: ago(quota.resetsAt) })}` : "";
   if (limit === null) return t("No limit.");
-  if (enforcement === "SOFT") return (compare(used, limit) >= 0 ? t("Beyond what is included: use goes on, and is counted.") : t("Then use goes on, and is counted.")) + again;
+  if (enforcement === "SOFT") return (compare(used, limit) >= 0 ? t("Beyond what is included: use goes on, and is counted.") : t("At the limit use goes on, and is counted.")) + again;
   if (!allowed) return t("Reached: every further use is refused.") + again;
   if (graceEndsAt) return t("Reached: use goes on until {when}, then it is refused.", { when: ago(graceEndsAt) });
-  if (ceiling !== null && compare(ceiling, limit) > 0) return t("Then {n} more are let through, after that every use is refused.", { n: number(minus(ceiling, limit)) }) + again;
-  if (ceiling === null) return t("Then a time of grace begins, after which use is refused.") + again;
-  return t("Then every further use is refused.") + again;
+  if (ceiling !== null && compare(ceiling, limit) > 0) return t("At the limit {n} more are let through, then every use is refused.", { n: number(minus(ceiling, limit)) }) + again;
+  if (ceiling === null) return t("At the limit a time of grace begins, after which use is refused.") + again;
+  return t("At the limit every further use is refused.") + again;
 }
 
 /** One quota: a gauge where something is counted, else whether it is there. */
