@@ -106,6 +106,24 @@ async def test_cost_moves_by_itself_when_an_event_comes_in(tab: Visit, plane: Co
     await expect(owed).to_have_text(f"€{answer['customer']['cost']['total']['rounded']}")
 
 
+async def test_the_overview_says_how_much_comes_in_and_what_is_wrong(tab: Visit, plane: ControlPlane) -> None:
+    await tab.go("/")
+    figures = tab.page.locator("dl.stats .stat")
+    rate = figures.filter(has_text="Events per second").locator("dd.value")
+    await expect(rate).to_have_text("0")
+    while await rate.text_content() == "0":
+        await call(plane, "customer-000")
+    await expect(rate).to_have_text("0")  # some seconds later
+    await expect(figures.filter(has_text="Dead letters")).to_contain_text("could not be counted")
+    await expect(figures.filter(has_text="All customers")).to_contain_text("34 customers")
+
+
+async def test_the_audit_log_is_checked(tab: Visit) -> None:
+    await tab.go("/audit")
+    await tab.page.get_by_role("button", name="Check the log").click()
+    await tab.see("Every entry is as it was written.")
+
+
 async def test_a_newcomer_finds_what_is_owed_why_and_what_happens_at_the_limit(tab: Visit) -> None:
     await tab.page.get_by_role("link", name="Acme <b>& Sons</b>").first.click()
     figures = tab.page.locator("dl.stats").first
