@@ -37,7 +37,7 @@ export function Audit() {
           { key: "at", title: t("When"), cell: (entry) => html`<button type="button" class="open" aria-expanded=${String(open === entry.key)} onClick=${() => setOpen(open === entry.key ? null : entry.key)}><time class="nowrap" datetime=${entry.at}>${moment(entry.at)}</time></button>` },
           { key: "action", title: t("What"), cell: (entry) => html`<span class="mono small breaks">${entry.action}</span>` },
           { key: "target", title: t("Of what"), cell: (entry) => html`<span class="breaks">${entry.target}</span>` },
-          { key: "actor", title: t("Who"), cell: (entry) => html`<span class="breaks">${entry.actorName ?? entry.actor}</span>${entry.actorName && html` <span class="mono small muted breaks">${entry.actor}</span>`}` },
+          { key: "actor", title: t("Who"), cell: (entry) => html`<span class="breaks">${entry.actorName ?? entry.actor}</span>${entry.actorName && html` <span class="mono small muted breaks wide">${entry.actor}</span>`}` },
         ]} />`}</div></section>
       <${Pages} page=${log.pageInfo} after=${after} onAfter=${setAfter} />`}</${Answered}>`;
 }

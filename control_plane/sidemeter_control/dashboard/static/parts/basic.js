@@ -54,12 +54,16 @@ const NEXT = {
   STORE_UNAVAILABLE: () => t("The database is busy or its disk is full. Try again in a moment."),
 };
 
+// Of these the words here say all there is; else the control plane's own, which are English, say what it is about.
+const WHOLE = ["UNREACHABLE", "UNAUTHENTICATED", "BUSY", "RATE_LIMITED"];
+
 /** What went wrong, and how to go on. */
 export function Trouble({ problem, again }) {
   if (!problem) return null;
   const next = NEXT[problem.code]?.() ?? t("Try again.");
+  const told = !WHOLE.includes(problem.code) && problem.message;
   return html`<div class="note bad" role="alert">
-    <strong>${problem.message}</strong> <span>${next}</span> <span class="muted small mono">${problem.code}</span>
+    ${told && html`<strong lang="en">${told}</strong> `}<span>${next}</span> <span class="muted small mono">${problem.code}</span>
     ${again && html`<div class="row"><button type="button" onClick=${again}>${t("Try again")}</button></div>`}
   </div>`;
 }
