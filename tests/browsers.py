@@ -92,8 +92,8 @@ async def visit(browser: Browser, url: str, key: str | None = None, **options: A
     tab.page.on("pageerror", lambda error: tab.errors.append(str(error)))
     tab.page.on("console", lambda said: tab.errors.append(said.text) if said.type == "error" else None)
     if key is not None:
-        await tab.go(f"/#key={key}")
-        await tab.page.locator("#main h1").wait_for()
+        given = {"data": {"key": key}, "headers": {"Sidemeter-Page": "test"}}
+        assert (await context.request.post(f"{url}/session", **given)).ok
     yield tab
     await context.close()
     assert tab.strangers == []

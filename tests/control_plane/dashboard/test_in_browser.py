@@ -124,7 +124,16 @@ async def test_the_audit_log_is_checked(tab: Visit) -> None:
     await tab.see("Every entry is as it was written.")
 
 
-async def test_a_newcomer_finds_what_is_owed_why_and_what_happens_at_the_limit(tab: Visit) -> None:
+async def test_a_newcomer_finds_what_is_owed_why_and_what_happens_at_the_limit(
+    browser: Browser, plane: ControlPlane
+) -> None:
+    async with visit(browser, plane.url) as tab:
+        await tab.go(f"/#key={ADMIN_KEY}")
+        await newcomer(tab)
+        assert ADMIN_KEY not in tab.page.url
+
+
+async def newcomer(tab: Visit) -> None:
     await tab.page.get_by_role("link", name="Acme <b>& Sons</b>").first.click()
     figures = tab.page.locator("dl.stats").first
     await expect(figures).to_contain_text("Owes now")
@@ -393,6 +402,7 @@ async def test_what_is_not_there_says_where_to_go(tab: Visit) -> None:
 
 
 async def test_figures_are_exact_to_the_last_digit(tab: Visit) -> None:
+    await tab.go("/")
     digest = re.search(r"/static/(\w+)/", await tab.page.content())
     assert digest
     await tab.page.evaluate(f"import('/static/{digest[1]}/ground/words.js').then((all) => window.words = all)")
@@ -408,6 +418,7 @@ async def test_figures_are_exact_to_the_last_digit(tab: Visit) -> None:
 
 async def test_an_empty_control_plane_says_what_to_do_first(browser: Browser, tmp_path: Path) -> None:
     async with control_plane(tmp_path) as empty, visit(browser, empty.url, ADMIN_KEY) as tab:
+        await tab.go("/")
         await tab.see("First steps")
         await tab.see("No customer yet")
         for path, text in {
