@@ -27,6 +27,16 @@ CONTRACT = SHARED / "design" / "schema.graphql"
 
 # What the product has beyond the contract, whose types may grow.
 GROWN = {
+    "Query.meterPreview(first: Int = 50, meter: MeterInput!): MeterPreview!",
+    "GraphQLObjectType MeterPreview",
+    "GraphQLObjectType PreviewedEvent",
+    "MeterPreview.value(): Decimal",
+    "MeterPreview.events(): [PreviewedEvent!]!",
+    "PreviewedEvent.event(): Event!",
+    "PreviewedEvent.gives(): String",
+    "PreviewedEvent.dimensions(): JSON",
+    "PreviewedEvent.problem(): String",
+    "Query.draftDiff(plan: PlanInput!): PlanDiff!",
     "Mutation.enableWebhook(id: ID!): Webhook!",
     "Mutation.rotateWebhookSecret(id: ID!): WebhookSecret!",
     "Webhook.disabledAt(): DateTime",

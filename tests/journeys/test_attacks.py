@@ -24,6 +24,7 @@ from certificates import OPENSSL, certificate
 from processes import URL, Program, run
 
 from sidemeter_control.access.attempts import FREE_GUESSES
+from sidemeter_control.dashboard.files import DIGEST
 
 COMMAND = ["-m", "sidemeter_control.cli"]
 CHOSEN = "an-admin-key-that-somebody-chose"
@@ -403,7 +404,8 @@ def test_a_script_reads_no_session_and_a_log_out_ends_it(plane: Plane) -> None:
     [
         ("/", "text/html"),
         ("/graphql", "text/html"),
-        ("/static/overview.js", "*/*"),
+        ("/portal/", "text/html"),
+        (f"/static/{DIGEST}/operator.js", "*/*"),
         ("/healthz", "*/*"),
         ("/none", "*/*"),
         ("/metrics", "*/*"),
@@ -424,9 +426,11 @@ def test_every_answer_keeps_browsers_from_running_framing_and_telling(plane: Pla
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["referrer-policy"] == "no-referrer"
-    assert answer.headers["cache-control"] == (
-        "no-cache" if answer.status_code == 200 and path != "/healthz" else "no-store"
-    )
+    if path.startswith("/static/"):
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    else:
+        asked_again = answer.status_code == 200 and path != "/healthz"
+        assert answer.headers["cache-control"] == ("no-cache" if asked_again else "no-store")
     assert "server" not in answer.headers
 
 

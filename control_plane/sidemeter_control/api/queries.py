@@ -16,19 +16,21 @@ from sidemeter_control.api.customer_types import Customer, From, MaybeFrom, cust
 from sidemeter_control.api.event_types import Event, event_place, event_position
 from sidemeter_control.api.key_types import ApiKey, keys_page
 from sidemeter_control.api.lease_types import Limit, Recovery
-from sidemeter_control.api.meter_types import DimensionFilter, Meter, UsageRow, usage_rows
+from sidemeter_control.api.meter_types import DimensionFilter, Meter, MeterInput, UsageRow, usage_rows
 from sidemeter_control.api.pages import Connection, connection, numbers, position
 from sidemeter_control.api.pricing_inputs import ChargeInput, PlanInput, UsageInput
 from sidemeter_control.api.pricing_types import Feature, Plan, Price, meter_of
 from sidemeter_control.api.scalars import Instant
 from sidemeter_control.api.simulation_types import Simulation
 from sidemeter_control.api.subscription_types import PlanDiff
+from sidemeter_control.api.trial_types import MeterPreview
 from sidemeter_control.api.webhook_types import Webhook, WebhookDelivery
 from sidemeter_control.errors import NotFound
 from sidemeter_control.limits.handed_out import limit_as_held
 from sidemeter_control.limits.webhooks import DeliveryState
+from sidemeter_control.metering.trying import try_meter
 from sidemeter_control.metering.windows import Window
-from sidemeter_control.pricing.catalogue import find_plan
+from sidemeter_control.pricing.catalogue import draft_beside, find_plan
 from sidemeter_control.pricing.differences import differences
 from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.preview import preview
@@ -69,6 +71,12 @@ class Query:
         return await meter_of(info, key)
 
     @strawberry.field
+    async def meter_preview(self, info: Info, meter: MeterInput, first: int | None = DEFAULT_PAGE) -> MeterPreview:
+        """What a meter would make of the newest events of its type; stores nothing."""
+        defined, size = meter.noun(info.context.now_us), page_size(first)
+        return MeterPreview.of(await info.context.ask(lambda conn: try_meter(conn, defined, size)))
+
+    @strawberry.field
     async def features(self, info: Info) -> list[Feature]:
         """Every feature, by key."""
         return [Feature.of(feature) for feature in await info.context.ask(features.list_all)]
@@ -100,6 +108,13 @@ class Query:
         before = await info.context.ask(lambda conn: find_plan(conn, plan, from_))
         after = await info.context.ask(lambda conn: find_plan(conn, plan, to))
         return PlanDiff.of(differences(before, after))
+
+    @strawberry.field
+    async def draft_diff(self, info: Info, plan: PlanInput) -> PlanDiff:
+        """What a draft would change of the newest version of its plan; refused as publishPlan would refuse it."""
+        spec, now_us = plan.spec(), info.context.now_us
+        newest, draft = await info.context.ask(lambda conn: draft_beside(conn, spec, now_us))
+        return PlanDiff.of(differences(newest, draft))
 
     @strawberry.field
     async def customers(

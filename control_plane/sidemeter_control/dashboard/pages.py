@@ -1,38 +1,60 @@
-"""The operator's page at `/`, and its files. The page holds no data: it asks GraphQL with the key it is given."""
-
-from pathlib import Path
+"""The pages: `/` for operators, `/portal` for a customer, and their files. They hold no data: they ask GraphQL."""
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+
+from sidemeter_control.dashboard.files import DIGEST, FILES, File
 
 __all__ = ["routes"]
 
-_STATIC = Path(__file__).parent / "static"
-_MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-}
-_FILES = {path.name: path for path in _STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
+# Each is a view of the one page: its address can be kept, sent and loaded again.
+_OPERATORS = (
+    "/",
+    "/customers",
+    "/customers/{key:path}",
+    "/meters",
+    "/meters/{key:path}",
+    "/plans",
+    "/plans/{key:path}",
+    "/events",
+    "/dead-letters",
+    "/agents",
+    "/audit",
+    "/keys",
+)
+_CUSTOMERS = ("/portal", "/portal/{rest:path}")
 
-_HEADERS = {"Cache-Control": "no-cache"}
+_HEADERS = {"Vary": "Accept-Encoding"}
+_ASKED_AGAIN = {"Cache-Control": "no-cache"}
+# The digest in the address is another one as soon as any file is.
+_KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 def routes() -> list[BaseRoute]:
-    """`GET /` is the page, `GET /static/<name>` its script and style; any other name is 404."""
-    return [Route("/", _overview), Route("/static/{name}", _static)]
+    """The pages by their addresses; `GET /static/<digest>/<path>` their files, any other path is 404."""
+    return [
+        *(Route(path, _operators) for path in _OPERATORS),
+        *(Route(path, _customers) for path in _CUSTOMERS),
+        Route(f"/static/{DIGEST}/{{path:path}}", _static),
+    ]
 
 
-async def _overview(request: Request) -> Response:  # noqa: ARG001 -- the interface of a route
-    return _file("overview.html")
+async def _operators(request: Request) -> Response:
+    return _answer(FILES["operator.html"], request, _ASKED_AGAIN)
+
+
+async def _customers(request: Request) -> Response:
+    return _answer(FILES["portal.html"], request, _ASKED_AGAIN)
 
 
 async def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    return _file(name) if name in _FILES else Response(status_code=404)
+    file = FILES.get(request.path_params["path"])
+    return _answer(file, request, _KEPT) if file else Response(status_code=404)
 
 
-def _file(name: str) -> Response:
-    path = _FILES[name]
-    return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix], headers=_HEADERS)
+def _answer(file: File, request: Request, caching: dict[str, str]) -> Response:
+    headers = {"Content-Type": file.media_type, **_HEADERS, **caching}
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.packed, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(file.content, headers=headers)

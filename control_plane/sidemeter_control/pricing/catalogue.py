@@ -38,7 +38,7 @@ from sidemeter_control.store import (
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["find_plan", "meters_of", "publish_plan", "read_draft", "subscribe", "subscribed"]
+__all__ = ["draft_beside", "find_plan", "meters_of", "publish_plan", "read_draft", "subscribe", "subscribed"]
 
 # Some kilobytes each.
 MAX_CUSTOMERS_REMEMBERED = 5_000
@@ -68,6 +68,12 @@ async def read_draft(conn: AsyncConnection, spec: PlanSpec, version: int, now_us
     await _check_charges(conn, "charges", plan.charges, spec.currency)
     await _check_features(conn, spec.entitlements)
     return plan
+
+
+async def draft_beside(conn: AsyncConnection, spec: PlanSpec, now_us: int) -> tuple[Plan, Plan]:
+    """The newest version of the draft's plan, and the draft as its next one; NotFound when none was published."""
+    newest = await find_plan(conn, spec.key, None)
+    return newest, await read_draft(conn, spec, newest.version + 1, now_us)
 
 
 async def subscribe(database: Database, clock: Clock, spec: SubscribeSpec, *, by: str = audit.OPERATOR) -> Subscription:

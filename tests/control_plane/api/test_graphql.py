@@ -27,10 +27,15 @@ PLAN, AT = '{key: "k", currency: "EUR", charges: []}', '"2026-01-01T00:00:00Z"'
 CALLS = {
     "meters": ("{ meters { key } }", Scope.READ),
     "meter": ('{ meter(key: "k") { key } }', Scope.READ),
+    "meterPreview": (
+        '{ meterPreview(meter: {key: "k", eventType: "t", aggregation: COUNT}) { value } }',
+        Scope.READ,
+    ),
     "features": ("{ features { key } }", Scope.READ),
     "plans": ("{ plans { key } }", Scope.READ),
     "plan": ('{ plan(key: "k") { key } }', Scope.READ),
     "planDiff": ('{ planDiff(plan: "k", from: 1, to: 2) { fields { field } } }', Scope.READ),
+    "draftDiff": (f"{{ draftDiff(plan: {PLAN}) {{ fields {{ field }} }} }}", Scope.READ),
     "customers": ("{ customers { edges { cursor } } }", Scope.READ),
     "customer": ('{ customer(key: "k") { key } }', Scope.READ),
     "usage": (f'{{ usage(meter: "k", {FROM_TO}) {{ value }} }}', Scope.READ),

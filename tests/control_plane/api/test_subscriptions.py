@@ -120,6 +120,20 @@ async def test_versions_are_compared_and_their_subscribers_moved_after_a_look(co
     assert await run(control, MOVE, preview=True) == {"remaining": False, "moves": []}
 
 
+async def test_a_draft_is_compared_with_what_is_published_and_refused_as_if_it_were(control: Plane) -> None:
+    ask = "query($plan: PlanInput!) { draftDiff(plan: $plan) { fields { field before after } charges { key kind } } }"
+    draft = {"key": "small", "currency": "USD", "charges": [FEE | {"amount": "40"}], "trialDays": 3}
+    assert (await control.ask(ask, plan=draft))["draftDiff"] == {
+        "fields": [{"field": "trialDays", "before": 0, "after": 3}],
+        "charges": [{"key": "base", "kind": "CHANGED"}],
+    }
+    assert (await control.ask('{ plan(key: "small") { version } }'))["plan"]["version"] == 1
+    wrong = await control.refusal(ask, plan=draft | {"charges": [FEE | {"unitPrice": "1"}]})
+    assert wrong["extensions"]["code"] == "INVALID_INPUT"
+    unknown = await control.refusal(ask, plan=draft | {"key": "none"})
+    assert unknown["extensions"]["code"] == "NOT_FOUND"
+
+
 async def test_the_terms_of_a_plan_are_read_as_they_were_written(control: Plane) -> None:
     terms = {"amount": "100", "overageFactor": "1.5", "trueUp": False, "discountPercentage": "5", "smoothingMonths": 6}
     select = (
