@@ -29,7 +29,7 @@ from sidemeter_control.connections import (
     connection,
     web_socket,
 )
-from sidemeter_control.errors import SettingsError
+from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store import audit
 from sidemeter_control.store.database import Database
@@ -106,9 +106,17 @@ async def serve(
             await hub.close()  # what goes on for ever is ended first: the others end by themselves
             server.should_exit = True
             await serving
-            await gate.note_uses_once()
+            await _note_uses(gate)
     finally:
         await database.close()
+
+
+async def _note_uses(gate: Gate) -> None:
+    """Nobody is served any more: where that cannot be written, a key looks unused for a minute longer."""
+    try:
+        await gate.note_uses_once()
+    except StoreUnavailable as exc:
+        _log.warning("when keys were used last was not written: %s", exc)
 
 
 @contextlib.asynccontextmanager

@@ -155,11 +155,11 @@ def test_a_made_up_address_does_not_help_where_no_proxy_is_trusted(tmp_path: Pat
 def test_it_does_not_listen_to_other_machines_before_there_is_a_key(tmp_path: Path) -> None:
     database = ["--database", f"sqlite:///{tmp_path}/control.db"]
     command = [sys.executable, *COMMAND]
-    said = run(*command, "serve", *database, "--listen", "0.0.0.0:0", exit_code=1)
+    said = run(*command, "serve", *database, "--listen", "0.0.0.0:0", exit_code=2)
     assert "there is no admin key yet" in said
     assert "sidemeter-control keys create" in said
     assert "smk_" not in said
-    said = run(*command, "serve", *database, "--listen", "[::]:0", exit_code=1, SIDEMETER_ADMIN_KEY="short")
+    said = run(*command, "serve", *database, "--listen", "[::]:0", exit_code=2, SIDEMETER_ADMIN_KEY="short")
     assert "must have 16 characters or more" in said
     run(*command, "keys", "create", "admin", "--scope", "ADMIN", *database)
     with serve(tmp_path, listen="0.0.0.0:0") as program:
@@ -199,7 +199,7 @@ def test_files_that_are_no_certificate_are_refused_by_name(tmp_path: Path) -> No
     given = ["--tls-cert", str(tmp_path / "cert.pem")]
     command = [sys.executable, *COMMAND, "serve", "--database", f"sqlite:///{tmp_path}/c.db", "--listen", "127.0.0.1:0"]
     assert "must be set beside tls_cert" in run(*command, *given, exit_code=2)
-    said = run(*command, *given, "--tls-key", str(tmp_path / "key.pem"), exit_code=1)
+    said = run(*command, *given, "--tls-key", str(tmp_path / "key.pem"), exit_code=2)
     assert f"{tmp_path}/cert.pem and {tmp_path}/key.pem are not usable" in said
 
 

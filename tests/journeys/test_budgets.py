@@ -39,7 +39,7 @@ async def holds(plane: ControlPlane, key: str, calls: int) -> None:
     await eventually(is_so, 60)
 
 
-def said(got: Receiver) -> set[tuple[str, int]]:
+def said(got: Receiver) -> set[tuple[str, int | None]]:
     """What was heard, repeats aside."""
     alerts = [json.loads(each.body)["data"] for each in got.received]
     return {(each["what"], each["threshold"]) for each in alerts}
@@ -62,6 +62,7 @@ async def test_a_team_is_stopped_at_its_budget_the_customer_at_its_own_and_each_
             await plane.start()
 
             both = of_team_a | {("budget:all", percent) for percent in (50, 75, 90, 100)}
+            both |= {("budget:team-a", None), ("budget:all", None)}  # at each of them something was refused
             await eventually(lambda: said(got) == both, 120)
         spent = (await plane.ask(SPENT))["customer"]["budgets"]
         assert spent == [{"key": "all", "spent": str(ALL)}, {"key": "team-a", "spent": str(TEAM)}]

@@ -154,8 +154,12 @@ class Keyring:
         """Write down when keys were used that were since the last time; answers how many. Once a minute is enough."""
         used, self._used_at_us = self._used_at_us, {}
         if used:
-            async with self._database.write() as conn:
-                await keys.used(conn, used)
+            try:
+                async with self._database.write() as conn:
+                    await keys.used(conn, used)
+            except BaseException:
+                self._used_at_us = used | self._used_at_us  # the next time writes them
+                raise
         return len(used)
 
     async def _accept(self, secret: str) -> None:

@@ -392,7 +392,8 @@ async def test_only_so_many_wait_in_memory_and_the_others_in_the_database(shop: 
     assert [await delivering.once(), await delivering.once()] == [first, count - first]
 
 
-async def test_a_receiver_that_hangs_keeps_no_other_from_its_turn(shop: Shop, got: Receiver, poster: Poster) -> None:
+async def test_a_receiver_that_hangs_keeps_no_other_from_its_turn(shop: Shop, got: Receiver) -> None:
+    poster = Poster(private=True, within_ms=2_000)
     async with receiver() as stuck:
         stuck.answer = hang
         await hook(shop, stuck.url)
@@ -401,6 +402,7 @@ async def test_a_receiver_that_hangs_keeps_no_other_from_its_turn(shop: Shop, go
             await alert(shop, number)
         await Delivering(shop.database, shop.clock, poster.post).once()
         assert (len(stuck.received), len(got.received)) == (MAX_AT_ONCE_EACH, MAX_AT_ONCE_EACH)
+    await poster.close()
 
 
 async def test_a_webhook_is_changed_by_its_url_and_keeps_its_secret_unless_a_new_one_is_given(shop: Shop) -> None:
