@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-WORKERS ?= 2
+WORKERS ?= 3
 MINUTES ?= 10
 SEEDS ?= 10000
 
@@ -34,7 +34,7 @@ check: $(READY) ## what CI runs: format, lint, types, import floors, tests with 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark" --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark" --durations=25 --cov --cov-report=term --cov-fail-under=90
 
 format: $(READY) ## rewrite the code as `check` wants it
 	$(BIN)/ruff format .
