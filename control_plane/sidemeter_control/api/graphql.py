@@ -21,6 +21,9 @@ from sidemeter_control.store.keys import Key, Scope
 
 __all__ = ["graphql_routes"]
 
+_HEEDS = tuple(Narrow)
+"""`reach` keeps narrow keys to what they are for."""
+
 
 def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[BaseRoute]:
     """`/graphql` for clients and, as a page, for browsers; `/graphql/assets/<name>` for the page.
@@ -33,9 +36,7 @@ def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[Bas
             return explorer.page()
 
         async def admit() -> Key:
-            return await gate.let_in(
-                request, *Scope, heeds=tuple(Narrow)
-            )  # `reach` keeps narrow keys to what they are for
+            return await gate.let_in(request, *Scope, heeds=_HEEDS)
 
         key = await admit()
         asked = await read(request)
@@ -47,9 +48,9 @@ def graphql_routes(gate: Gate, operations: Operations, waits: Waits) -> list[Bas
     async def socket(websocket: WebSocket) -> None:
         async def admit(header: str | None) -> Key:
             if header is None:
-                return await gate.let_in(websocket, *Scope, heeds=tuple(Narrow))
+                return await gate.let_in(websocket, *Scope, heeds=_HEEDS)
             source = gate.origins.source_of(websocket)
-            return await gate.admit(header, *Scope, source=source, heeds=tuple(Narrow))
+            return await gate.admit(header, *Scope, source=source, heeds=_HEEDS)
 
         try:
             with operations.places.stream():

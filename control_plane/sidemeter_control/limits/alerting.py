@@ -16,7 +16,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.limits.alerts import Alert, Finding, of_budget, of_quota
 from sidemeter_control.limits.quotas import feature_meters, quotas
-from sidemeter_control.limits.raising import raise_alerts
+from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.spending import spending
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.pricing.customers import Customer
@@ -156,11 +156,7 @@ async def raise_found(
             "%s: customer %r could not be looked at for alerts", incident, customer_key, extra={"incident_id": incident}
         )
         return []
-    if found is None:
-        return []
-    customer, findings = found
-    async with database.write() as conn:
-        return await raise_alerts(conn, clock, customer, findings)
+    return await raise_all(database, clock, () if found is None else (found,))
 
 
 async def _unraised(

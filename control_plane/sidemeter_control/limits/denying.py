@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.clock import Clock
 from sidemeter_control.limits.alerts import Alert, Finding, denied
 from sidemeter_control.limits.quotas import feature_meters, quotas
-from sidemeter_control.limits.raising import raise_alerts
+from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.shared import period_of
 from sidemeter_control.limits.spending import Enforced, enforced
 from sidemeter_control.limits.sync_messages import Denied
@@ -32,13 +32,7 @@ async def raise_denied(database: Database, clock: Clock, told: Collection[Denied
         return []
     async with database.snapshot() as snapshot:
         found = await snapshot.ask(lambda conn: _found(conn, told, clock.now_us()))
-    if not found:
-        return []
-    raised = []
-    async with database.write() as conn:
-        for customer, findings in found:
-            raised += await raise_alerts(conn, clock, customer, findings)
-    return raised
+    return await raise_all(database, clock, found)
 
 
 async def _found(conn: AsyncConnection, told: Collection[Denied], now_us: int) -> list[tuple[Customer, list[Finding]]]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.limits.alerts import Alert, Finding, in_doubt
-from sidemeter_control.limits.raising import raise_alerts
+from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.shared import Shared, shared_limits
 from sidemeter_control.limits.units import PoolId, budget_key, from_units, is_budget, limit_id
 from sidemeter_control.pricing.customers import Customer
@@ -49,12 +49,7 @@ class Doubting:
             return []
         async with self._database.snapshot() as snapshot:
             new = await snapshot.ask(lambda conn: _unraised(conn, long, self._clock.now_us()))
-        raised = []
-        if new:
-            async with self._database.write() as conn:
-                for customer, findings in new:
-                    raised += await raise_alerts(conn, self._clock, customer, findings)
-        return raised
+        return await raise_all(self._database, self._clock, new)
 
 
 async def _unraised(

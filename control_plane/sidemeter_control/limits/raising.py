@@ -13,8 +13,19 @@ from sidemeter_control.limits.alerts import MAX_ALERTS, Alert, Finding
 from sidemeter_control.limits.webhooks import body_of
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.store import alerts, changes, webhooks
+from sidemeter_control.store.database import Database
 
-__all__ = ["raise_alerts"]
+__all__ = ["raise_alerts", "raise_all"]
+
+
+async def raise_all(
+    database: Database, clock: Clock, found: Sequence[tuple[Customer, Sequence[Finding]]]
+) -> list[Alert]:
+    """Raise what was found of customers, in one transaction; answers the alerts that are new. None for nothing found."""
+    if not found:
+        return []
+    async with database.write() as conn:
+        return [alert for customer, findings in found for alert in await raise_alerts(conn, clock, customer, findings)]
 
 
 async def raise_alerts(
