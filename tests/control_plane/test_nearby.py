@@ -69,12 +69,15 @@ async def test_its_own_certificate_is_enough_whatever_name_it_is_for(tmp_path: P
         port = (await program.says(TLS_URL))[1]
         assert await ready("--listen", f"127.0.0.2:{port}", **tls) == ""
         assert "CERTIFICATE_VERIFY_FAILED" in await ready("--url", f"https://127.0.0.2:{port}", exit_code=1)
-        told = await asyncio.to_thread(
-            lambda: run(
-                sys.executable, *COMMAND, "doctor", "--database", database, "--listen", f"127.0.0.2:{port}",
-                exit_code=3, SIDEMETER_ADMIN_KEY=ADMIN_KEY, **tls,
-            )
-        )  # fmt: skip
+        with Program(
+            [*COMMAND, "doctor", "--database", database, "--listen", f"127.0.0.2:{port}"],
+            tmp_path / "doctor",
+            SIDEMETER_ADMIN_KEY=ADMIN_KEY,
+            **tls,
+        ) as doctor:
+            doctor.spawn()
+            assert await doctor.exit_code() in {0, 3}  # a slow disk is a warning
+            told = doctor.log.read_text()
         assert "readiness: it takes events" in told
         assert await program.stop() == 0
         gone = tls | {"SIDEMETER_TLS_CERT": str(tmp_path / "none")}

@@ -192,6 +192,8 @@ def test_a_service_takes_its_settings(name: str, program: str) -> None:
 def confined(volume: Path) -> list[str]:
     """A command that runs what follows as the images do: as nobody, with no capability, on a root that nobody writes to."""
     prepare = (
+        "findmnt --raw --noheadings --output TARGET,SOURCE | grep ' /dev/loop' | cut -d' ' -f1 | xargs --no-run-if-empty"
+        " umount --lazy; "  # or what is unmounted meanwhile stays mounted here
         f'mount -t tmpfs -o mode=700,uid={NOBODY} tmpfs "$0" && mount -o remount,bind,ro / && cd "$0" && '
         f"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --no-new-privs --bounding-set=-all"
         ' --inh-caps=-all "$@"'
