@@ -31,8 +31,13 @@ async def test_what_the_readme_defines_records_and_asks_gives_a_live_bill(tmp_pa
             async with agent.http:
                 await agent.start()
                 assert (await agent.post(events, event))["accepted"] == 1
-                decision = await agent.post(check, question)
-                assert (decision["allowed"], decision["reason"]) == (True, "within_limit")
+
+                async def allowed() -> bool:  # at once, unless the machine is too busy to hear of the lease in time
+                    decision = await agent.post(check, question)
+                    assert decision["reason"] in {"within_limit", "lease_short", "no_lease"}
+                    return bool(decision["allowed"])
+
+                await eventually(allowed)
 
                 async def counted() -> dict[str, object] | None:
                     customer = (await plane.ask(ask))["customer"]
