@@ -21,6 +21,9 @@ from .runs import run
 from .seed import KINDS, Cast, live
 
 ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.no_cover
+"""What is run here is measured by its own tests; thousands of steps would take three times as long."""
+
 SEEDS = 150
 FAULTS = {
     "agent killed",

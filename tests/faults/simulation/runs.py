@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from zygote import unmeasured
+
 from .seed import CAST, Cast, Outcome, live
 
 __all__ = ["Report", "encoded", "run", "run_here"]
@@ -101,6 +103,7 @@ def run(first_seed: int, seeds: int, processes: int) -> Report:
             [*command, "--first", str(first_seed + n), "--seeds", str(len(range(n, seeds, processes)))],
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env=unmeasured(),
             text=True,
         )
         for n in range(min(processes, seeds))

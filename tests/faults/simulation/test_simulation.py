@@ -22,6 +22,9 @@ from .plane import Books, Plane
 from .runs import ROOT, run, run_here
 from .seed import Cast, live
 
+pytestmark = pytest.mark.no_cover
+"""What is run here is measured by its own tests; thousands of steps would take three times as long."""
+
 SEEDS = 80
 FAULTS = {
     "agent killed",
