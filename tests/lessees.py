@@ -3,16 +3,21 @@
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
+import msgspec
 from shop import Shop
 
 from sidemeter_control.limits.sync import sync
 from sidemeter_control.limits.sync_messages import LeaseReport, Seen, SyncAnswer, SyncQuestion
+from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
 from sidemeter_control.metering.identity import SyncStatus
 from sidemeter_control.metering.ingest import Hello, Ingest
 
-__all__ = ["Counts", "Lessee"]
+__all__ = ["PLENTY", "Counts", "Lessee", "Spender"]
+
+PLENTY = 10**15
 
 _ids = itertools.count(1)
 
@@ -93,3 +98,63 @@ class Lessee:
                 counts.granted = max(counts.granted, grant.granted)
         self.nonce, self.seen = answer.nonce, Seen(answer.generation, answer.state_version)
         return answer
+
+
+@dataclass
+class Spender:
+    """An agent that debits events at the caps it was told, sends them later, and settles them once it hears they count."""
+
+    agent: Lessee
+    key: tuple[str, int]
+    caps: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    unsent: list[tuple[str, int]] = field(default_factory=list)
+    unheard: int = 0
+    batches: int = 0
+    last_digest: bytes = NO_DIGEST
+    allowed: int = 0
+
+    @property
+    def counts(self) -> Counts:
+        return self.agent.leases[self.key]
+
+    async def hear(self, want: int = PLENTY) -> None:
+        """A sync, in which it tells what it settled before, and settles what is counted now."""
+        answer = await self.agent.sync({self.key: want}, subjects=("a",), knows_prices=True)
+        (limit,) = [each for each in answer.limits if each.prices]
+        for cap in limit.prices:
+            of = cap.meter.aggregation
+            self.caps[of] = Decimal(cap.per_unit), Decimal(cap.per_event)
+        if answer.counted_batch_no == self.batches:
+            self.counts.refunded += self.unheard
+            self.counts.returned += self.unheard
+            self.unheard = 0
+
+    def price(self, tokens: int) -> int:
+        found = Decimal(0)
+        for of, (per_unit, per_event) in self.caps.items():
+            found += per_event + per_unit * (tokens if of == "SUM" else 1)
+        return int(found.scaleb(9).to_integral_value(ROUND_CEILING))
+
+    def consume(self, tokens: int) -> bool:
+        units = self.price(tokens)
+        if not self.caps or units > self.counts.free:
+            return False
+        self.counts.used += units
+        self.unsent.append((f"{self.agent.agent_id}-{self.allowed}", tokens))
+        self.allowed += 1
+        return True
+
+    async def send(self) -> None:
+        """What it has not sent yet, as one batch."""
+        if not self.unsent or self.unheard:
+            return
+        at, shop = self.agent.shop.clock.now_us(), self.agent.shop
+        rows = [[id_, "chat", "llm", "a", at, f'{{"tokens":{tokens}}}'] for id_, tokens in self.unsent]
+        self.unheard = sum(self.price(tokens) for _, tokens in self.unsent)
+        self.unsent = []
+        self.batches += 1
+        body = msgspec.msgpack.encode(rows)
+        own = digest(self.last_digest, body)
+        batch = Batch(self.agent.agent_id, self.agent.epoch, self.batches, self.last_digest, own, body)
+        assert (await Ingest(shop.database, shop.clock).batch(batch)).recorded.accepted == len(rows)
+        self.last_digest = own

@@ -62,9 +62,15 @@ class Shop:
             await create_feature(self.database, new_feature(key, meter_key=meter_key, now_us=0))
 
     async def customer(
-        self, key: str, *, time_zone: str = "UTC", subjects: tuple[str, ...] = (), language: Language = Language.EN
+        self,
+        key: str,
+        *,
+        time_zone: str = "UTC",
+        subjects: tuple[str, ...] = (),
+        language: Language = Language.EN,
+        prepaid: bool = False,
     ) -> Customer:
-        made = new_customer(key, time_zone=time_zone, subjects=subjects, language=language, now_us=0)
+        made = new_customer(key, time_zone=time_zone, subjects=subjects, language=language, prepaid=prepaid, now_us=0)
         return await upsert_customer(self.database, made)
 
     async def sell(

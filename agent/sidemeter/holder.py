@@ -308,7 +308,7 @@ class Holder:
         lease.is_short = told is not None and told.free + grant.granted - told.granted < self._asked[lease.key]
         self.leases.wake(lease)
         lease.low = min(lease.demand.ahead, lease.free) // 3 if grant.mode == "lease" and not lease.is_short else -1
-        if grant.keep_free is not None and lease.free > grant.keep_free:
+        if grant.keep_free is not None and lease.free > max(grant.keep_free, lease.need):
             self.leases.hurry = True
         return lease if changed else None
 

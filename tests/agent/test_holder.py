@@ -185,6 +185,31 @@ def test_a_recall_returns_down_to_what_may_be_kept_and_hurries() -> None:
     assert holder.report(10).message.leases[0].returned == 70
 
 
+def test_who_waits_for_more_than_a_recall_leaves_returns_nothing_and_does_not_hurry_for_it() -> None:
+    holder = holder_of((KEY, Counts(granted=100)))
+    only(holder).need = 200
+    holder.report(0)
+    only(holder).need += 50  # asked for since
+    holder.leases.hurry = False
+    holder.hear(answer(grant(100, keep_free=30)), "s4")
+    assert only(holder).need == 50
+    assert holder.leases.hurry  # what is beyond that is returned at once
+    assert holder.report(10).message.leases[0].returned == 50
+    only(holder).need = 150
+    holder.hear(answer(grant(100, keep_free=30), sync_id="s4"), "s5")
+    assert not holder.leases.hurry
+
+
+def test_a_limit_that_nothing_was_left_of_is_asked_for_again_while_callers_are_turned_away() -> None:
+    holder = holder_of((KEY, Counts(granted=10, used=10)))
+    lease = only(holder)
+    holder.report(0)
+    holder.hear(answer(grant(10, mode="closed", limit_units=1)), "s4")
+    assert holder.leases.spend([(lease, 5)]).reason == "limit_reached"
+    (told,) = holder.report(1000).message.leases
+    assert told.want_free == 1
+
+
 def test_a_new_period_is_followed_and_the_old_one_forgotten_only_when_the_new_one_is_kept() -> None:
     holder = holder_of((KEY, Counts(granted=10, used=10)))
     old = only(holder)

@@ -1,4 +1,4 @@
-"""A budget in money, through real processes: several meters, several agents, and a bill that never exceeds it."""
+"""Budgets in money and credits, through real processes: several meters, several agents, and a bill that never exceeds them."""
 
 import asyncio
 import itertools
@@ -12,8 +12,10 @@ from processes import AgentProcess, ControlPlane, agent, control_plane
 
 QUICK = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.1", "SIDEMETER_FIRST_CHECK_WAIT_S": "2"}
 HELD = """{ customer(key: "acme") {
-    cost { total { amount } lines { charge quantity } }
+    cost { beforeCredits { amount } total { amount } lines { charge quantity } }
     budgets { key spent remaining leased inDoubt limitId }
+    credits { balance overage limitId }
+    alerts { kind text }
 } }"""
 CHARGES = [
     {"key": "base", "model": "FLAT", "amount": "1"},
@@ -77,6 +79,17 @@ class Load:
             await eventually(is_denied, 120)
             await eventually(is_counted, 120)
 
+    async def until_told(self, words: str) -> None:
+        """Ask until the customer is told that something was refused, in these words; then nothing is allowed any more."""
+
+        async def is_told() -> bool:
+            await asyncio.gather(*map(self.ask, self.agents))
+            alerts = (await self.plane.ask(HELD))["customer"]["alerts"]
+            return any(each["kind"] == "limit_denied" and words in each["text"] for each in alerts)
+
+        await eventually(is_told, 120)
+        await self.until_denied()
+
 
 async def budget(plane: ControlPlane, key: str = "all") -> dict[str, Any]:
     found = (await plane.ask(HELD))["customer"]["budgets"]
@@ -115,5 +128,47 @@ async def test_agents_that_are_killed_and_a_control_plane_that_is_leave_the_bill
             killed.kill()
             await killed.start()
         await load.until_denied()
+        await load.until_told("all allows no more")
         own = await budget(plane)
         assert Decimal("1.90") <= Decimal(own["spent"]) <= 2
+
+
+async def prepay(plane: ControlPlane, credits: str) -> None:
+    """Acme pays for calls with credits, and with nothing else."""
+    await plane.make("createMeter", "MeterInput", key="calls", eventType="call", aggregation="COUNT")
+    await plane.make("upsertCustomer", "CustomerInput", key="acme", prepaid=True)
+    charges = [{"key": "calls", "meter": "calls", "model": "PER_UNIT", "unitPrice": "0.01"}]
+    await plane.make("publishPlan", "PlanInput", key="pro", currency="USD", charges=charges)
+    await plane.make("subscribe", "SubscribeInput", customer="acme", plan="pro")
+    await plane.make("grantCredits", "CreditGrantInput", customer="acme", amount=credits)
+
+
+async def test_a_prepaid_customer_is_billed_what_its_credits_cover_whoever_is_killed(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as plane,
+        agent(tmp_path / "a", plane, **QUICK) as one,
+        agent(tmp_path / "b", plane, **QUICK) as other,
+    ):
+        await prepay(plane, "0.50")
+        load = Load(plane, [one, other])
+        for killed in (one, plane):
+            await asyncio.gather(*(load.ask(each) for each in load.agents for _ in range(6)))
+            killed.kill()
+            await killed.start()
+        await load.until_denied()
+        said = await one.post("/v1/consume", {"type": "call", "subject": "acme", "data": {}})
+        assert (said["allowed"], said["feature"]) == (False, "credits/money")
+        assert said["reason"] in {"limit_reached", "lease_short"}
+        await plane.make("grantCredits", "CreditGrantInput", customer="acme", amount="0.50")
+        await eventually(lambda: load.ask(one), 60)
+        await load.until_told("Credits allows no more")
+        found = (await plane.ask(HELD))["customer"]
+        used, left = Decimal("0.01") * sum(load.calls.values()), Decimal(found["credits"]["balance"])
+        assert Decimal(found["cost"]["beforeCredits"]["amount"]) == used  # billed is what was allowed
+        assert Decimal(found["cost"]["total"]["amount"]) == Decimal(found["credits"]["overage"]) == 0  # credits paid it
+        assert used + left == 1
+        assert left <= Decimal("0.10")
+        assert "credits_threshold" in {each["kind"] for each in found["alerts"]}
+        held = await plane.ask('{ limit(id: "acme/$") { limit holders { agent state } } }')
+        assert Decimal(held["limit"]["limit"]) == 1
+        assert len({each["agent"] for each in held["limit"]["holders"]}) == 2

@@ -21,7 +21,7 @@ DEFAULT_ALERTS = 20
 class Alert:
     """What was said of a customer's budget or quota, once in a period, in words that the customer understands.
 
-    kind: budget_threshold, quota_threshold, overage_started, forecast_exceeds, limit_denied or lease_in_doubt.
+    kind: budget_threshold, quota_threshold, credits_threshold, overage_started, forecast_exceeds, limit_denied or lease_in_doubt.
     """
 
     id: strawberry.ID

@@ -139,9 +139,13 @@ class CreditBalance:
     allocations: list[CreditAllocation] = strawberry.field(
         description="Who paid what, in order, since the billing period began."
     )
+    limit_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="Of a prepaid customer's MONEY: what agents call the limit that it is, and `limit` shows.",
+    )
 
     @classmethod
-    def of(cls, found: balances.CreditBalance) -> Self:
+    def of(cls, found: balances.CreditBalance, limit_id: str | None = None) -> Self:
         """The noun in its GraphQL form."""
         return cls(
             at=Instant(found.at_us),
@@ -150,6 +154,7 @@ class CreditBalance:
             used=found.used,
             grants=[CreditGrant.of(each) for each in found.holdings],
             allocations=[CreditAllocation.of(each) for each in found.allocations],
+            limit_id=None if limit_id is None else strawberry.ID(limit_id),
         )
 
 

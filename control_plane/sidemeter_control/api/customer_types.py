@@ -28,10 +28,11 @@ from sidemeter_control.limits.entitlements import Given, QuotaAnswer
 from sidemeter_control.limits.given import given
 from sidemeter_control.limits.handed_out import HandedOut
 from sidemeter_control.limits.shared import period_of
+from sidemeter_control.limits.units import CREDITS, limit_id
 from sidemeter_control.metering.windows import Window
 from sidemeter_control.pricing import bills, cost, customers
 from sidemeter_control.pricing.credits.balances import Credited, credited
-from sidemeter_control.pricing.credits.grants import CreditUnit, Denomination
+from sidemeter_control.pricing.credits.grants import MONEY, CreditUnit, Denomination
 from sidemeter_control.pricing.credits.owed import owed_between
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.words import Language
@@ -208,6 +209,7 @@ class Customer:
     time_zone: str
     subjects: list[str]
     language: Language
+    prepaid: bool = strawberry.field(description="Its credits in money are all that may be spent.")
     noun: strawberry.Private[customers.Customer]
 
     @classmethod
@@ -220,6 +222,7 @@ class Customer:
             time_zone=customer.time_zone,
             subjects=list(customer.subjects),
             language=customer.language,
+            prepaid=customer.prepaid,
             noun=customer,
         )
 
@@ -278,7 +281,9 @@ class Customer:
     ) -> CreditBalance:
         """What the credits in money, or in a feature's units, stand at. Default: now."""
         of = Denomination.read(unit, feature)
-        return CreditBalance.of(await balance_of(info, self.noun, of, at))
+        is_limit = self.noun.prepaid and of == MONEY
+        found = await balance_of(info, self.noun, of, at)
+        return CreditBalance.of(found, limit_id(self.noun.key, CREDITS) if is_limit else None)
 
     @strawberry.field
     async def top_ups(self, info: Info) -> list[TopUp]:

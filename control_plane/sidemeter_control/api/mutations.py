@@ -114,6 +114,7 @@ class Mutation:
             subjects=input.subjects or (),
             metadata=_metadata(input.metadata),
             language=input.language or Language.EN,
+            prepaid=bool(input.prepaid),
             now_us=info.context.clock.now_us(),
         )
         context = info.context

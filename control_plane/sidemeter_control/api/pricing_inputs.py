@@ -375,6 +375,9 @@ class CustomerInput:
     language: Language | None = strawberry.field(
         default=Language.EN, description="What lines of cost and parts of quotas are written in."
     )
+    prepaid: bool | None = strawberry.field(
+        default=False, description="Its credits in money are all that may be spent: agents stop what they do not cover."
+    )
 
 
 @strawberry.input

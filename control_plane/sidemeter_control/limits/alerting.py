@@ -14,13 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
-from sidemeter_control.limits.alerts import Alert, Finding, of_budget, of_quota
+from sidemeter_control.limits.alerts import Alert, Finding, of_budget, of_credits, of_quota
+from sidemeter_control.limits.prepaid import prepaid
 from sidemeter_control.limits.quotas import feature_meters, quotas
 from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.spending import spending
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
+from sidemeter_control.pricing.sentences import SENTENCES
 from sidemeter_control.store import alerts, budgets, customers, events, features, state
 from sidemeter_control.store.database import Database
 
@@ -178,6 +180,10 @@ async def _found(
         for answer in await spending(conn, customer, now_us, at_us):
             findings += of_budget(answer)
         findings += await _of_quotas(conn, customer, at_us)
+    for covered in (await prepaid(conn, [customer], now_us)).values():
+        burned, ids = (covered.spent, covered.granted), [each.grant.id for each in covered.counted]
+        name = SENTENCES[customer.language].credits
+        findings += of_credits(burned, ids, covered.filled_us, name, covered.currency)
     return findings
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "in_doubt",
     "is_news",
     "of_budget",
+    "of_credits",
     "of_quota",
     "to_foresee_of_budget",
     "to_foresee_of_quota",
@@ -43,20 +44,23 @@ _AGREED = frozenset({QuotaSource.PLAN, QuotaSource.OVERRIDE, QuotaSource.ADD_ON}
 class AlertKind(Enum):
     """What an alert is about.
 
-    BUDGET_THRESHOLD, QUOTA_THRESHOLD: so many percent are spent or used. OVERAGE_STARTED: more than the quota is used.
+    BUDGET_THRESHOLD, QUOTA_THRESHOLD, CREDITS_THRESHOLD: so many percent are spent or used, or burned. OVERAGE_STARTED: more than the quota is used.
     FORECAST_EXCEEDS: at the pace of now it will be more than the budget or quota when the period ends.
     LIMIT_DENIED: an agent refused something. LEASE_IN_DOUBT: a part of a limit is with an agent that has not come back.
     """
 
     BUDGET_THRESHOLD = "budget_threshold"
     QUOTA_THRESHOLD = "quota_threshold"
+    CREDITS_THRESHOLD = "credits_threshold"
     OVERAGE_STARTED = "overage_started"
     FORECAST_EXCEEDS = "forecast_exceeds"
     LIMIT_DENIED = "limit_denied"
     LEASE_IN_DOUBT = "lease_in_doubt"
 
 
-_OF_USE: Final = frozenset({AlertKind.BUDGET_THRESHOLD, AlertKind.QUOTA_THRESHOLD, AlertKind.OVERAGE_STARTED})
+_OF_USE: Final = frozenset(
+    {AlertKind.BUDGET_THRESHOLD, AlertKind.QUOTA_THRESHOLD, AlertKind.CREDITS_THRESHOLD, AlertKind.OVERAGE_STARTED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +168,31 @@ def of_quota(quota: QuotaAnswer, name: str, unit: str | None) -> Iterator[Findin
             yield _of_quota(quota, AlertKind.QUOTA_THRESHOLD, percent, (name, unit), (used, limit))
     if used > limit:
         yield _of_quota(quota, AlertKind.OVERAGE_STARTED, None, (name, unit), (used, limit))
+
+
+def of_credits(
+    of: tuple[Decimal, Decimal], grants: Iterable[str], filled_us: int, name: str, currency: str
+) -> Iterator[Finding]:
+    """The thresholds that what is burned of a prepaid customer's credits has reached; nothing where there are none.
+
+    `of`: what is burned of these grants, and all that they are. Each once for the same grants, and once more when one of them
+    is filled up again, as was last at `filled_us`.
+    """
+    spent, granted = of
+    terms = " ".join([decimal_text(granted), *sorted(grants)])
+    for percent in DEFAULT_THRESHOLDS if granted > 0 else ():
+        if _reaches(spent, percent, granted):
+            yield Finding(
+                kind=AlertKind.CREDITS_THRESHOLD,
+                what="credits:money",
+                threshold=percent,
+                period_start_us=filled_us,
+                terms=terms,
+                name=name,
+                used=spent,
+                amount=granted,
+                currency=currency,
+            )
 
 
 # Of what is expected to exceed.
@@ -292,19 +321,16 @@ def in_doubt(
 
 
 def _sentence(finding: Finding, say: Sentences) -> str:
-    match finding.kind:
-        case AlertKind.BUDGET_THRESHOLD:
-            return say.budget_threshold
-        case AlertKind.QUOTA_THRESHOLD:
-            return say.quota_threshold
-        case AlertKind.OVERAGE_STARTED:
-            return say.overage_started
-        case AlertKind.FORECAST_EXCEEDS:
-            return say.budget_forecast if finding.what.startswith("budget:") else say.quota_forecast
-        case AlertKind.LIMIT_DENIED:
-            return say.limit_denied
-        case AlertKind.LEASE_IN_DOUBT:
-            return say.lease_in_doubt
+    of_budget = finding.what.startswith("budget:")
+    return {
+        AlertKind.BUDGET_THRESHOLD: say.budget_threshold,
+        AlertKind.QUOTA_THRESHOLD: say.quota_threshold,
+        AlertKind.CREDITS_THRESHOLD: say.credits_threshold,
+        AlertKind.OVERAGE_STARTED: say.overage_started,
+        AlertKind.FORECAST_EXCEEDS: say.budget_forecast if of_budget else say.quota_forecast,
+        AlertKind.LIMIT_DENIED: say.limit_denied,
+        AlertKind.LEASE_IN_DOUBT: say.lease_in_doubt,
+    }[finding.kind]
 
 
 @exact

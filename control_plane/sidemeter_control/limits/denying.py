@@ -8,15 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.limits.alerts import Alert, Finding, denied
+from sidemeter_control.limits.prepaid import prepaid
 from sidemeter_control.limits.quotas import feature_meters, quotas
 from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.shared import period_of
 from sidemeter_control.limits.spending import Enforced, enforced
 from sidemeter_control.limits.sync_messages import Denied
-from sidemeter_control.limits.units import limit_id, pool_id
+from sidemeter_control.limits.units import CREDITS, limit_id, pool_id
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.plans import Enforcement
 from sidemeter_control.pricing.register import registered
+from sidemeter_control.pricing.sentences import SENTENCES
 from sidemeter_control.store import alerts, features
 from sidemeter_control.store.database import Database
 
@@ -44,6 +46,7 @@ async def _found(conn: AsyncConnection, told: Collection[Denied], now_us: int) -
     for key, customer in (await registered(conn, sorted(amounts))).items():
         findings = [*await _of_quotas(conn, customer, amounts[key], now_us)]
         findings += await _of_budgets(conn, customer, amounts[key], now_us)
+        findings += await _of_credits(conn, customer, amounts[key], now_us)
         new = await alerts.unraised(conn, key, findings)
         if new:
             found.append((customer, new))
@@ -84,6 +87,19 @@ async def _of_budgets(
         if (key := each.answer.budget.key)
         if (amount := amounts.get((each.answer.budget.limit_id or "", period_of(each.answer)))) is not None
     )
+
+
+async def _of_credits(
+    conn: AsyncConnection, customer: Customer, amounts: Mapping[tuple[str, int], Decimal], now_us: int
+) -> list[Finding]:
+    amount = amounts.get((limit_id(customer.key, CREDITS), 0))
+    if amount is None:
+        return []
+    name, covered = SENTENCES[customer.language].credits, await prepaid(conn, [customer], now_us)
+    return [
+        denied("credits:money", name, each.period.start_us, (each.owed, amount), (each.currency, None))
+        for each in covered.values()
+    ]
 
 
 def _measured_in(each: Enforced) -> tuple[str | None, str | None]:

@@ -13,9 +13,10 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.limits.alerts import Alert, Finding, in_doubt
 from sidemeter_control.limits.raising import raise_all
 from sidemeter_control.limits.shared import Shared, shared_limits
-from sidemeter_control.limits.units import PoolId, budget_key, from_units, is_budget, limit_id
+from sidemeter_control.limits.units import CREDITS, PoolId, budget_key, from_units, is_budget, limit_id
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
+from sidemeter_control.pricing.sentences import SENTENCES
 from sidemeter_control.store import alerts, features, leases
 from sidemeter_control.store.database import Database
 
@@ -73,14 +74,17 @@ async def _unraised(
 
 async def _names(conn: AsyncConnection, keys: set[str]) -> Mapping[str, str]:
     """What customers call these features and budgets."""
-    named = await features.get(conn, sorted(key for key in keys if not is_budget(key)))
-    return {key: budget_key(key) if is_budget(key) else named[key].name or key for key in keys}
+    named = await features.get(conn, sorted(key for key in keys if not is_budget(key) and key != CREDITS))
+    names = {key: budget_key(key) for key in keys if is_budget(key)}
+    return names | {key: each.name or key for key, each in named.items()}
 
 
 def _finding(customer: Customer, doubt: Doubt, names: Mapping[str, str]) -> Finding:
     shared, scale, units = doubt
     name = shared.id[1]
     what = f"budget:{budget_key(name)}" if is_budget(name) else f"quota:{name}"
+    if name == CREDITS:
+        what, names = "credits:money", {name: SENTENCES[customer.language].credits}
     of = from_units(units, scale), shared.ceiling
     measured_in = (customer.currency, None) if shared.meter is None else (None, shared.meter.unit)
     return in_doubt(what, names[name], shared.window.start_us, of, measured_in)

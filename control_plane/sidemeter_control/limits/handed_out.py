@@ -84,10 +84,11 @@ async def _shared(conn: AsyncConnection, limit: str, now_us: int) -> Shared:
 
 
 async def _as_held(conn: AsyncConnection, limit: str, shared: Shared) -> HandedOutLimit:
-    pool = (await leases.pools(conn, [shared.id])).get(shared.id)
+    pools = await leases.pools(conn, [shared.id, shared.aside])
+    pool, aside = pools.get(shared.id), pools.get(shared.aside)
     held = (await leases.holdings(conn, [shared.id])).get(shared.id, [])
     scale = shared.scale if pool is None else pool.scale
-    outside = 0 if pool is None else pool.outside
+    outside = 0 if aside is None else aside.outside
     if shared.meter is None:
         outside += units_of(shared.used, scale)
     return HandedOutLimit(limit, shared.ceiling, scale, outside, held)
@@ -97,6 +98,7 @@ async def write_off(
     database: Database, limit: str, holder: tuple[str, int], reason: str, *, by: str, now_us: int
 ) -> HandedOutLimit:
     """Free what a holder, an agent and its epoch, has of a limit and did not use: it is gone, and will never spend that.
+    Of a limit in money also what it used, if its agent is here in a later epoch and has nothing left to send: the bill has it.
 
     A current holder that was not heard of for ten minutes is fenced with it. Sent again, it changes nothing. NotFound when
     there is no such limit, or no such holder of it; Conflict when it may still spend.
@@ -111,11 +113,12 @@ async def write_off(
             raise NotFound(f"holder of {limit}", f"{agent_id} in epoch {epoch}")
         for each in theirs:
             await _check_gone(conn, each.holder, now_us)
-        if all(_is_written_off(each) for each in theirs):
+        is_billed = shared.meter is None and await _has_sent_all(conn, agent_id, now_us)
+        if all(_is_written_off(each, is_billed=is_billed) for each in theirs):
             return before
         for each in theirs:
             await leases.set_standing(conn, each.holder.id, _gone(each.holder.standing))
-            await leases.put_holdings(conn, each.holder.id, {shared.id: each.holding.write_off()})
+            await leases.put_holdings(conn, each.holder.id, {shared.id: each.holding.write_off(is_billed=is_billed)})
         await state.leases_changed(conn)
         after = await _as_held(conn, limit, shared)
         freed = format(before.committed - after.committed, "f")
@@ -140,8 +143,15 @@ async def _check_gone(conn: AsyncConnection, holder: Holder, now_us: int) -> Non
     )
 
 
-def _is_written_off(held: Held) -> bool:
-    return held.holder.standing is not Standing.CURRENT and held.holding.write_off() == held.holding
+async def _has_sent_all(conn: AsyncConnection, agent_id: str, now_us: int) -> bool:
+    """Whether all that an agent recorded in epochs of before is counted: it was heard of a moment ago, with nothing to send."""
+    agent = await agents.get(conn, agent_id)
+    return agent is not None and not agent.backlog and now_us - agent.last_seen_us <= PENDING_WITHIN_US
+
+
+def _is_written_off(held: Held, *, is_billed: bool) -> bool:
+    written_off = held.holding.write_off(is_billed=is_billed)
+    return held.holder.standing is not Standing.CURRENT and written_off == held.holding
 
 
 def _gone(standing: Standing) -> Standing:

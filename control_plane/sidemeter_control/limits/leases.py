@@ -28,6 +28,7 @@ __all__ = [
     "Sync",
     "Taken",
     "Turn",
+    "newly_settled",
     "others",
     "shows_rollback",
     "smallest_grant",
@@ -181,8 +182,16 @@ class Holding:
         """Give it more."""
         return replace(self, granted=self.granted + units) if units else self
 
-    def write_off(self) -> "Holding":
-        """Count what is free of it as returned, by an operator's word."""
+    def write_off(self, *, is_billed: bool = False) -> "Holding":
+        """Count what is free of it as returned, by an operator's word.
+
+        `is_billed`: of money, what it used is on the bill by now; nothing of it is held for that any more.
+
+        >>> Holding(granted=100, used=40).write_off().held, Holding(granted=100, used=40).write_off(is_billed=True).held
+        (40, 0)
+        """
+        if is_billed:
+            return replace(self, written_off=self.granted, refunded=max(self.refunded, self.used))
         spent = max(self.used + self.reserved - self.refunded, 0)
         return replace(self, written_off=max(self.written_off, self.granted - spent))
 
@@ -211,6 +220,12 @@ class Pool:
     period_now: int
     policy_version: int = 1
     turn: int = 0
+
+    @property
+    def told(self) -> int:
+        """The limit as holders are told it: never nothing, because who has nothing to ask for would not hear of a larger
+        one."""
+        return max(self.limit, 1)
 
     @property
     def unit(self) -> int:
@@ -323,6 +338,12 @@ def shows_rollback(sync: Sync, known: Known) -> bool:
     )
 
 
+def newly_settled(sync: Sync, known: Known) -> Mapping[Key, int]:
+    """What the holder gave back of what it had used, by lease, that this database has not heard of."""
+    risen = {each.key: each.refunded - known.holdings.get(each.key, NOTHING).refunded for each in sync.reports}
+    return {key: units for key, units in risen.items() if units > 0}
+
+
 def tells_more(sync: Sync, known: Known) -> bool:
     """Whether a holder was granted more than this database knows of."""
     return any(each.granted > known.holdings.get(each.key, NOTHING).granted for each in sync.reports)
@@ -411,7 +432,7 @@ def _decide(
         *report.key,
         granted=own.granted if fits else min(own.granted, report.granted),
         mode=_mode(pool, rest, own),
-        limit_units=pool.limit,
+        limit_units=pool.told,
         unit=pool.unit,
         policy_version=pool.policy_version,
         period_now=pool.period_now,

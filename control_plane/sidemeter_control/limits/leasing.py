@@ -16,6 +16,7 @@ from sidemeter_control.limits.leases import (
     Standing,
     Sync,
     Taken,
+    newly_settled,
     shows_rollback,
     take,
     tells_more,
@@ -88,7 +89,7 @@ async def _pools(
     may reset again as it did before, and has forgotten nothing then.
     """
     ids = [pool_id(each.key) for each in sync.reports]
-    pools = await leases.pools(conn, ids)
+    pools = await leases.pools(conn, ids + [each.aside for each in shared.values() if each.aside != each.id])
     now = {each.id: each for each in shared.values()}
     for id_ in ids:
         pool, limit = pools.get(id_), now.get(id_)
@@ -133,7 +134,10 @@ async def _known(
         if report.limit in shared:
             theirs = rest.get(id_, NOBODY)
             held = theirs.held + own.get(id_, NOTHING).held
-            pool = _pool(shared[report.limit], report.period, pools.get(id_), held, now.config_version)
+            limit = shared[report.limit]
+            aside = pools.get(limit.aside if report.period == limit.id[2] else id_)
+            lacking = 0 if aside is None else aside.outside
+            pool = _pool(limit, report.period, pools.get(id_), (held, lacking), now.config_version)
             found[report.key] = pool, theirs
     return Known(
         now.generation,
@@ -147,19 +151,20 @@ async def _known(
     )
 
 
-def _pool(limit: Shared, period: int, stored: StoredPool | None, held: int, policy_version: int) -> Pool:
-    """The pool as the rules see it, of which `held` units are with holders: what is shared is the limit without the usage
-    that no holder speaks for.
+def _pool(limit: Shared, period: int, stored: StoredPool | None, out: tuple[int, int], policy_version: int) -> Pool:
+    """The pool as the rules see it, of which are `out` units with holders, and units set aside: what is shared is the limit
+    without the usage that no holder speaks for.
 
     That is at least what was counted beyond all that holders have: a meter that is defined anew may count more. Of money
     it is all that is owed by now: what holders debited for it they return, once they hear that it is counted.
     """
     scale = limit.scale if stored is None else stored.scale
     units, period_now = limit_units(limit.ceiling, scale), limit.id[2]
+    held, lacking = out
     if limit.meter is None:
-        lacking = 0 if stored is None else stored.outside
         turn = 0 if stored is None else stored.turn
-        return Pool(max(units - units_of(limit.used, scale) - lacking, 0), period, period_now, policy_version, turn)
+        left = max(units - units_of(limit.used, scale) - lacking, 0)
+        return Pool(left, period, period_now, policy_version, turn)
     if stored is None:
         return Pool(units, period, period_now, policy_version)
     outside = stored.outside
@@ -178,14 +183,16 @@ async def _doubted(
     """What a holder settled since this copy of the database was made may be for usage that the copy lacks: of a limit in
     money so much is set aside, until its period ends. The bill it is on may come again only later, or in parts."""
     found, lacking = dict(known.pools), Counter[PoolId]()
-    for report in sync.reports:
-        key, limit = report.key, shared.get(report.limit)
-        units = report.refunded - known.holdings[key].refunded
-        if limit is None or limit.meter is not None or units <= 0 or pool_id(key) not in pools:
+    for key, units in newly_settled(sync, known).items():
+        limit = shared.get(key[0])
+        if limit is None or limit.meter is not None or pool_id(key) not in pools:
             continue
         pool, rest = found[key]
         found[key] = replace(pool, limit=max(pool.limit - units, 0)), rest
-        lacking[pool_id(key)] += units
+        aside = limit.aside if key[1] == limit.id[2] else pool_id(key)
+        if limit.billed is not None and aside not in pools:
+            await leases.put_pool(conn, StoredPool(aside, "", (), limit.billed.end_us, pools[pool_id(key)].scale, 0))
+        lacking[aside] += units
     await leases.add_outside(conn, lacking)
     return replace(known, pools=found)
 

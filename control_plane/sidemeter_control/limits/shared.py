@@ -1,4 +1,4 @@
-"""Limits that are shared by leases, as they stand: of quotas and of budgets, by one rule.
+"""Limits that are shared by leases, as they stand: of quotas, of budgets and of credits, by one rule.
 
 One in money is shared in money: agents debit it at price caps. Of what they debited and is counted since, they return all,
 for the bill has it. So what is shared of it is the amount without what is owed by now.
@@ -12,16 +12,27 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.budgets import BudgetAnswer
 from sidemeter_control.limits.entitlements import QuotaAnswer
+from sidemeter_control.limits.prepaid import Prepaid, prepaid
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.spending import Enforced, counted, enforced
-from sidemeter_control.limits.units import LEASED, PoolId, Slice, is_budget, limit_id, money_scale, pool_id, scale_of
+from sidemeter_control.limits.units import (
+    CREDITS,
+    LEASED,
+    PoolId,
+    Slice,
+    is_budget,
+    limit_id,
+    money_scale,
+    pool_id,
+    scale_of,
+)
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.periods import Period
+from sidemeter_control.pricing.periods import EVER, Period
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind
 from sidemeter_control.pricing.register import registered
 
-__all__ = ["Shared", "of_budget", "of_quota", "period_of", "shared_limits"]
+__all__ = ["Shared", "of_budget", "of_credits", "of_quota", "period_of", "shared_limits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +40,8 @@ class Shared:
     """A limit that is shared by leases, as it stands: `ceiling` is where usage stops, `used` all that was counted in the
     period of the pool `id`, both in the unit of the meter and of the slice; an empty one is everything.
 
-    `meter` None: it is in money, and `used` is what cannot be spent of it any more by the prices of what is counted."""
+    `meter` None: it is in money, and `used` is what cannot be spent of it any more by the prices of what is counted. One that
+    never ends may be `billed` by periods."""
 
     id: PoolId
     ceiling: Decimal
@@ -39,6 +51,12 @@ class Shared:
     meter: Meter | None
     slice: Slice
     subjects: tuple[str, ...]
+    billed: Period | None = None
+
+    @property
+    def aside(self) -> PoolId:
+        """The pool of which something is set aside after a rollback, until that one's period ends."""
+        return self.id if self.billed is None else (*self.id[:2], self.billed.start_us)
 
     @property
     def limit(self) -> str:
@@ -87,6 +105,12 @@ def of_budget(customer: Customer, enforced_: Enforced) -> Shared | None:
     )
 
 
+def of_credits(customer: Customer, covered: Prepaid) -> Shared:
+    """The same of a prepaid customer's credits."""
+    id_ = customer.key, CREDITS, 0
+    return Shared(id_, covered.covers, covered.taken, None, EVER, None, (), customer.subjects, covered.period)
+
+
 def _adds_up(meter: Meter) -> bool:
     """Whether what an event adds is known when it happens, and what was counted is known now."""
     return meter.aggregation in LEASED and meter.progress.done
@@ -96,10 +120,17 @@ async def shared_limits(conn: AsyncConnection, limits: Collection[str], now_us: 
     """Those of these limits, by id, that are shared by leases now."""
     asked = {pool_id((limit, 0))[:2] for limit in limits}
     found = await registered(conn, sorted({customer for customer, _ in asked})) if asked else {}
-    by_quota = [found[key] for key in {key for key, name in asked if not is_budget(name)} if key in found]
+    by_credits = {key for key, name in asked if name == CREDITS}
+    by_quota = [found[key] for key in {key for key, name in asked if _is_feature(name)} if key in found]
     by_budget = [found[key] for key in {key for key, name in asked if is_budget(name)} if key in found]
     shared = [*await _of_quotas(conn, by_quota, now_us), *await _of_budgets(conn, by_budget, now_us)]
+    covered = await prepaid(conn, [found[key] for key in by_credits if key in found], now_us)
+    shared += [of_credits(found[key], each) for key, each in covered.items()]
     return {each.limit: each for each in shared if each is not None and each.limit in limits}
+
+
+def _is_feature(name: str) -> bool:
+    return not is_budget(name) and name != CREDITS
 
 
 async def _of_quotas(conn: AsyncConnection, customers: Collection[Customer], now_us: int) -> list[Shared | None]:

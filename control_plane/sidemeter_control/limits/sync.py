@@ -14,9 +14,10 @@ from sidemeter_control.limits.leasing import (
     is_taken,
     take_leases,
 )
+from sidemeter_control.limits.prepaid import Prepaid, prepaid
 from sidemeter_control.limits.quotas import feature_meters, quotas_of
 from sidemeter_control.limits.recovery import HolderId
-from sidemeter_control.limits.shared import Shared, of_budget, of_quota, period_of, shared_limits
+from sidemeter_control.limits.shared import Shared, of_budget, of_credits, of_quota, period_of, shared_limits
 from sidemeter_control.limits.spending import Enforced, enforced
 from sidemeter_control.limits.sync_messages import (
     MAX_DENIED,
@@ -234,6 +235,7 @@ async def _limits(
     answers = await quotas_of(conn, found.values(), now_us)
     taken = await feature_meters(conn, {quota.feature for own in answers.values() for quota in own})
     budgets = await enforced(conn, found.values(), now_us)
+    covered = await prepaid(conn, found.values(), now_us)
     told = {
         key: [
             *(_limit(found[key], quota, taken.get(quota.feature), policy_version) for quota in own),
@@ -241,6 +243,11 @@ async def _limits(
                 limit
                 for each in budgets[key]
                 for limit in _budget_limits(found[key], each, policy_version, knows_prices=knows_prices)
+            ),
+            *(
+                limit
+                for each in ([covered[key]] if key in covered else ())
+                for limit in _credit_limits(found[key], each, policy_version, knows_prices=knows_prices)
             ),
         ]
         for key, own in answers.items()
@@ -311,6 +318,31 @@ def _budget_limits(
         prices=tuple(_price_cap(each) for each in caps),
     )
     return [limit] if enforced_.caps is None or knows_prices else _without_prices(limit)
+
+
+def _credit_limits(
+    customer: Customer, covered: Prepaid, policy_version: int, *, knows_prices: bool
+) -> Sequence[LimitState]:
+    """The limit that the credits of a prepaid customer are; `limit` is what they cover of the billing period."""
+    shared = of_credits(customer, covered)
+    limit = LimitState(
+        id=shared.limit,
+        customer=customer.key,
+        feature="credits/money",
+        kind=EntitlementKind.METERED.value,
+        enforcement=Enforcement.HARD.value,
+        value=None,
+        limit=decimal_text(covered.covers),
+        used=decimal_text(covered.owed),
+        meter=None,
+        period_start_us=None,
+        resets_at_us=None,
+        policy_version=policy_version,
+        period=shared.id[2],
+        scale=shared.scale,
+        prices=tuple(_price_cap(each) for each in covered.caps.meters),
+    )
+    return [limit] if knows_prices else _without_prices(limit)
 
 
 def _price_cap(cap: MeterCap) -> PriceCap:

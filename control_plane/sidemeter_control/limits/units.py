@@ -13,6 +13,7 @@ from sidemeter_control.limits.leases import Key
 from sidemeter_control.metering.meters import Aggregation
 
 __all__ = [
+    "CREDITS",
     "LEASED",
     "MAX_UNITS",
     "PoolId",
@@ -44,8 +45,11 @@ _SCALES = (9, 6, 3, 0)
 _DOWN = Context(prec=300, rounding=ROUND_FLOOR)
 _UP = Context(prec=300, rounding=ROUND_CEILING)
 
+CREDITS = "$"
+"""What the limit that a prepaid customer's credits are has in the place of a feature's key."""
+
 PoolId = tuple[str, str, int]
-"""A customer's key, a feature's key or the name of a budget, and the period."""
+"""A customer's key, a feature's key or the name of a budget (or `CREDITS`), and the period."""
 
 Slice = tuple[tuple[str, str], ...]
 """The dimensions of a meter, in order, that only count with these values."""

@@ -29,6 +29,7 @@ class Customer:
     """Who pays. `subjects` is never empty: a customer who lists none has one, the own key.
 
     `time_zone` is an IANA name; `metadata` is JSON text of an object, or None. Bills and quotas are in its `language`.
+    `prepaid`: its credits in money are all that may be spent.
     """
 
     key: str
@@ -39,6 +40,7 @@ class Customer:
     metadata: str | None = None
     created_at_us: int = 0
     language: Language = Language.EN
+    prepaid: bool = False
 
     def __post_init__(self) -> None:
         if not self.subjects:
@@ -54,6 +56,7 @@ def new_customer(
     subjects: Sequence[str] = (),
     metadata: str | None = None,
     language: Language = Language.EN,
+    prepaid: bool = False,
     now_us: int,
 ) -> Customer:
     """A customer that keeps every rule, else InvalidInput naming the field; its subjects each once, in order.
@@ -76,7 +79,8 @@ def new_customer(
         raise InvalidInput("subjects", f"must be at most {MAX_SUBJECTS}")
     for index, subject in enumerate(subjects):
         _check_subject(f"subjects[{index}]", subject)
-    return Customer(key, name, currency, time_zone, tuple(sorted(set(subjects))), metadata, now_us, language)
+    own = tuple(sorted(set(subjects)))
+    return Customer(key, name, currency, time_zone, own, metadata, now_us, language, prepaid)
 
 
 def check_time_zone(field: str, name: str) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.errors import Conflict
+from sidemeter_control.errors import Conflict, InvalidInput
+from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
+from sidemeter_control.pricing.periods import EVER, Period
+from sidemeter_control.pricing.price_caps import uncapped
 from sidemeter_control.store import audit, credits, customers, plans, state, subscriptions
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
@@ -30,13 +33,15 @@ async def upsert_customer(database: Database, customer: Customer, *, by: str = a
     """Write the customer, new or in place of the one with its key; a subject no longer listed is nobody's then.
 
     Conflict when another customer has one of the subjects, because whose usage it is must never be open, and when the
-    customer pays in another currency already.
+    customer pays in another currency already. InvalidInput where a prepaid one is on a plan whose usage has no price cap.
     """
     async with database.write() as conn:
         for subject, owner in (await customers.owners(conn, customer.subjects)).items():
             if owner != customer.key:
                 raise Conflict(f"subject {subject!r} belongs to customer {owner!r}")
         await _check_currency(conn, customer)
+        if customer.prepaid:
+            await _check_prices(conn, customer)
         before = (await customers.get(conn, [customer.key])).get(customer.key)
         await customers.put(conn, customer)
         await state.config_changed(conn, customer.key)
@@ -56,7 +61,16 @@ def _said(customer: Customer) -> dict[str, object]:
         "timeZone": customer.time_zone,
         "subjects": customer.subjects,
         "language": customer.language,
+        "prepaid": customer.prepaid,
     }
+
+
+async def _check_prices(conn: AsyncConnection, customer: Customer) -> None:
+    """What a prepaid customer uses from now on must have a price that is known before it is used."""
+    own = (await subscribed(conn, [customer]))[customer.key]
+    reason = uncapped(own, Period(customer.created_at_us, EVER.end_us))
+    if reason is not None:
+        raise InvalidInput("prepaid", f"must be false: {reason}")
 
 
 async def _check_currency(conn: AsyncConnection, customer: Customer) -> None:

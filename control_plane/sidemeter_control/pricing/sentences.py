@@ -79,6 +79,7 @@ class Sentences:
     left_over: str
     credits: str
     budget_threshold: str
+    credits_threshold: str
     quota_threshold: str
     overage_started: str
     limit_denied: str
@@ -154,6 +155,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         add_on="Add-on",
         left_over="Left over from earlier periods",
         credits="Credits",
+        credits_threshold="{percent} of the credits are spent: {used} of {amount}",
         budget_threshold="{percent} of the budget {name} is spent: {used} of {amount}",
         quota_threshold="{percent} of the quota {name} is used: {used} of {amount}",
         overage_started="More is used than the quota {name} has: {used} of {amount}",
@@ -231,6 +233,7 @@ SENTENCES: Mapping[Language, Sentences] = {
         add_on="Zusatzkontingent",
         left_over="Aus früheren Zeiträumen übrig",
         credits="Guthaben",
+        credits_threshold="{percent} des Guthabens sind verbraucht: {used} von {amount}",
         budget_threshold="{percent} des Budgets {name} sind ausgegeben: {used} von {amount}",
         quota_threshold="{percent} des Kontingents {name} sind verbraucht: {used} von {amount}",
         overage_started="Es ist mehr verbraucht, als das Kontingent {name} umfasst: {used} von {amount}",

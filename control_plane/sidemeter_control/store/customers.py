@@ -52,6 +52,7 @@ async def put(conn: AsyncConnection, customer: Customer) -> None:
         "time_zone": customer.time_zone,
         "metadata": customer.metadata,
         "language": customer.language.value,
+        "prepaid": customer.prepaid,
     }
     changed = await conn.execute(update(customers).where(customers.c.key == customer.key).values(values))
     if not changed.rowcount:
@@ -86,4 +87,5 @@ def _customer(row: Row[Any], subjects: tuple[str, ...]) -> Customer:
         row.metadata,
         row.created_at_us,
         Language(row.language),
+        row.prepaid,
     )

@@ -17,6 +17,7 @@ from sidemeter_control.limits.leases import (
     Sync,
     Taken,
     Turn,
+    newly_settled,
     others,
     shows_rollback,
     take,
@@ -73,6 +74,17 @@ def granted(taken: Taken) -> Granted:
 def test_what_is_granted(reported: Report, rest: Others, more: int) -> None:
     taken = take(sync(reported), known(rest=rest))
     assert (taken.status, granted(taken).granted, taken.holdings[KEY].granted) == ("OK", more, more)
+
+
+def test_a_limit_with_nothing_left_is_told_as_one_unit_so_that_who_holds_nothing_asks_again_and_hears_of_more() -> None:
+    nothing = granted(take(sync(report(want_free=1)), known(pool=replace(POOL, limit=0))))
+    assert (nothing.granted, nothing.mode, nothing.limit_units) == (0, "closed", 1)
+
+
+def test_what_a_holder_has_settled_and_nobody_heard_of_is_told_by_lease() -> None:
+    told = sync(report(refunded=30))
+    assert newly_settled(told, known(Holding(refunded=10))) == {KEY: 20}
+    assert newly_settled(told, known(Holding(refunded=30))) == {}
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,19 @@ The agent here is its pure core with the least that carries out its effects, in 
 at any store into its cell, at any commit of its database and at any message.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sidemeter.cell import Cell, OwnMemory, digest_of
-from sidemeter.holder import Head, Holder, LeaseAnswer, Outgoing, may_resume
+from sidemeter.holder import Head, Holder, Outgoing, may_resume
 from sidemeter.holder import Standing as Kept
 from sidemeter.leases import ALLOWED, Amounts, Counts, Key, Lease, Leases
 
 from ..simulation.world import World
 from .oracle import HolderId, Oracle
-from .wire import Answered, Hello, HelloAnswer, Network
+from .wire import Answered, Asked, Batch, Hello, HelloAnswer, Informed, Network, Row
 
 __all__ = ["AGENT", "AgentParts", "Directory", "Killed", "Machine", "Process"]
 
@@ -38,7 +39,10 @@ class HeldRow:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What the agent's database holds; replaced as a whole by each commit."""
+    """What the agent's database holds; replaced as a whole by each commit.
+
+    `rows` are its events, of which the first `counted` are known to be; `caps` the price caps that it heard last.
+    """
 
     agent_id: str
     hello_id: str
@@ -46,6 +50,9 @@ class Directory:
     standing: Kept | None = None
     names: frozenset[Key] = frozenset()
     holds: dict[str, HeldRow] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    counted: int = 0
+    caps: dict[str, int] = field(default_factory=dict)
 
 
 class TmpMemory(OwnMemory):
@@ -99,6 +106,7 @@ class Process:
         self.cell = SimCell(machine.tmpfs)
         self.cell.process = self
         self._ends = 0
+        self._counted = 0
         self._sent: tuple[str, float] = ("", 0.0)
 
     # Starting
@@ -152,7 +160,7 @@ class Process:
         if self.holder is not None or not isinstance(answer, HelloAnswer) or answer.hello_id != directory.hello_id:
             return
         head = self._head(answer.hello_id, answer.epoch)
-        self.commit(standing=Kept(answer.hello_id, answer.epoch), last_epoch=answer.epoch)
+        self.commit(standing=Kept(answer.hello_id, answer.epoch), last_epoch=answer.epoch, caps=answer.caps)
         self.cell.begin(head)
         holder = self.parts.holder(directory.agent_id, head, self.parts.leases())
         self._take_up(holder)
@@ -209,17 +217,19 @@ class Process:
             raise Killed
         self._sent = out.message.sync_id, self.world.now_s
         reply = self.entering(lambda answer: self._hear(holder, answer))
-        self.machine.network.send(self.machine.name, out.message, reply)
+        self.machine.network.send(self.machine.name, Asked(out.message, self.machine.directory.rows), reply)
 
-    def _hear(self, holder: Holder, answer: Answered) -> None:
-        if not isinstance(answer, LeaseAnswer) or (holder is not self.holder and holder not in self.lost):
+    def _hear(self, holder: Holder, informed: Answered) -> None:
+        if not isinstance(informed, Informed) or (holder is not self.holder and holder not in self.lost):
             return
+        answer = informed.answer
         heard = holder.hear(answer, self.machine.new_id())
         self.keep(holder, heard.store)
         if heard.turned and holder is self.holder:
             self.cell.turn(holder.head)
             head, names = holder.head, frozenset(lease.key for lease in holder.leases)
-            self.commit(standing=Kept(head.hello_id, head.epoch, head.nonce), names=names)
+            standing = Kept(head.hello_id, head.epoch, head.nonce)
+            self.learn(holder, informed, standing=standing, names=names)
             for lease in heard.drop:
                 self.cell.release(lease.index)
                 lease.index = -1
@@ -229,6 +239,29 @@ class Process:
             self.lost.remove(holder)
         if holder is self.holder and holder.leases.hurry:
             self.world.later(HURRIES_AFTER_S, self.entering(lambda: self.hurry(holder)))
+
+    def learn(self, holder: Holder, informed: Informed, **kept: object) -> None:
+        """What was debited for events that are counted is settled, once it is kept that they are."""
+        directory = self.machine.directory
+        rows, counted = directory.rows, informed.counted
+        if counted > len(rows) or (counted and rows[counted - 1].id != informed.last_id):
+            counted = 0  # of another copy of this directory
+        self._counted = counted
+        self.commit(counted=max(directory.counted, counted), caps=informed.caps, **kept)
+        self.settle(holder, rows[directory.counted : counted])
+
+    def settle(self, holder: Holder, rows: Sequence[Row]) -> None:
+        """Give back what these took of the leases of this holder; whatever another one was debited for stays."""
+        settled: Counter[Key] = Counter()
+        for row in rows:
+            if row.hello_id == holder.head.hello_id:
+                settled.update(dict(row.debits))
+        for key, units in settled.items():
+            lease = holder.leases.get(key)
+            if lease is not None:
+                holder.leases.settle(lease, units)
+                self.machine.oracle.settles(self.name_of(holder), key, units)
+                self.keep(holder, [lease])
 
     def _lose(self, holder: Holder, *, renamed: bool) -> None:
         """Its epoch is over: what it has left is returned, and a new one begun, under a new name if another has its own."""
@@ -240,7 +273,10 @@ class Process:
         self._say_hello()
 
     def tick(self) -> None:
-        """A sync's turn; and every hold whose time is over."""
+        """A sync's turn; and every hold whose time is over. Now and then events are sent before that."""
+        rows = self.machine.directory.rows[self._counted :]
+        if rows and (self.world.calm or self.world.chance(0.5)):
+            self.machine.network.send(self.machine.name, Batch(rows), lambda answer: None)
         for holder in [*self.lost, *([self.holder] if self.holder else [])]:
             self.keep(holder, holder.leases.expire(self.machine.now_ms()))
             self.sync(holder)
@@ -248,8 +284,11 @@ class Process:
     # What callers do
 
     def spend(self, amounts: Sequence[tuple[str, int]], tries: int = MAX_TRIES_OF_A_CALLER) -> None:
-        """Use so much of each limit at once, if that is allowed; wait for a grant a few times."""
-        holder, leases = self._leases_of(amounts)
+        """Use so much of each limit at once, if that is allowed; wait for a grant a few times.
+
+        Of money it is so many units at the price cap that is known here.
+        """
+        holder, leases = self._leases_of([(limit, self.debit(limit, units)) for limit, units in amounts])
         if holder is None or leases is None:
             return
         verdict = holder.leases.spend(leases)
@@ -260,11 +299,35 @@ class Process:
                 holder.leases.take_back(leases)
                 self.keep(holder, [lease for lease, _ in leases])
             else:
-                for lease, units in leases:
-                    self.machine.oracle.spends(self.name_of(holder), lease.key, units)
+                self.happens(holder, amounts, leases)
         elif verdict.answer == "ask" and tries:
             self.hurry(holder)
             self.world.later(0.05, self.entering(lambda: self.spend(amounts, tries - 1)))
+
+    def debit(self, limit: str, units: int) -> int:
+        """What so many units take of a lease: of money, what they cost at most."""
+        return units * self.machine.directory.caps.get(limit, 1)
+
+    def happens(self, holder: Holder, amounts: Sequence[tuple[str, int]], leases: Amounts) -> None:
+        """The operation takes place; where it costs money it is an event, which is kept first."""
+        machine, name = self.machine, self.name_of(holder)
+        costs, debits = [], []
+        for (limit, units), (lease, debit) in zip(amounts, leases, strict=True):
+            if limit in machine.directory.caps:
+                debits.append((lease.key, debit))
+                costs.append((lease.key, units * machine.price(limit)))
+        if costs:
+            if machine.strikes("killed before a commit"):
+                raise Killed
+            row = Row(machine.new_id(), name[1], tuple(debits), tuple(costs))
+            machine.directory = replace(machine.directory, rows=(*machine.directory.rows, row))
+        in_money, caps = dict(costs), machine.directory.caps
+        for (limit, units), (lease, debit) in zip(amounts, leases, strict=True):
+            cost = in_money.get(lease.key, debit)
+            beyond = max(cost - units * caps.get(limit, 1), 0)  # at a price that is not known here yet
+            machine.oracle.spends(name, lease.key, cost, beyond, debit)
+        if costs and machine.strikes("killed after a commit"):
+            raise Killed
 
     def allowed(self, holder: Holder, amounts: Amounts) -> None:
         """What was debited is kept before the caller is told."""
@@ -372,6 +435,7 @@ class Machine:
         self.directory = Directory(self.new_id(), self.new_id()) if directory is None else directory
         self.tmpfs = TmpMemory()
         self.boot_id = self.new_id()
+        self.price: Callable[[str], int] = lambda limit: 0
         self.process: Process | None = None
 
     def now_ms(self) -> int:

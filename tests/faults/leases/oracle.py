@@ -18,6 +18,7 @@ HolderId = tuple[str, str]
 class Oracle:
     """What was spent of which limit in which period, by whom, and how much may be.
 
+    Of a limit in money it is what operations cost in truth; `debited` is what their holders count for it, at price caps.
     `period_now` is the calendar. `alive` has the process of every holder that may still spend, `under_way` how many of
     each one's reserved operations are still to happen.
     """
@@ -25,10 +26,10 @@ class Oracle:
     def __init__(self, world: World) -> None:
         self.world = world
         self.spent: Counter[Key] = Counter()
-        self.spent_by: Counter[tuple[HolderId, Key]] = Counter()
         self.overrun: Counter[Key] = Counter()
         self.allowed: dict[Key, int] = {}
         self.period_now: dict[str, int] = defaultdict(lambda: 1)
+        self.debited: Counter[tuple[HolderId, Key]] = Counter()
         self.alive: dict[HolderId, Process] = {}
         self.counts: dict[tuple[HolderId, Key], Counts] = {}
         self.operations = 0
@@ -53,11 +54,19 @@ class Oracle:
         """Whether an operation cost more than it reserved: that is beyond the promise, and counted apart."""
         return self.overrun[key] > 0
 
-    def spends(self, holder: HolderId, key: Key, units: int, beyond: int = 0) -> None:
-        """An operation happens, and uses so much; `beyond` more than it reserved."""
+    def cuts(self, key: Key, units: int, out: int) -> None:
+        """So much may be spent from now on, and what is `out` already: spent, or with holders who may spend it."""
+        self.allowed[key] = max(units, out)
+
+    def settles(self, holder: HolderId, key: Key, units: int) -> None:
+        """What a holder was debited for is on the bill: it need not count it any more."""
+        self.debited[holder, key] -= units
+
+    def spends(self, holder: HolderId, key: Key, units: int, beyond: int = 0, debit: int | None = None) -> None:
+        """An operation happens, and uses so much; `beyond` more than it reserved. In money, `debit` was debited for it."""
         self.operations += 1
         self.spent[key] += units - beyond
-        self.spent_by[holder, key] += units - beyond
+        self.debited[holder, key] += units - beyond if debit is None else debit
         self.overrun[key] += beyond
         if self.spent[key] > self.allowed[key]:
             self.world.violated(f"{self.spent[key]} of {key} are spent, {self.allowed[key]} are allowed")
@@ -78,8 +87,8 @@ class Oracle:
             self.world.violated(f"a count of {holder} {lease.key} fell from {before} to {after}")
         if after.free < 0 and after.overrun == 0:
             self.world.violated(f"{holder} holds less than nothing of {lease.key}: {after}")
-        if after.used + after.reserved - after.refunded < self.spent_by[holder, lease.key]:
-            self.world.violated(f"{holder} spent {self.spent_by[holder, lease.key]} of {lease.key}, and counts {after}")
+        if after.used + after.reserved - after.refunded < self.debited[holder, lease.key]:
+            self.world.violated(f"{holder} spent {self.debited[holder, lease.key]} of {lease.key}, and counts {after}")
 
     def lives(self, holder: HolderId, process: "Process") -> None:
         """A process goes on as a holder: no other does."""

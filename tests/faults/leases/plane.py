@@ -4,12 +4,13 @@ What the store does here in a few dictionaries, SQL does in earnest: load what b
 commit, and only then answer.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from operator import attrgetter, lt
 from typing import Final
 
-from sidemeter.holder import LeaseSync
+from sidemeter.holder import LeaseAnswer, LeaseSync
 from sidemeter_control.limits.leases import (
     Holding,
     Key,
@@ -18,6 +19,7 @@ from sidemeter_control.limits.leases import (
     Standing,
     Sync,
     Taken,
+    newly_settled,
     others,
     shows_rollback,
     take,
@@ -27,7 +29,7 @@ from sidemeter_control.metering.identity import NO_NONCES, Nonces
 
 from ..simulation.world import World
 from .oracle import Oracle
-from .wire import Answered, Hello, HelloAnswer, Said, as_answer, as_sync
+from .wire import Answered, Batch, Hello, HelloAnswer, Informed, Row, Said, as_answer, as_sync
 
 __all__ = ["Books", "Plane", "Witness"]
 
@@ -48,7 +50,8 @@ class HolderRow:
 
 @dataclass(slots=True)
 class Books:
-    """Everything that the control plane's database holds."""
+    """Everything that the control plane's database holds. `caps` are the price caps of the limits in money, `bills` what is
+    owed of them for events that are `counted`; `lacking` may be owed for some that this copy lacks."""
 
     generation: str
     limits: dict[str, int]
@@ -59,6 +62,10 @@ class Books:
     holdings: dict[Key, dict[HolderId, Holding]] = field(default_factory=dict)
     turns: dict[Key, int] = field(default_factory=dict)
     recovery: Recovery | None = None
+    caps: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, None] = field(default_factory=dict)
+    bills: Counter[Key] = field(default_factory=Counter)
+    lacking: Counter[Key] = field(default_factory=Counter)
 
     def copy(self) -> "Books":
         """The same, as a backup keeps it."""
@@ -72,6 +79,10 @@ class Books:
             {key: dict(own) for key, own in self.holdings.items()},
             dict(self.turns),
             self.recovery,
+            dict(self.caps),
+            dict(self.counted),
+            Counter(self.bills),
+            Counter(self.lacking),
         )
 
     def pool(self, key: Key) -> Pool | None:
@@ -79,7 +90,11 @@ class Books:
         limit, period = key
         if limit not in self.limits:
             return None
-        return Pool(self.limits[limit], period, self.periods[limit], 1, self.turns.get(key, 0))
+        return Pool(self.left(key), period, self.periods[limit], 1, self.turns.get(key, 0))
+
+    def left(self, key: Key) -> int:
+        """What there is to share: of money, what is neither owed nor may be owed for what a rollback lost."""
+        return max(self.limits[key[0]] - self.bills[key] - self.lacking[key], 0)
 
     def held(self, key: Key) -> int:
         """What all holders together have of a pool."""
@@ -105,11 +120,13 @@ class Plane:
     take: Callable[[Sync, Known], Taken] = staticmethod(take)
     begin_recovery = staticmethod(begin_recovery)
 
-    def __init__(self, world: World, oracle: Oracle, limits: dict[str, int], crashes: float) -> None:
+    def __init__(
+        self, world: World, oracle: Oracle, limits: dict[str, int], caps: dict[str, int], crashes: float
+    ) -> None:
         self.world = world
         self.oracle = oracle
         self.crashes = crashes
-        self.books = Books(self._new_id(), limits, dict.fromkeys(limits, 1))
+        self.books = Books(self._new_id(), limits, dict.fromkeys(limits, 1), caps=caps)
         self.witness = Witness()
         self.up = True
         self.backups: list[Books] = []
@@ -158,12 +175,35 @@ class Plane:
         if self.world.strikes("control plane crashes before its commit", self.crashes):
             self._crash_and_return()
             return None
-        answer = self._hello(message) if isinstance(message, Hello) else self._sync(message)
+        answer = self._answer(message)
         if self.world.strikes("control plane crashes after its commit", self.crashes):
             self._crash_and_return()
             return None
         self._witness()
         return answer
+
+    def _answer(self, message: Said) -> Answered:
+        if isinstance(message, Hello):
+            return self._hello(message)
+        if isinstance(message, Batch):
+            return self._count(message.rows)
+        answer = self._sync(message.message)
+        counted = next(
+            (at for at, row in enumerate(message.rows) if row.id not in self.books.counted), len(message.rows)
+        )
+        last_id = message.rows[counted - 1].id if counted else ""
+        return Informed(answer, counted, last_id, dict(self.books.caps))
+
+    def _count(self, rows: tuple[Row, ...]) -> None:
+        """Put events on the bill, each once."""
+        books = self.books
+        new = [row for row in rows if row.id not in books.counted]
+        for row in new:
+            books.counted[row.id] = None
+            for key, cost in row.costs:
+                books.bills[key] += cost
+        if new:
+            self._committed()
 
     def _hello(self, hello: Hello) -> HelloAnswer:
         books = self.books
@@ -183,16 +223,18 @@ class Plane:
                 books.recovery = books.recovery.joined()
             self._committed()
             self.world.note("hello", name, row.epoch)
-        return HelloAnswer(hello.hello_id, row.epoch, dict(books.periods))
+        return HelloAnswer(hello.hello_id, row.epoch, dict(books.periods), dict(books.caps))
 
     def superseded(self, books: Books, holder: HolderId) -> None:
         """Its rest stays counted: nothing to do."""
 
-    def _sync(self, message: LeaseSync) -> Answered:
+    def _sync(self, message: LeaseSync) -> LeaseAnswer:
         books, sync = self.books, as_sync(message)
         known = self._known(sync)
         if shows_rollback(sync, known):
             self.world.violated(f"a rollback that was known before is noticed by {sync}")
+        if known.recovery is not None:
+            known = self.doubted(sync, known)
         before = {key: books.held(key) for key in known.holdings}
         taken = self.take(sync, known)
         self._check(sync, known, taken)
@@ -205,10 +247,21 @@ class Plane:
         self._check_holder(sync)
         for key in taken.holdings:
             books.turns[key] = books.turns.get(key, 0) + 1
-            self._check_sum(key, before.get(key, 0), facts=known.recovery is not None)
+            held = books.held(key)
+            self._check_sum(key, held, before.get(key, 0), facts=known.recovery is not None)
+            self._check_spent(key, held)
         self._committed()
         self.world.note("sync", sync.holder, taken.status, *taken.grants)
         return as_answer(taken, message, books.generation, books.state_version)
+
+    def doubted(self, sync: Sync, known: Known) -> Known:
+        """Set aside what was settled since this copy was made: its events may come again."""
+        books, pools = self.books, dict(known.pools)
+        for key, units in newly_settled(sync, known).items():
+            if key[0] in books.caps and key in pools:
+                books.lacking[key] += units
+                pools[key] = replace(pools[key][0], limit=books.left(key)), pools[key][1]
+        return replace(known, pools=pools)
 
     def keep(self, taken: Taken, sync: Sync) -> None:
         """Store the holdings, in the transaction of the sync."""
@@ -260,11 +313,20 @@ class Plane:
             if theirs.granted > ours.granted or ours.returned > theirs.returned:
                 self.world.violated(f"{sync.holder} has {theirs} of {each.key}, the control plane {ours}")
 
-    def _check_sum(self, key: Key, before: int, *, facts: bool) -> None:
+    def _check_sum(self, key: Key, held: int, before: int, *, facts: bool) -> None:
         """No more is granted than there is. `facts`: it only learned what was granted before it was rolled back."""
-        limit, held = self.books.limits.get(key[0], 0), self.books.held(key)
+        limit = self.books.left(key) if key[0] in self.books.limits else 0
         if held > max(limit, before) and not facts and not self.oracle.overran(key):
             self.world.violated(f"holders have {held} of {limit} of {key}, and had {before}")
+
+    def _check_spent(self, key: Key, held: int) -> None:
+        """Whatever is spent is on the bill or with its holder: nothing that was settled is lost."""
+        books = self.books
+        if books.recovery is not None or key[0] not in books.caps:
+            return
+        known = books.bills[key] + books.lacking[key] + held
+        if self.oracle.spent[key] > known:
+            self.world.violated(f"{self.oracle.spent[key]} of {key} are spent, and {known} are known of")
 
     # What the operator and the calendar do
 
@@ -272,6 +334,23 @@ class Plane:
         """Raise or lower a limit."""
         self.books.limits[limit] = units
         self.oracle.allows((limit, self.books.periods[limit]), units)
+        self._committed()
+        self._witness()
+
+    def expire(self, limit: str, share: int) -> None:
+        """Credits run out: of what is left by the bill, so many hundredths."""
+        books, key = self.books, (limit, self.books.periods[limit])
+        left = max(books.limits[limit] - books.bills[key], 0)
+        out = books.bills[key] + books.lacking[key] + books.held(key)
+        books.limits[limit] -= left * share // 100
+        before = self.oracle.allowed[key] if books.recovery is not None else 0  # nobody knows what is out
+        self.oracle.cuts(key, books.limits[limit], max(out, before, self.oracle.spent[key]))
+        self._committed()
+        self._witness()
+
+    def price(self, limit: str, cap: int) -> None:
+        """A plan is changed: usage costs at most so much from now on."""
+        self.books.caps[limit] = cap
         self._committed()
         self._witness()
 

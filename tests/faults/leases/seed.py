@@ -21,20 +21,25 @@ KINDS: Final = (
     *("kill", "reboot", "terminate", "copy", "set_back", "image", "clone"),
     *("cut_there", "cut_back", "crash_plane", "back_up", "roll_back"),
     *("raise_limit", "lower_limit", "reset_period", "write_off"),
+    *("grant_credits", "expire_credits", "change_price"),
 )
 MAX_MACHINES: Final = 5
+CREDITS: Final = "credits"
+"""A limit in money that has no periods: grants raise it, and what expires lowers it."""
 SYNCS: Final = 3
 """Within which everything that is not in doubt must be spendable, once the faults have ended."""
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays: a test puts somebody in who breaks a rule. `is_dense`: every one of `kinds` happens, and often."""
+    """Who plays: a test puts somebody in who breaks a rule. `is_dense`: every one of `kinds` happens, and often; `in_money`:
+    there are limits in money in every world."""
 
     plane: type[Plane] = Plane
     agent: AgentParts = AGENT
     kinds: tuple[str, ...] = KINDS
     is_dense: bool = False
+    in_money: bool = False
 
 
 CAST: Final = Cast()
@@ -79,11 +84,12 @@ class _Stage:
         self._rate = rng.choice((0.0, 0.01, 0.05))
         self.oracle = Oracle(world)
         self.limits = {f"limit{n}": rng.choice((30, 100, 1000, 400_000)) for n in range(rng.randint(1, 3))}
+        self._cast = cast
+        self.caps = self._money()
         storm = (0.02, 0.02, 0.1, 0.3, 0.1) if cast.is_dense else tuple(self._often() for _ in range(5))
         self.network = Network(world, Storm(*storm))
-        self.plane = cast.plane(world, self.oracle, dict(self.limits), self._often() / 2)
+        self.plane = cast.plane(world, self.oracle, dict(self.limits), dict(self.caps), self._often() / 2)
         self.network.serve = self.plane.serve
-        self._cast = cast
         self._kills = rng.choice((0.0, 0.0, 0.002, 0.01))
         self._overruns = rng.choice((0.0, 0.0, 0.0, 0.05))
         self._pause_s = rng.choice((0.05, 0.2))
@@ -91,6 +97,18 @@ class _Stage:
         self.machines = [self._machine(f"m{n}") for n in range(rng.randint(2, 4))]
         kinds = [kind for kind in cast.kinds if cast.is_dense or rng.random() < 0.5] or ["kill"]
         self._nemesis = _Nemesis(self, kinds, 0.15 if cast.is_dense else rng.choice((0.3, 1.0)))
+
+    def _money(self) -> dict[str, int]:
+        """Limits in money, and what a unit of usage costs at most in each, in nano-units of a currency."""
+        rng = self.world.rng
+        named = [name for name in ("money", CREDITS) if self._cast.in_money or rng.random() < 0.6]
+        self.limits |= {name: rng.choice((2_000, 3_000_000, 10**12)) for name in named}
+        return {name: self.limits[name] // rng.choice((50, 300, 1500)) or 1 for name in named}
+
+    def price(self, limit: str) -> int:
+        """What a unit of usage costs in truth: as tiers and hours have it, never more than the cap of now."""
+        cap = self.plane.books.caps[limit]
+        return cap if self.world.calm or self.world.rng.random() < 0.3 else self.world.rng.randint(0, cap)
 
     def play(self) -> None:
         """Both phases."""
@@ -128,7 +146,7 @@ class _Stage:
         rng = self.world.rng
         chosen = [limit for limit in self.limits if rng.random() < 0.7] or [next(iter(self.limits))]
         amounts = [(limit, self._amount(limit)) for limit in chosen]
-        if rng.random() < 0.6:
+        if rng.random() < 0.6 or not self.caps.keys().isdisjoint(chosen):
             machine.run(lambda process: process.spend(amounts))
         else:
             kept, lasts_s = rng.random() < 0.5, rng.choice((0.0, 0.1, 1.0, 3.0))
@@ -137,7 +155,7 @@ class _Stage:
         self._call_later(machine)
 
     def _amount(self, limit: str) -> int:
-        most = max(self._greed * self.limits[limit] // 1000, 3)
+        most = max(self._greed * self.limits[limit] // 1000 // self.caps.get(limit, 1), 3)
         return self.world.rng.randint(0, most)
 
     # From broken to well
@@ -157,7 +175,8 @@ class _Stage:
         if self.plane.books.recovery is not None:
             self.world.fault("recovery lasts until the next period")
             for limit in self.limits:
-                self.plane.reset(limit)
+                if limit != CREDITS:
+                    self.plane.reset(limit)
 
     def _drain(self) -> None:
         """Everybody spends what can be had, for three syncs; then nothing may be left but what is in doubt."""
@@ -174,16 +193,19 @@ class _Stage:
             for limit in self.limits:
                 lease = process.holder.leases.current(limit)
                 if lease is not None:
-                    if lease.free > 0:
-                        process.spend([(limit, lease.free)], 0)
-                    process.spend([(limit, max(lease.unit, self.limits[limit] // 200))], 1)
-                    process.spend([(limit, lease.unit)], 1)
+                    cap = machine.directory.caps.get(limit, 1)
+                    if lease.free >= cap:
+                        process.spend([(limit, lease.free // cap)], 0)
+                    for units in (max(lease.unit, self.limits[limit] // 200), lease.unit):
+                        process.spend([(limit, max(units // cap, 1))], 1)
         if self.world.now_s < ends_s:
             self.world.later(0.08, lambda: self._spend_all(machine, ends_s))
 
     def _check_drained(self, limit: str) -> None:
         books = self.plane.books
         key = limit, books.periods[limit]
+        if limit == CREDITS and books.recovery is not None:
+            return
         taken = 0
         for name, own in books.holdings.get(key, {}).items():
             counts = self.oracle.counts.get((name, key))
@@ -191,8 +213,8 @@ class _Stage:
                 taken += counts.used + counts.reserved - counts.refunded
             else:
                 taken += own.held
-        units = len(self.machines) * smallest_grant(books.limits[limit])
-        left = books.limits[limit] - taken
+        units = len(self.machines) * (smallest_grant(books.limits[limit]) + books.caps.get(limit, 0))
+        left = books.left(key) - taken
         if left > units:
             self.world.violated(f"{left} of {key} could not be spent, beyond {units} and what is in doubt")
 
@@ -215,6 +237,7 @@ class _Stage:
             self.world, self.oracle, self.network, name, list(self.limits), self._kills, self._cast.agent, directory
         )
         machine.overruns = self._overruns
+        machine.price = self.price
         return machine
 
     def add(self, directory: Directory) -> None:
@@ -325,7 +348,7 @@ class _Nemesis:
     # Limits
 
     def _some_limit(self) -> str:
-        return self.world.rng.choice(list(self.stage.limits))
+        return self.world.rng.choice([limit for limit in self.stage.limits if limit != CREDITS])
 
     def raise_limit(self, machine: Machine) -> None:
         limit = self._some_limit()
@@ -342,6 +365,22 @@ class _Nemesis:
         self.world.fault("period ends", limit)
         self.stage.plane.reset(limit)
 
+    def grant_credits(self, machine: Machine) -> None:
+        if CREDITS in self.stage.caps:
+            self.world.fault("credits granted")
+            units = self.stage.limits[CREDITS] * self.world.rng.choice((1, 3, 10)) // 10
+            self.stage.plane.change(CREDITS, self.stage.plane.books.limits[CREDITS] + units)
+
+    def expire_credits(self, machine: Machine) -> None:
+        if CREDITS in self.stage.caps:
+            self.world.fault("credits expire")
+            self.stage.plane.expire(CREDITS, self.world.rng.choice((30, 80, 100)))
+
+    def change_price(self, machine: Machine) -> None:
+        for limit, cap in self.stage.caps.items():
+            self.world.fault("price changed", limit)
+            self.stage.plane.price(limit, max(cap * self.world.rng.choice((2, 10, 15)) // 10, 1))
+
     def write_off(self, machine: Machine) -> None:
         """The operator is sure of it: the holder is gone, and all that it spent is known."""
         plane, oracle = self.stage.plane, self.stage.oracle
@@ -351,7 +390,7 @@ class _Nemesis:
                 superseded = plane.books.holders[name].standing is not Standing.CURRENT
                 gone = superseded and process is not None and not process.alive and not oracle.under_way[name]
                 counted = holding.used + holding.reserved - holding.refunded
-                if gone and holding.free > 0 and oracle.spent_by[name, key] <= counted:
+                if gone and holding.free > 0 and oracle.debited[name, key] <= counted:
                     self.world.fault("rights written off", name, key)
                     plane.write_off(key, name)
                     return

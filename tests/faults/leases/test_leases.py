@@ -4,21 +4,23 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
 from sidemeter.holder import Head, Heard, Holder, LeaseAnswer, Outgoing
 from sidemeter.leases import Amounts, Counts, Lease, Leases
-from sidemeter_control.limits.leases import Known, Sync, Taken, take
+from sidemeter_control.limits.leases import Key, Known, Sync, Taken, take
 
 from .machine import AGENT, Process
 from .plane import Books, Plane
 from .runs import run
 from .seed import KINDS, Cast, live
+from .wire import Informed
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.no_cover
@@ -35,6 +37,8 @@ FAULTS = {
     "control plane killed",
     "control plane restored from a backup",
     "control plane rolled back by hand",
+    "credits expire",
+    "credits granted",
     "directory cloned, both alive",
     "directory put back from a copy",
     "epoch goes on after a kill",
@@ -55,6 +59,7 @@ FAULTS = {
     "one-way partition",
     "operation costs more than it reserved",
     "period ends",
+    "price changed",
     "recovery ends",
     "recovery lasts until the next period",
     "rights written off",
@@ -144,6 +149,23 @@ class AllowsBeforeItKeeps(Process):
         self.world.later(0.5, self.entering(lambda: self.keep(holder, [lease for lease, _ in amounts])))
 
 
+class SettlesWhatIsSent(Process):
+    """It takes for counted what it has sent, or is about to."""
+
+    def learn(self, holder: Holder, informed: Informed, **kept: object) -> None:
+        rows = self.machine.directory.rows
+        last_id = rows[-1].id if rows else ""
+        super().learn(holder, informed._replace(counted=len(rows), last_id=last_id), **kept)
+
+
+class DebitsLess(Process):
+    """It debits what an event costs on the average, not at most."""
+
+    def debit(self, limit: str, units: int) -> int:
+        debit = super().debit(limit, units)
+        return debit // 2 if limit in self.machine.directory.caps else debit
+
+
 def forgets_reservations(counts: Counts) -> Counts:
     return counts._replace(reserved=0)
 
@@ -201,11 +223,38 @@ class KnowsNoRollback(Plane):
         return super()._sync(message)
 
 
+class BillsLate(Plane):
+    """What it grants is by the bill of a sync or more ago, while holders have settled since."""
+
+    late: ClassVar[Counter[Key]] = Counter()
+
+    def _known(self, sync: Sync) -> Known:
+        known, now = super()._known(sync), Counter(self.books.bills)
+        pools = {
+            key: (replace(pool, limit=pool.limit + now[key] - self.late[key]), rest)
+            if key[0] in self.books.caps
+            else (pool, rest)
+            for key, (pool, rest) in known.pools.items()
+        }
+        type(self).late = now
+        return replace(known, pools=pools)
+
+
+class GrantsWhatExpired(Plane):
+    """Credits that ran out are granted from, all the same."""
+
+    def expire(self, limit: str, share: int) -> None:
+        units = self.books.limits[limit]
+        super().expire(limit, share)
+        self.books.limits[limit] = units
+
+
 ROLLBACKS = ("kill", "back_up", "back_up", "roll_back", "cut_back", "reboot", "clone")
 
 
-def agent(kinds: tuple[str, ...] = KINDS, /, **parts: Any) -> Cast:
-    return Cast(agent=dataclasses.replace(AGENT, **parts), kinds=kinds, is_dense=kinds != KINDS)
+def agent(kinds: tuple[str, ...] = KINDS, /, *, in_money: bool = False, **parts: Any) -> Cast:
+    mutated = dataclasses.replace(AGENT, **parts)
+    return Cast(agent=mutated, kinds=kinds, is_dense=kinds != KINDS, in_money=in_money)
 
 
 MUTANTS = {
@@ -222,6 +271,13 @@ MUTANTS = {
     "server_forgets_a_grant": (Cast(plane=ForgetsGrants), 10),
     "hello_releases_the_old_epoch": (Cast(plane=FreesTheSuperseded, kinds=("reboot",), is_dense=True), 20),
     "returned_twice": (Cast(plane=TakesReturnsForTwice), 10),
+    "settled_when_sent": (agent(("cut_there", "cut_back"), in_money=True, process=SettlesWhatIsSent), 20),
+    "debited_below_the_cap": (agent(("kill",), in_money=True, process=DebitsLess), 20),
+    "bill_older_than_what_is_settled": (Cast(plane=BillsLate, kinds=("kill",), is_dense=True, in_money=True), 20),
+    "expired_credits_are_granted": (
+        Cast(plane=GrantsWhatExpired, kinds=("expire_credits",), is_dense=True, in_money=True),
+        20,
+    ),
     "rollback_not_noticed": (Cast(plane=KnowsNoRollback, kinds=ROLLBACKS, is_dense=True), 20),
 }
 

@@ -10,11 +10,23 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sidemeter.holder import LeaseAnswer, LeaseGrant, LeaseSync
-from sidemeter_control.limits.leases import Granted, Report, Sync, Taken
+from sidemeter_control.limits.leases import Granted, Key, Report, Sync, Taken
 
 from ..simulation.world import World
 
-__all__ = ["Hello", "HelloAnswer", "Network", "Said", "Storm", "as_answer", "as_sync"]
+__all__ = [
+    "Asked",
+    "Batch",
+    "Hello",
+    "HelloAnswer",
+    "Informed",
+    "Network",
+    "Row",
+    "Said",
+    "Storm",
+    "as_answer",
+    "as_sync",
+]
 
 TYPICAL_S: Final = 0.004
 MAX_RECORDED: Final = 20
@@ -29,15 +41,50 @@ class Hello(NamedTuple):
 
 
 class HelloAnswer(NamedTuple):
-    """Its epoch, and which period of each limit counts now."""
+    """Its epoch, which period of each limit counts now, and the price cap of each limit in money."""
 
     hello_id: str
     epoch: int
     periods: dict[str, int]
+    caps: dict[str, int]
 
 
-Said = Hello | LeaseSync
-Answered = HelloAnswer | LeaseAnswer | None
+class Row(NamedTuple):
+    """An event, as an agent's database keeps it: by limit in money, what was debited for it, and what it costs in truth.
+
+    `hello_id` is that of the holder whose leases were debited.
+    """
+
+    id: str
+    hello_id: str
+    debits: tuple[tuple[Key, int], ...]
+    costs: tuple[tuple[Key, int], ...]
+
+
+class Batch(NamedTuple):
+    """Events to be counted; nobody waits for an answer."""
+
+    rows: tuple[Row, ...]
+
+
+class Asked(NamedTuple):
+    """A sync, from a database with these events: the answer says how many of the first of them are counted."""
+
+    message: LeaseSync
+    rows: tuple[Row, ...]
+
+
+class Informed(NamedTuple):
+    """The answer: all events up to `last_id`, the `counted`-th, are on the bill by then; and the price caps."""
+
+    answer: LeaseAnswer
+    counted: int
+    last_id: str
+    caps: dict[str, int]
+
+
+Said = Hello | Batch | Asked
+Answered = HelloAnswer | Informed | None
 
 
 def as_sync(message: LeaseSync) -> Sync:

@@ -55,6 +55,10 @@ class Recurs(Protocol):
         """The periods, in order, that share an instant with `[from_us, to_us)`."""
         ...
 
+    def period_at(self, at_us: int) -> Period:
+        """The one of an instant."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
@@ -49,6 +50,7 @@ customers = Table(
     Column("metadata", Text),
     Column("created_at_us", BigInteger, nullable=False),
     Column("language", Text, nullable=False, server_default="EN"),
+    Column("prepaid", Boolean, nullable=False, server_default=false()),
 )
 
 # A subject belongs to one customer at most; a customer without listed subjects has one, its key.

@@ -75,6 +75,7 @@ export const GERMAN = {
   "Next page": "Nächste Seite",
   "No event is behind it": "Dahinter steht kein Ereignis",
   "No limit.": "Ohne Limit.",
+  "No more than that may be spent.": "Mehr als das kann nicht ausgegeben werden.",
   "No plan, add-on or override says what may be used, so nothing is limited here.": "Kein Tarif, kein Zusatz und keine Ausnahme sagt, was genutzt werden darf; hier ist also nichts begrenzt.",
   "No such customer": "Kein solcher Kunde",
   "None yet. A budget raises alerts before too much is spent, and may stop further use.": "Noch keines. Ein Budget meldet sich, bevor zu viel ausgegeben ist, und kann weitere Nutzung stoppen.",

@@ -9,7 +9,7 @@ import { Dialog, Field } from "../parts/forms.js";
 import { Gauge } from "../parts/gauge.js";
 
 /** What has to be asked of credits in money for these words. */
-export const CREDIT_FIELDS = "balance overage grants { id amount balance burned priority effectiveAt expiresAt voidedAt purchased automatic }";
+export const CREDIT_FIELDS = "balance overage limitId grants { id amount balance burned priority effectiveAt expiresAt voidedAt purchased automatic }";
 
 /** The customer's own, or that of what it owes; null before either is known. */
 export const currencyOf = ({ currency, cost }) => currency ?? (cost.total.currency === "XXX" ? null : cost.total.currency);
@@ -24,7 +24,7 @@ export function Credits({ customer, again, mayGive }) {
   if (!active.length && !mayGive) return null;
   return html`<${Card} title=${t("Credits")} actions=${mayGive && html`<button type="button" onClick=${() => setGiving(true)}>${t("Give credits")}</button>`}>
     ${active.length === 0 ? html`<p class="muted">${t("None. Credits pay what is owed before anything is billed.")}</p>` : html`
-      <p><span class="strong">${amount(credits.balance)}</span> <span class="muted">${t("left to pay with")}</span></p>
+      <p><span class="strong">${amount(credits.balance)}</span> <span class="muted">${t("left to pay with")}${credits.limitId && `. ${t("No more than that may be spent.")}`}</span></p>
       ${active.map((grant) => html`<${Gauge} key=${grant.id} name=${grant.purchased ? t("Bought") : t("Given")} used=${grant.burned} whole=${grant.amount}
         words=${t("{left} of {amount} left", { left: amount(grant.balance), amount: amount(grant.amount) })} end=${expiry(grant, customer.timeZone)} />`)}`}
     ${drawn(credits.overage) > 0 && html`<p><${Tag} tone="warn">${t("{amount} not covered", { amount: amount(credits.overage) })}</${Tag}></p>`}
