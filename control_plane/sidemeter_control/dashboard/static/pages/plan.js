@@ -10,11 +10,12 @@ import { Dialog } from "../parts/forms.js";
 import { Changes, useDraftDiff } from "./plan_changes.js";
 import { Effect } from "./plan_effect.js";
 import { DraftForm } from "./plan_form.js";
+import { Moves } from "./plan_moves.js";
 import { Prices } from "./plan_prices.js";
 
 const QUERY = `query OnePlan($key: ID!) {
   plan(key: $key) { key version name currency interval subscribers publishedAt definition }
-  meters { key name unit archivedAt } features { key name meter { key } }
+  meters { key name unit archivedAt groupBy { key } } features { key name meter { key } }
 }`;
 const NEW = { key: "", name: "", currency: "EUR", charges: [], entitlements: [] };
 const KEPT = (key) => `sidemeter-draft-${key}`;
@@ -62,8 +63,9 @@ function Editor({ plan, place, meters, features, again }) {
     ]} />`}
     ${diff.problem && html`<${Trouble} problem=${diff.problem} />`}
     <div class="two">
-      <${Card} title=${t("The draft")}><${DraftForm} draft=${draft} onDraft=${change} meters=${meters} features=${features} isNew=${!plan} wrong=${wrong} /></${Card}>
+      <${Card} title=${t("The draft")}><${DraftForm} draft=${draft} onDraft=${change} meters=${meters} features=${features} isNew=${!plan} wrong=${wrong} again=${again} /></${Card}>
       <div class="stack">
+        ${plan && html`<${Moves} plan=${plan} onMoved=${again} />`}
         <${Prices} draft=${draft} published=${published} meters=${meters} />
         ${plan && html`<${Changes} diff=${diff} isChanged=${isChanged} />`}
         ${plan && html`<${Effect} draft=${draft} />`}

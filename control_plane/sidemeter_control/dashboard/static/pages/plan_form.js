@@ -3,20 +3,11 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { isDecimal } from "../ground/decimal.js";
 import { number, t, tn, unitMoney } from "../ground/words.js";
 import { Field } from "../parts/forms.js";
+import { AddFeature } from "./features.js";
 import { FIELDS, MODELS, TIER_FIELDS, TIER_WORDS, WRITTEN } from "./models.js";
+import { Bands, FIRST, Outcome, Rates, replaced, said, without } from "./plan_lists.js";
 
-/** The same object with a field said, or where it is empty without it. */
-function said(of, name, value) {
-  const next = { ...of };
-  if (value === "" || value === null || value === undefined) delete next[name];
-  else next[name] = value;
-  return next;
-}
-
-const replaced = (list, index, value) => list.map((each, at) => (at === index ? value : each));
-const without = (list, index) => list.filter((_, at) => at !== index);
-
-export function DraftForm({ draft, onDraft, meters, features, isNew, wrong }) {
+export function DraftForm({ draft, onDraft, meters, features, isNew, wrong, again }) {
   const put = (name) => (value) => onDraft(said(draft, name, value));
   const charges = draft.charges ?? [];
   const entitlements = draft.entitlements ?? [];
@@ -39,7 +30,8 @@ export function DraftForm({ draft, onDraft, meters, features, isNew, wrong }) {
     </fieldset>
     <fieldset class="stack tight"><legend>${t("What it allows")}</legend>
       ${entitlements.map((each, index) => html`<${Entitlement} key=${index} of=${each} features=${features} wrong=${(field) => wrong(`entitlements[${index}].${field}`)} onChange=${(next) => setEntitlements(replaced(entitlements, index, next))} onAway=${() => setEntitlements(without(entitlements, index))} />`)}
-      ${features.length === 0 ? html`<p class="muted small">${t("There is no feature yet. The createFeature mutation makes one.")}</p>` : html`<div><button type="button" onClick=${() => setEntitlements([...entitlements, entitlementOf(features.find(({ key }) => !entitlements.some(({ feature }) => feature === key)) ?? features[0])])}>${t("Allow a feature")}</button></div>`}
+      ${features.length === 0 && html`<p class="muted small">${t("There is no feature yet. Add one to allow or limit it.")}</p>`}
+      <div class="row">${features.length > 0 && html`<button type="button" onClick=${() => setEntitlements([...entitlements, entitlementOf(features.find(({ key }) => !entitlements.some(({ feature }) => feature === key)) ?? features[0])])}>${t("Allow a feature")}</button>`}<${AddFeature} meters=${meters} onMade=${again} /></div>
     </fieldset>
   </div>`;
 }
@@ -64,8 +56,9 @@ function priceOf({ amount, unitPrice, packagePrice, percentage, tiers }, currenc
 function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
   const put = (name) => (value) => onCharge(said(charge, name, value));
   const model = MODELS[charge.model];
+  const within = (name, count = 0) => [wrong(name), ...Array.from({ length: count }, (_, index) => IN_A_LINE.map((part) => wrong(`${name}[${index}]${part}`)))].flat().find(Boolean);
   const models = Object.fromEntries(Object.entries(MODELS).filter(([key]) => charge.meter || key === "FLAT").map(([key, each]) => [key, each.text()]));
-  const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}) });
+  const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}), ...Object.fromEntries(MODELS[wanted].fields.filter((name) => name in FIRST).map((name) => [name, FIRST[name]])) });
   const fields = [...model.fields.filter((each) => each !== "tiers" && !WRITTEN.includes(each)), ...(charge.meter ? ["includedUnits", "minimum", "maximum"] : [])];
   return html`<details class="part" open=${!charge.name && !charge.amount && !charge.tiers}><summary><span class="strong breaks">${charge.name ?? charge.key}</span><span class="muted small breaks">${[model.text(), priceOf(charge, currency)].filter(Boolean).join(" · ")}</span></summary><div class="stack tight">
     <div class="fields">
@@ -76,10 +69,15 @@ function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
       ${fields.map((name) => html`<${Field} key=${name} label=${FIELDS[name]()} value=${charge[name] ?? ""} onValue=${put(name)} wrong=${wrong(name)} inputmode="decimal" />`)}
     </div>
     ${TIER_FIELDS[charge.model] && html`<${Tiers} columns=${TIER_FIELDS[charge.model]} tiers=${charge.tiers ?? []} onTiers=${put("tiers")} wrong=${wrong("tiers")} />`}
-    ${model.fields.filter((each) => WRITTEN.includes(each)).map((name) => html`<${Written} key=${name} name=${name} value=${charge[name]} onValue=${put(name)} wrong=${wrong(name)} />`)}
+    ${model.fields.includes("rates") && html`<${Rates} of=${charge.rates ?? []} meter=${meters.find(({ key }) => key === charge.meter)} onRates=${(rates) => onCharge({ ...charge, rates })} wrong=${within("rates", charge.rates?.length)} />`}
+    ${model.fields.includes("bands") && html`<${Bands} of=${charge.bands ?? []} onBands=${(bands) => onCharge({ ...charge, bands })} wrong=${within("bands", charge.bands?.length)} />`}
+    ${model.fields.includes("outcome") && html`<${Outcome} of=${charge.outcome ?? FIRST.outcome} onOutcome=${put("outcome")} wrong=${(name) => wrong(`outcome.${name}`)} />`}
     <div><button type="button" class="plain small" onClick=${onAway}>${t("Take this charge away")}</button></div>
   </div></details>`;
 }
+
+/** Where an element of a list may be wrong. */
+const IN_A_LINE = ["", ".match", ".unitPrice", ".days", ".from", ".to"];
 
 /** What holds for any model. */
 const kept = ({ key, name, meter, includedUnits, minimum, maximum }) => Object.fromEntries(Object.entries({ key, name, meter, includedUnits, minimum, maximum }).filter(([, value]) => value !== undefined));
@@ -98,22 +96,6 @@ function Tiers({ columns, tiers, onTiers, wrong }) {
 
 /** The last tier has no end. */
 const lastOpen = (tiers) => replaced(tiers, tiers.length - 1, said(tiers.at(-1), "upTo", null));
-
-/** A list that has no fields of its own here: its JSON. */
-function Written({ name, value, onValue, wrong }) {
-  const [text, setText] = useState(value === undefined ? "" : JSON.stringify(value, null, 2));
-  const [bad, setBad] = useState(null);
-  const put = (next) => {
-    setText(next);
-    try {
-      onValue(next.trim() ? JSON.parse(next) : null);
-      setBad(null);
-    } catch (error) {
-      setBad(t("Not JSON yet: {why}", { why: error.message }));
-    }
-  };
-  return html`<${Field} label=${t("{name}, as in the API", { name })} value=${text} onValue=${put} rows="6" wrong=${bad ?? wrong} whole />`;
-}
 
 function Entitlement({ of, features, onChange, onAway, wrong }) {
   const put = (name) => (value) => onChange(said(of, name, value));
