@@ -35,8 +35,33 @@ MAX_GROWTH_BYTES: Final = 128 * MIB
 """From when half of the questions are answered: caches are full by then."""
 
 SCHEMA: Final = Path(__file__).parent / "contract" / "schema.graphql"
-NAMES: Final = (*showcase.CUSTOMERS, "tokens", "requests", "chat", "sso", "starter", "pro", "scale", "acme-monthly", "base", "none")
-NUMBERS: Final = ("0", "1", "0.5", "100", "-1", "1e3", "1E-18", "999999999999999999", "0.000000000000000001", "-0", "NaN", "")
+NAMES: Final = (
+    *showcase.CUSTOMERS,
+    "tokens",
+    "requests",
+    "chat",
+    "sso",
+    "starter",
+    "pro",
+    "scale",
+    "acme-monthly",
+    "base",
+    "none",
+)
+NUMBERS: Final = (
+    "0",
+    "1",
+    "0.5",
+    "100",
+    "-1",
+    "1e3",
+    "1E-18",
+    "999999999999999999",
+    "0.000000000000000001",
+    "-0",
+    "NaN",
+    "",
+)
 INSTANTS: Final = (
     "1970-01-01T00:00:00Z",
     "2000-02-29T23:59:59.999999+14:00",
@@ -95,7 +120,13 @@ def fuzz(plane: ControlPlane, *, seconds: float = 0.0, count: int = 0, first_see
             made_up = min(batch, count - found.asked) if count else batch
 
             @seed(first_seed + turn)
-            @settings(max_examples=made_up, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+            @settings(
+                max_examples=made_up,
+                database=None,
+                deadline=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
             @given(documents)
             def ask(text: str) -> None:
                 if seconds and time.monotonic() >= ends:
@@ -158,7 +189,9 @@ async def _run(minutes: float, first_seed: int) -> int:
             faults = internal_errors(plane.log.read_text())
             alive = await plane.ready()
     print(f"{found.asked} questions, seed {first_seed}: {dict(found.answers.most_common())}")
-    print(f"memory: {found.memory[0] // MIB} MiB, at the end {found.memory[-1] // MIB} MiB; slowest {found.slowest[0]:.1f} s: {found.slowest[1][:2000]}")
+    print(
+        f"memory: {found.memory[0] // MIB} MiB, at the end {found.memory[-1] // MIB} MiB; slowest {found.slowest[0]:.1f} s: {found.slowest[1][:2000]}"
+    )
     for kind, text in found.wrong.items():
         print(f"\nWRONG: {kind}\n{text}")
     for kind, trace in faults.items():

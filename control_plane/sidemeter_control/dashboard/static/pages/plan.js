@@ -44,7 +44,8 @@ function Editor({ plan, place, meters, features, again }) {
   };
   const isChanged = JSON.stringify(draft) !== JSON.stringify(published ?? NEW);
   const diff = useDraftDiff(draft, isChanged && plan !== null);
-  const wrong = (field) => (diff.problem?.field === field ? diff.problem.message : null);
+  // What is wrong with a field, or with anything within it.
+  const wrong = (field, within = false) => (diff.problem?.field === field || (within && diff.problem?.field?.startsWith(field)) ? diff.problem.message : null);
   const done = (version) => {
     sessionStorage.removeItem(KEPT(place));
     setPublishing(false);

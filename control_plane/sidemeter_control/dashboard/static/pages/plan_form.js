@@ -24,12 +24,12 @@ export function DraftForm({ draft, onDraft, meters, features, isNew, wrong, agai
     </div>
     <fieldset class="stack tight"><legend>${t("Charges")}</legend>
       ${charges.length === 0 && html`<p class="muted small">${t("None yet: a fee, or a price for what a meter counts.")}</p>`}
-      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} currency=${draft.currency} meters=${meters} wrong=${(field) => wrong(`charges[${index}].${field}`)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
+      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} currency=${draft.currency} meters=${meters} wrong=${(field, within) => wrong(`charges.${charge.key}.${field}`, within)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
       <div class="row"><button type="button" onClick=${() => setCharges([...charges, { key: freeKey("fee", charges), model: "FLAT", amount: "0" }])}>${t("Add a fee")}</button>
         ${meters.length > 0 && html`<button type="button" onClick=${() => setCharges([...charges, { key: freeKey(meters[0].key, charges), meter: meters[0].key, model: "PER_UNIT", unitPrice: "0" }])}>${t("Add a price of usage")}</button>`}</div>
     </fieldset>
     <fieldset class="stack tight"><legend>${t("What it allows")}</legend>
-      ${entitlements.map((each, index) => html`<${Entitlement} key=${index} of=${each} features=${features} wrong=${(field) => wrong(`entitlements[${index}].${field}`)} onChange=${(next) => setEntitlements(replaced(entitlements, index, next))} onAway=${() => setEntitlements(without(entitlements, index))} />`)}
+      ${entitlements.map((each, index) => html`<${Entitlement} key=${index} of=${each} features=${features} wrong=${(field) => wrong(`entitlements.${each.feature}.${field}`)} onChange=${(next) => setEntitlements(replaced(entitlements, index, next))} onAway=${() => setEntitlements(without(entitlements, index))} />`)}
       ${features.length === 0 && html`<p class="muted small">${t("There is no feature yet. Add one to allow or limit it.")}</p>`}
       <div class="row">${features.length > 0 && html`<button type="button" onClick=${() => setEntitlements([...entitlements, entitlementOf(features.find(({ key }) => !entitlements.some(({ feature }) => feature === key)) ?? features[0])])}>${t("Allow a feature")}</button>`}<${AddFeature} meters=${meters} onMade=${again} /></div>
     </fieldset>
@@ -56,7 +56,6 @@ function priceOf({ amount, unitPrice, packagePrice, percentage, tiers }, currenc
 function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
   const put = (name) => (value) => onCharge(said(charge, name, value));
   const model = MODELS[charge.model];
-  const within = (name, count = 0) => [wrong(name), ...Array.from({ length: count }, (_, index) => IN_A_LINE.map((part) => wrong(`${name}[${index}]${part}`)))].flat().find(Boolean);
   const models = Object.fromEntries(Object.entries(MODELS).filter(([key]) => charge.meter || key === "FLAT").map(([key, each]) => [key, each.text()]));
   const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}), ...Object.fromEntries(MODELS[wanted].fields.filter((name) => name in FIRST).map((name) => [name, FIRST[name]])) });
   const fields = [...model.fields.filter((each) => each !== "tiers" && !WRITTEN.includes(each)), ...(charge.meter ? ["includedUnits", "minimum", "maximum"] : [])];
@@ -68,16 +67,13 @@ function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
       <${Field} label=${t("How it is priced")} value=${charge.model} onValue=${change} options=${models} wrong=${wrong("model")} />
       ${fields.map((name) => html`<${Field} key=${name} label=${FIELDS[name]()} value=${charge[name] ?? ""} onValue=${put(name)} wrong=${wrong(name)} inputmode="decimal" />`)}
     </div>
-    ${TIER_FIELDS[charge.model] && html`<${Tiers} columns=${TIER_FIELDS[charge.model]} tiers=${charge.tiers ?? []} onTiers=${put("tiers")} wrong=${wrong("tiers")} />`}
-    ${model.fields.includes("rates") && html`<${Rates} of=${charge.rates ?? []} meter=${meters.find(({ key }) => key === charge.meter)} onRates=${(rates) => onCharge({ ...charge, rates })} wrong=${within("rates", charge.rates?.length)} />`}
-    ${model.fields.includes("bands") && html`<${Bands} of=${charge.bands ?? []} onBands=${(bands) => onCharge({ ...charge, bands })} wrong=${within("bands", charge.bands?.length)} />`}
+    ${TIER_FIELDS[charge.model] && html`<${Tiers} columns=${TIER_FIELDS[charge.model]} tiers=${charge.tiers ?? []} onTiers=${put("tiers")} wrong=${wrong("tiers", true)} />`}
+    ${model.fields.includes("rates") && html`<${Rates} of=${charge.rates ?? []} meter=${meters.find(({ key }) => key === charge.meter)} onRates=${(rates) => onCharge({ ...charge, rates })} wrong=${wrong("rates", true)} />`}
+    ${model.fields.includes("bands") && html`<${Bands} of=${charge.bands ?? []} onBands=${(bands) => onCharge({ ...charge, bands })} wrong=${wrong("bands", true)} />`}
     ${model.fields.includes("outcome") && html`<${Outcome} of=${charge.outcome ?? FIRST.outcome} onOutcome=${put("outcome")} wrong=${(name) => wrong(`outcome.${name}`)} />`}
     <div><button type="button" class="plain small" onClick=${onAway}>${t("Take this charge away")}</button></div>
   </div></details>`;
 }
-
-/** Where an element of a list may be wrong. */
-const IN_A_LINE = ["", ".match", ".unitPrice", ".days", ".from", ".to"];
 
 /** What holds for any model. */
 const kept = ({ key, name, meter, includedUnits, minimum, maximum }) => Object.fromEntries(Object.entries({ key, name, meter, includedUnits, minimum, maximum }).filter(([, value]) => value !== undefined));

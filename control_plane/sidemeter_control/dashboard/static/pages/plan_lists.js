@@ -43,13 +43,13 @@ export function Rates({ of, meter, onRates, wrong }) {
     { title: t("Unit price"), cell: (rate, index) => html`<input aria-label=${t("Rate {n}: {name}", { n: index + 1, name: t("Unit price") })} inputmode="decimal" value=${rate.unitPrice}
         onInput=${(event) => onRates(replaced(of, index, { ...rate, unitPrice: event.currentTarget.value }))} />` },
   ];
-  return html`<${Lines} rows=${of} columns=${columns} onRows=${onRates} wrong=${wrong} empty=${t("No rate yet: all is at the price of all else.")}
+  return html`<${Lines} rows=${of} columns=${columns} onRows=${onRates} wrong=${wrong} empty=${t("No rate yet: it needs one.")}
     take=${(n) => t("Take rate {n} away", { n })} add=${{ text: t("Add a rate"), row: { match: {}, unitPrice: "0" } }} />
-    <p class="hint">${t("Several values with commas between. Of two rates that fit, the one that says more counts.")}</p>`;
+    <p class="muted small">${t("Several values with commas between. Of two rates that fit, the one that says more counts.")}</p>`;
 }
 
 const DAYS = [1, 2, 3, 4, 5, 6, 7];
-const dayName = (day) => new Intl.DateTimeFormat(chosenLanguage(), { weekday: "short", timeZone: "UTC" }).format(Date.UTC(2024, 0, day)); // a Monday is the first
+const dayName = (day, weekday) => new Intl.DateTimeFormat(chosenLanguage(), { weekday, timeZone: "UTC" }).format(Date.UTC(2024, 0, day)); // a Monday is the first
 
 /** Bands: on which days, from when to when, at which price. */
 export function Bands({ of, onBands, wrong }) {
@@ -62,13 +62,13 @@ export function Bands({ of, onBands, wrong }) {
   const time = (name, text) => ({ title: text, cell: (band, index) => html`<input type="time" aria-label=${t("Band {n}: {name}", { n: index + 1, name: text })} value=${band[name]} onInput=${put(index, name)} />` });
   const columns = [
     { title: t("Days"), cell: (band, index) => html`<div class="row days" role="group" aria-label=${t("Band {n}: {name}", { n: index + 1, name: t("Days") })}>${DAYS.map((day) => html`<button type="button" class="small" key=${day}
-        aria-pressed=${String((band.days ?? DAYS).includes(day))} onClick=${() => turn(band, index, day)}>${dayName(day)}</button>`)}</div>` },
+        aria-label=${dayName(day, "long")} aria-pressed=${String((band.days ?? DAYS).includes(day))} onClick=${() => turn(band, index, day)}>${dayName(day, "narrow")}</button>`)}</div>` },
     time("from", t("From")), time("to", t("To")),
     { title: t("Unit price"), cell: (band, index) => html`<input aria-label=${t("Band {n}: {name}", { n: index + 1, name: t("Unit price") })} inputmode="decimal" value=${band.unitPrice} onInput=${put(index, "unitPrice")} />` },
   ];
-  return html`<${Lines} rows=${of} columns=${columns} onRows=${onBands} wrong=${wrong} empty=${t("No band yet: all is at the price of all else.")}
+  return html`<${Lines} rows=${of} columns=${columns} onRows=${onBands} wrong=${wrong} empty=${t("No band yet: it needs one.")}
     take=${(n) => t("Take band {n} away", { n })} add=${{ text: t("Add a band"), row: { from: "08:00", to: "18:00", unitPrice: "0" } }} />
-    <p class="hint">${t("On the clocks of the customer's time zone. A band that ends no later than it begins ends on the next day.")}</p>`;
+    <p class="muted small">${t("On the clocks of the customer's time zone. A band that ends no later than it begins ends on the next day.")}</p>`;
 }
 
 /** Which later event settles what is charged provisionally. */

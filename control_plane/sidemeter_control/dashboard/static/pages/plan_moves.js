@@ -5,7 +5,7 @@ import { useAnswer, useDeed } from "../ground/live.js";
 import { at } from "../ground/router.js";
 import { ask } from "../ground/server.js";
 import { say } from "../ground/say.js";
-import { day, number, t, tn } from "../ground/words.js";
+import { number, t, tn } from "../ground/words.js";
 import { Card, Money, Tag, Trouble, Waiting } from "../parts/basic.js";
 import { Dialog, Field } from "../parts/forms.js";
 import { Table } from "../parts/table.js";
@@ -18,7 +18,7 @@ const MOVE = `mutation Move($plan: ID!, $from: Int!, $to: Int!, $at: ChangeAt, $
 /** The newest versions before the one that is published now. */
 function useOlder({ key, version }) {
   const versions = Array.from({ length: Math.min(version - 1, LOOKED_AT) }, (_, index) => version - 1 - index);
-  const query = `query Older($key: ID!) { ${versions.map((each) => `v${each}: plan(key: $key, version: ${each}) { version subscribers publishedAt }`).join(" ") || "__typename"} }`;
+  const query = `query Older($key: ID!) { ${versions.map((each) => `v${each}: plan(key: $key, version: ${each}) { version subscribers }`).join(" ") || "__typename"} }`;
   const answer = useAnswer(query, { key }, { every: 5000, skip: !versions.length });
   return { ...answer, older: versions.map((each) => answer.data?.[`v${each}`]).filter((each) => each?.subscribers > 0) };
 }
@@ -36,9 +36,8 @@ export function Moves({ plan, onMoved }) {
   return html`<${Card} title=${t("On older versions")} note=${t("They pay what their version says until they are moved.")} flush>
     <${Table} label=${t("On older versions")} rows=${older.map((each) => ({ ...each, key: each.version }))} columns=${[
       { key: "version", title: t("Version"), cell: (each) => number(each.version) },
-      { key: "published", title: t("Published"), wide: true, cell: (each) => day(each.publishedAt) },
       { key: "subscribers", title: t("Subscribers"), number: true, cell: (each) => number(each.subscribers) },
-      { key: "deed", title: html`<span class="unseen">${t("What to do")}</span>`, cell: (each) => html`<span class="row end"><button type="button" class="small" onClick=${() => setFrom(each.version)}>${t("Move them to version {n} …", { n: plan.version })}</button></span>` },
+      { key: "deed", title: html`<span class="unseen">${t("What to do")}</span>`, cell: (each) => html`<span class="row end"><button type="button" class="small" aria-label=${t("Move them to version {n}", { n: plan.version })} onClick=${() => setFrom(each.version)}>${t("Move …")}</button></span>` },
     ]} />${from !== null && html`<${Move} plan=${plan} from=${from} onClose=${() => setFrom(null)} onMoved=${done} />`}</${Card}>`;
 }
 

@@ -111,7 +111,7 @@ function Deliveries({ urls }) {
     <${Answered} answer=${answer}>${({ webhookDeliveries: { edges, pageInfo } }) => html`${edges.length === 0
       ? html`<${Empty} title=${t("Nothing of that kind")}>${t("An alert is sent as soon as it is raised.")}</${Empty}>`
       : html`<${Table} label=${t("What was sent")} rows=${edges.map(({ node }) => ({ ...node, key: node.id }))} columns=${[
-        { key: "at", title: t("When"), cell: (each) => html`<${Ago} at=${each.createdAt} />` },
+        { key: "at", title: t("When"), cell: (each) => html`<span class="nowrap"><${Ago} at=${each.createdAt} /></span>` },
         { key: "to", title: t("Address"), cell: (each) => html`<span class="mono breaks">${urls[each.webhook] ?? t("removed")}</span>` },
         { key: "message", title: t("Message"), wide: true, cell: (each) => html`<span class="mono small breaks">${each.message}</span>` },
         { key: "state", title: t("State"), cell: (each) => html`<span class="row"><${Tag} tone=${TONES[each.state]}>${STATES[each.state]()}</${Tag}><span class="small muted">${tn("{n} attempt", "{n} attempts", each.attempts)}</span></span>
