@@ -469,7 +469,7 @@ async def test_keys_alone_are_enough(browser: Browser, plane: ControlPlane) -> N
 
 
 async def test_the_explorer_follows_a_subscription(tab: Visit, plane: ControlPlane) -> None:
-    await tab.go("/graphql")
+    await tab.page.goto(f"{plane.url}/graphql")
     await tab.page.get_by_role("tab", name="CostChanged").click()
     await tab.page.get_by_role("button", name="Execute query").click()
     answer = tab.page.get_by_label("Result Window")
