@@ -11,11 +11,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import graphql
 import httpx
@@ -27,6 +26,9 @@ sys.path.append(str(Path(__file__).resolve().parent))  # `processes` and `showca
 
 import showcase
 from processes import ControlPlane, control_plane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Found", "fuzz"]
 
