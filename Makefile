@@ -47,6 +47,7 @@ soak: $(READY) ## what has to hold time after time, then every kind of fault for
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS)
 	$(BIN)/python -m tests.faults.leases --seeds $(SEEDS)
+	$(BIN)/python -m tests.fuzz --minutes 5
 	$(BIN)/python -m tests.faults --minutes $(MINUTES)
 
 constraints: $(READY) ## pin the newest versions that fit, with hashes

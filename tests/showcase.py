@@ -99,7 +99,8 @@ async def many(plane: ControlPlane, began: datetime) -> None:
 
 
 async def caps(plane: ControlPlane) -> None:
-    """Budgets and credits."""
+    """Budgets and credits, and where alerts would go: nobody has that name, ever."""
+    await plane.make("setWebhook", "WebhookInput", url="https://hooks.example.invalid/sidemeter")
     await plane.make(
         "setBudget", "BudgetInput", key="acme-monthly", customer="acme", amount="80", thresholds=[50, 75, 90, 100]
     )

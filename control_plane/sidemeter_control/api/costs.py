@@ -19,7 +19,9 @@ from graphql import (
     InlineFragmentNode,
     IntValueNode,
     OperationDefinitionNode,
+    SchemaMetaFieldDef,
     SelectionSetNode,
+    TypeMetaFieldDef,
     VariableNode,
     get_named_type,
     get_nullable_type,
@@ -52,6 +54,23 @@ WORK: Final[Mapping[str, int]] = {
     "Mutation.moveSubscribers": 5_000,
 }
 """Objects' worth of work behind a field, where it is more than reading one."""
+
+_META: Final[Mapping[str, GraphQLField]] = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
+
+_DESCRIBED: Final = 25
+"""What an object of introspection costs: the question that every tool asks, of 3,300 of them, is the largest to be answered."""
+
+_LENGTHS: Final[Mapping[str, int]] = {
+    "__Schema.directives": 5,
+    "__Type.enumValues": 1,
+    "__Type.fields": 4,
+    "__Type.inputFields": 2,
+    "__Type.interfaces": 1,
+    "__Type.possibleTypes": 1,
+    "__Field.args": 1,
+    "__Directive.args": 1,
+}
+"""How long the lists of introspection are on average."""
 
 
 def cost_of(
@@ -132,14 +151,24 @@ class _Reckoning:
         return self._known[name]
 
     def _field(self, node: FieldNode, of: GraphQLObjectType) -> int:
-        field = of.fields.get(node.name.value)
-        if field is None:  # of introspection
+        field = of.fields.get(node.name.value) or _META.get(node.name.value)
+        if field is None:  # __typename
             return 0
         work = WORK.get(f"{of.name}.{node.name.value}", 0)
         answered = get_named_type(field.type)
         if not isinstance(answered, GraphQLObjectType):
             return work
+        if answered.name.startswith("__"):
+            return self._described(node, of) + self._lengths(node, of) * self.selected(node.selection_set, answered)
         return work + self._times(node, field, of) * (1 + self.selected(node.selection_set, answered))
+
+    def _lengths(self, node: FieldNode, of: GraphQLObjectType) -> int:
+        name = f"{of.name}.{node.name.value}"
+        return len(self._schema.type_map) if name == "__Schema.types" else _LENGTHS.get(name, 1)
+
+    def _described(self, node: FieldNode, of: GraphQLObjectType) -> int:
+        """Few types are of a type, however deep it is asked for."""
+        return 0 if node.name.value == "ofType" else _DESCRIBED * self._lengths(node, of)
 
     def _times(self, node: FieldNode, field: GraphQLField, of: GraphQLObjectType) -> int:
         if "first" in field.args:

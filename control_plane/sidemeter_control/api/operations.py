@@ -15,7 +15,8 @@ from sidemeter_control.api import refusals
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Context
 from sidemeter_control.api.costs import operation_of
-from sidemeter_control.api.live.feeds import Feeds, Rejected, parsed
+from sidemeter_control.api.documents import parsed
+from sidemeter_control.api.live.feeds import Feeds, Rejected
 from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.persisted import Persisted
 from sidemeter_control.api.problems import Refused

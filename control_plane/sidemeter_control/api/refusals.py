@@ -1,7 +1,7 @@
 """What a caller sees of an error in GraphQL: expected ones by their code, unexpected ones by an id that is in the log."""
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from graphql import GraphQLError
 
@@ -9,13 +9,16 @@ from sidemeter_control.api.scalars import Unfit
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import ControlError, InvalidInput, RateLimited
 
-__all__ = ["INTERNAL", "INVALID_QUERY", "Failed", "formatted", "of"]
+__all__ = ["INTERNAL", "INVALID_QUERY", "MAX_MESSAGE_CHARS", "Failed", "formatted", "of"]
 
 INVALID_QUERY = "INVALID_QUERY"
 """The document or its variables do not fit the schema, or exceed a bound."""
 
 INTERNAL = "INTERNAL"
 """Our fault. `extensions.id` is in the log, beside what happened."""
+
+MAX_MESSAGE_CHARS: Final = 1_000
+"""Libraries quote what was asked, which may be a whole text."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def of(cause: Exception, clock: Clock) -> dict[str, Any]:
 
 def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
     """The error as the response shows it: `message`, `locations`, `path`, `extensions.code`, and `field` where known."""
-    shown: dict[str, Any] = {"message": error.message}
+    shown: dict[str, Any] = {"message": _short(error.message)}
     if error.locations:
         shown["locations"] = [{"line": each.line, "column": each.column} for each in error.locations]
     if error.path:
@@ -67,6 +70,10 @@ def formatted(error: GraphQLError, clock: Clock) -> dict[str, Any]:
                 "extensions": {"code": INTERNAL, "id": incident},
             }
     return shown
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
 
 
 def _cause(error: GraphQLError) -> Exception | None:

@@ -8,9 +8,10 @@ import msgspec
 from starlette.requests import Request
 
 from sidemeter_control.api.bodies import read_body
-from sidemeter_control.api.bounds import MAX_BODY_BYTES
+from sidemeter_control.api.bounds import MAX_BODY_BYTES, MAX_QUERY_CHARS, check_values
 from sidemeter_control.api.persisted import Persisted, hash_in
 from sidemeter_control.api.problems import Refused
+from sidemeter_control.errors import InvalidInput
 
 __all__ = ["Asked", "decoded", "read", "whole"]
 
@@ -55,7 +56,13 @@ def _in_json(decode: Callable[[bytes], T], text: bytes) -> T:
 
 
 def whole(asked: Asked, persisted: Persisted) -> Asked:
-    """The request with its text; NotPersisted or InvalidInput when it names a text by a hash that is not known, or wrong."""
+    """The request with its text, within its bounds; NotPersisted or InvalidInput.
+
+    The latter when it names a text by a hash that is not known, or wrong, and when there is more of it than may be.
+    """
+    if len(asked.query or "") > MAX_QUERY_CHARS:
+        raise InvalidInput("query", f"must have at most {MAX_QUERY_CHARS} characters")
+    check_values(asked.variables)
     hashed = hash_in(asked.extensions)
     if hashed is None:
         return msgspec.structs.replace(asked, query=asked.query or "")

@@ -15,22 +15,18 @@ from graphql import (
     GraphQLObjectType,
     Undefined,
 )
-from strawberry.extensions import AddValidationRules, MaxTokensLimiter, ParserCache, ValidationCache
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
-from sidemeter_control.api.bounds import MAX_TOKENS, WithinBounds
 from sidemeter_control.api.costs import Affordable
+from sidemeter_control.api.documents import Judged
 from sidemeter_control.api.mutations import Mutation
 from sidemeter_control.api.queries import Query
 from sidemeter_control.api.reach import guard
 from sidemeter_control.api.scalars import SCALARS
 from sidemeter_control.api.subscriptions import Subscription
 
-__all__ = ["CACHED_QUERIES", "SCHEMA"]
-
-# Distinct texts, not requests: a product asks the same few queries, with variables. A parsed one takes some 50 kB.
-CACHED_QUERIES = 500
+__all__ = ["SCHEMA"]
 
 _DEFINITION = "strawberry-definition"
 
@@ -39,19 +35,12 @@ class Schema(strawberry.Schema):
     """The schema of the contract. Errors are logged where they are answered, and only the unexpected ones."""
 
     def __init__(self) -> None:
-        # The validation cache tells rules apart by identity: the class is one, the extension is new per request.
         super().__init__(
             Query,
             Mutation,
             Subscription,
             config=StrawberryConfig(scalar_map=SCALARS),
-            extensions=[
-                lambda: MaxTokensLimiter(MAX_TOKENS),
-                lambda: AddValidationRules([WithinBounds]),
-                lambda: ParserCache(maxsize=CACHED_QUERIES),
-                lambda: ValidationCache(maxsize=CACHED_QUERIES),
-                Affordable,
-            ],
+            extensions=[Judged, Affordable],
         )
         for kind in self._schema.type_map.values():
             _finish(kind)

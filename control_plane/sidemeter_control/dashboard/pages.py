@@ -20,6 +20,7 @@ _OPERATORS = (
     "/events",
     "/dead-letters",
     "/agents",
+    "/webhooks",
     "/audit",
     "/keys",
 )

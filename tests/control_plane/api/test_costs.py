@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphql import build_schema, parse
+from graphql import build_schema, get_introspection_query, parse
 from planes import plane
 
 from sidemeter_control.api.bounds import DEFAULT_PAGE, MAX_PAGE
@@ -21,13 +21,20 @@ def cost(text: str, name: str | None = None, **variables: Any) -> int:
 
 
 COST = WORK["Customer.cost"]
+DESCRIBED = 25  # an object of introspection
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("{ __typename }", 0),
-        ("{ __schema { types { name } } }", 0),
+        ('{ __type(name: "Meter") { name } }', DESCRIBED),
+        ('{ __type(name: "Meter") { fields { name } } }', DESCRIBED * (1 + 4)),
+        ("{ __schema { types { name } } }", DESCRIBED * (1 + len(SCHEMA._schema.type_map))),
+        (
+            "{ __schema { directives { args { type { ofType { ofType { name } } } } } } }",
+            DESCRIBED * (1 + 5 * (1 + 1 + 1)),
+        ),
         ('{ meter(key: "k") { key name } }', 1),
         ('{ a: meter(key: "k") { key } b: meter(key: "k") { key } }', 2),
         ("{ meters { key } }", LIST),
@@ -104,6 +111,11 @@ async def test_a_query_that_costs_too_much_is_refused_before_it_runs(tmp_path: P
         error = await control.refusal(BOMBS[what])
         assert error["extensions"] == {"code": "INVALID_QUERY"}
         assert f"and {MAX_COST} are allowed" in error["message"]
+
+
+def test_the_introspection_that_tools_ask_for_is_allowed_and_twice_as_much_is_not() -> None:
+    text = get_introspection_query(schema_description=True, specified_by_url=True, input_value_deprecation=True)
+    assert MAX_COST / 2 < cost(text) <= MAX_COST
 
 
 async def test_the_deepest_useful_query_may_be_asked(tmp_path: Path) -> None:

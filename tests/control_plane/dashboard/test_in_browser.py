@@ -33,6 +33,7 @@ PAGES = {
     "/events": "completion",
     "/dead-letters": "must be a number",
     "/agents": "No agent has called yet",
+    "/webhooks": "What was sent",
     "/audit": "subscribe",
     "/keys": "SIDEMETER_ADMIN_KEY",
 }
@@ -280,6 +281,18 @@ async def test_a_plan_is_drafted_previewed_compared_simulated_and_published(tab:
     answer = await plane.ask('{ plan(key: "pro") { version definition } }')
     assert answer["plan"]["version"] == 2
     assert answer["plan"]["definition"]["charges"][1]["tiers"][0]["unitPrice"] == "0.00005"
+    await tab.page.get_by_role("button", name="Move them to version 2").click()
+    dialog = tab.page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("3 subscribers can be moved.")
+    await expect(dialog.locator("tbody tr")).to_have_count(3)
+    assert await violations(tab) == []
+    await dialog.get_by_label("From when on").select_option("NOW")
+    await dialog.get_by_role("button", name="Move").click()
+    await expect(dialog).to_have_count(0)
+    answer = await plane.ask(
+        '{ old: plan(key: "pro", version: 1) { subscribers } new: plan(key: "pro") { subscribers } }'
+    )
+    assert answer == {"old": {"subscribers": 0}, "new": {"subscribers": 3}}
 
 
 async def test_a_draft_that_is_wrong_says_where(tab: Visit) -> None:
@@ -291,6 +304,74 @@ async def test_a_draft_that_is_wrong_says_where(tab: Visit) -> None:
     await expect(tab.page.get_by_label("Days of trial")).to_have_attribute("aria-invalid", "true")
     await tab.page.get_by_role("button", name="Drop the draft").click()
     await expect(alert).to_have_count(0)
+    await tab.page.get_by_role("button", name="Add a price of usage").click()
+    model = tab.page.get_by_label("How it is priced").last
+    kept = "JSON.parse(sessionStorage['sidemeter-draft-starter']).charges.at(-1)"
+    await model.select_option("MATRIX")
+    await tab.page.get_by_role("button", name="Add a rate").click()
+    await tab.page.get_by_label("Rate 1: model").fill("gpt-large, gpt-small")
+    await expect(tab.page.get_by_label("Price of all else")).to_have_attribute("aria-invalid", "true")
+    await tab.page.get_by_label("Price of all else").fill("0.01")
+    await tab.page.get_by_label("Rate 1: Unit price").fill("-1")
+    await expect(tab.page.locator("details .wrong")).to_contain_text("unitPrice")
+    await tab.page.get_by_label("Rate 1: Unit price").fill("0.02")
+    await expect(alert).to_have_count(0)
+    match = {"model": ["gpt-large", "gpt-small"]}
+    assert (await tab.page.evaluate(kept))["rates"] == [{"match": match, "unitPrice": "0.02"}]
+    assert await violations(tab) == []
+    await model.select_option("TIME_OF_DAY")
+    await tab.page.get_by_role("button", name="Add a band").click()
+    await tab.page.get_by_role("button", name="Sun").click()
+    await tab.page.get_by_label("Band 1: To").fill("17:30")
+    band = {"from": "08:00", "to": "17:30", "unitPrice": "0", "days": [1, 2, 3, 4, 5, 6]}
+    assert (await tab.page.evaluate(kept))["bands"] == [band]
+    assert await violations(tab) == []
+    await model.select_option("OUTCOME")
+    await tab.page.get_by_label("Type of the event that confirms").fill("solved")
+    await tab.page.get_by_label("Type of the event that takes it back").fill("reopened")
+    outcome = {"confirmType": "solved", "reverseType": "reopened", "windowHours": 72, "property": "id"}
+    assert (await tab.page.evaluate(kept))["outcome"] == outcome
+    await tab.page.get_by_role("button", name="Add a feature").click()
+    await tab.page.get_by_role("dialog").get_by_label("Key").fill("exports")
+    await tab.page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
+    await expect(tab.page.get_by_role("dialog")).to_have_count(0)
+    await tab.page.get_by_role("button", name="Allow a feature").click()
+    allowed = "JSON.parse(sessionStorage['sidemeter-draft-starter']).entitlements.map(({ feature }) => feature)"
+    assert set(await tab.page.evaluate(allowed)) > {"chat", "tokens"}
+    await tab.page.get_by_role("button", name="Drop the draft").click()
+
+
+async def test_a_webhook_is_added_its_secret_replaced_and_a_message_sent_once_more(
+    tab: Visit, plane: ControlPlane
+) -> None:
+    await tab.go("/webhooks")
+    await tab.page.get_by_role("button", name="Add a webhook").click()
+    dialog = tab.page.get_by_role("dialog")
+    await dialog.get_by_label("Address").fill("http://127.0.0.1/")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("Mend this field")
+    await dialog.get_by_label("Address").fill("https://other.example.invalid/")
+    await dialog.get_by_label("a lease is in doubt").uncheck()
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    secret = await dialog.get_by_label("Secret").text_content()
+    assert (secret or "").startswith("whsec_")
+    await dialog.get_by_role("button", name="Close").click()
+    hooks = {each["url"]: each["events"] for each in (await plane.ask("{ webhooks { url events } }"))["webhooks"]}
+    assert len(hooks["https://other.example.invalid/"]) == 5
+    assert hooks["https://hooks.example.invalid/sidemeter"] is None
+    await tab.page.get_by_role("button", name="Replace the secret of https://other.example.invalid/").click()
+    await dialog.get_by_role("button", name="Replace").click()
+    assert await dialog.get_by_label("Secret").text_content() != secret
+    await dialog.get_by_role("button", name="Close").click()
+    await tab.see("former secret ends")
+    await tab.page.get_by_role("button", name="Remove the webhook https://other.example.invalid/").click()
+    await dialog.get_by_role("button", name="Remove").click()
+    await expect(tab.page.get_by_text("https://other.example.invalid/")).to_have_count(0)
+    sent = tab.page.get_by_role("group", name="What was sent").locator("tbody tr")
+    await sent.first.get_by_role("button", name="once more").click()
+    await expect(tab.page.locator("#said")).to_have_text("It is sent once more.")
+    await tab.page.get_by_role("button", name="delivered").click()
+    await tab.see("Nothing of that kind")
 
 
 async def test_a_meter_is_tried_on_stored_events_while_it_is_defined(tab: Visit, plane: ControlPlane) -> None:
@@ -385,6 +466,17 @@ async def test_keys_alone_are_enough(browser: Browser, plane: ControlPlane) -> N
         await expect(tab.page.get_by_role("dialog")).to_be_visible()
         await keyboard.press("Escape")
         await expect(tab.page.get_by_role("button", name="Set a budget")).to_be_focused()
+
+
+async def test_the_explorer_follows_a_subscription(tab: Visit, plane: ControlPlane) -> None:
+    await tab.page.goto(f"{plane.url}/graphql")
+    await tab.page.get_by_role("tab", name="CostChanged").click()
+    await tab.page.get_by_role("button", name="Execute query").click()
+    answer = tab.page.get_by_label("Result Window")
+    await expect(answer).to_contain_text("rounded")
+    before = await answer.text_content()
+    await call(plane, "acme", tokens=2_000_000)
+    await expect(answer).not_to_have_text(before or "")
 
 
 async def test_a_wrong_key_is_asked_for_again(browser: Browser, plane: ControlPlane) -> None:

@@ -7,35 +7,30 @@ from the database as they are taken.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from functools import lru_cache
 from inspect import isawaitable
 from typing import Any
 
 import msgspec
 from graphql import (
-    DocumentNode,
     ExecutionResult,
     Executor,
     GraphQLError,
     create_source_event_stream,
     execute_subscription_event,
-    parse,
-    specified_rules,
-    validate,
 )
 
 from sidemeter_control.api import refusals
-from sidemeter_control.api.bounds import MAX_TOKENS, WithinBounds
 from sidemeter_control.api.context import Context
 from sidemeter_control.api.costs import check_cost, operation_of
+from sidemeter_control.api.documents import faults, parsed
 from sidemeter_control.api.live.hub import Hub, Slot, Watch
 from sidemeter_control.api.requests import Asked
-from sidemeter_control.api.schema import CACHED_QUERIES, SCHEMA
+from sidemeter_control.api.schema import SCHEMA
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Forbidden
 from sidemeter_control.store.keys import Key, Scope
 
-__all__ = ["Feeds", "Rejected", "parsed"]
+__all__ = ["Feeds", "Rejected"]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _schema = SCHEMA._schema  # noqa: SLF001 -- strawberry has no other name for it
@@ -47,17 +42,6 @@ class Rejected(Exception):
     def __init__(self, errors: list[dict[str, Any]]) -> None:
         super().__init__(errors[0]["message"])
         self.errors = errors
-
-
-@lru_cache(maxsize=CACHED_QUERIES)
-def parsed(text: str) -> DocumentNode:
-    """The document of a text; GraphQLError."""
-    return parse(text, max_tokens=MAX_TOKENS)
-
-
-@lru_cache(maxsize=CACHED_QUERIES)
-def _faults(document: DocumentNode) -> tuple[GraphQLError, ...]:
-    return tuple(validate(_schema, document, [*specified_rules, WithinBounds]))
 
 
 class Feeds:
@@ -109,8 +93,8 @@ class Feeds:
             document = parsed(asked.query or "")
         except GraphQLError as exc:
             raise self._rejected(exc) from exc
-        if faults := _faults(document):
-            raise self._rejected(*faults)
+        if wrong := faults(_schema, document):
+            raise self._rejected(*wrong)
         operation = operation_of(document, asked.operation_name)
         variables = asked.variables or {}
         if operation is not None and (refusal := check_cost(_schema, document, operation, variables)):

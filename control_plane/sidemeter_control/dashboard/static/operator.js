@@ -23,6 +23,7 @@ const VIEWS = {
   events: async () => (await import("./pages/events.js")).Events,
   "dead-letters": async () => (await import("./pages/dead_letters.js")).DeadLetters,
   agents: async () => (await import("./pages/agents.js")).Agents,
+  webhooks: async () => (await import("./pages/webhooks.js")).Webhooks,
   audit: async () => (await import("./pages/audit.js")).Audit,
   keys: async () => (await import("./pages/keys.js")).Keys,
 };

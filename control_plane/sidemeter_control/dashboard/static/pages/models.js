@@ -1,7 +1,7 @@
 // The ways to price, and which fields each has.
 import { t } from "../ground/words.js";
 
-/** Each model: its words, and its fields in order. A field that is not here is in the charge's JSON. */
+/** Each model: its words, and its fields in order. */
 export const MODELS = {
   FLAT: { text: () => t("a fee"), fields: ["amount"] },
   PER_UNIT: { text: () => t("so much per unit"), fields: ["unitPrice"] },
@@ -32,5 +32,5 @@ export const TIER_WORDS = { unitPrice: () => t("Unit price"), flatFee: () => t("
 /** Whether a price can be drawn over a quantity alone. */
 export const isDrawable = (charge) => ["PER_UNIT", "PACKAGE", "GRADUATED", "VOLUME", "STAIRSTEP"].includes(charge.model) && Boolean(charge.meter);
 
-/** These are written as JSON: they are lists of their own. */
+/** These are lists of their own. */
 export const WRITTEN = ["rates", "bands", "outcome"];

@@ -10,11 +10,12 @@ import { Dialog } from "../parts/forms.js";
 import { Changes, useDraftDiff } from "./plan_changes.js";
 import { Effect } from "./plan_effect.js";
 import { DraftForm } from "./plan_form.js";
+import { Moves } from "./plan_moves.js";
 import { Prices } from "./plan_prices.js";
 
 const QUERY = `query OnePlan($key: ID!) {
   plan(key: $key) { key version name currency interval subscribers publishedAt definition }
-  meters { key name unit archivedAt } features { key name meter { key } }
+  meters { key name unit archivedAt groupBy { key } } features { key name meter { key } }
 }`;
 const NEW = { key: "", name: "", currency: "EUR", charges: [], entitlements: [] };
 const KEPT = (key) => `sidemeter-draft-${key}`;
@@ -43,7 +44,8 @@ function Editor({ plan, place, meters, features, again }) {
   };
   const isChanged = JSON.stringify(draft) !== JSON.stringify(published ?? NEW);
   const diff = useDraftDiff(draft, isChanged && plan !== null);
-  const wrong = (field) => (diff.problem?.field === field ? diff.problem.message : null);
+  // What is wrong with a field, or with anything within it.
+  const wrong = (field, within = false) => (diff.problem?.field === field || (within && diff.problem?.field?.startsWith(field)) ? diff.problem.message : null);
   const done = (version) => {
     sessionStorage.removeItem(KEPT(place));
     setPublishing(false);
@@ -62,8 +64,9 @@ function Editor({ plan, place, meters, features, again }) {
     ]} />`}
     ${diff.problem && html`<${Trouble} problem=${diff.problem} />`}
     <div class="two">
-      <${Card} title=${t("The draft")}><${DraftForm} draft=${draft} onDraft=${change} meters=${meters} features=${features} isNew=${!plan} wrong=${wrong} /></${Card}>
+      <${Card} title=${t("The draft")}><${DraftForm} draft=${draft} onDraft=${change} meters=${meters} features=${features} isNew=${!plan} wrong=${wrong} again=${again} /></${Card}>
       <div class="stack">
+        ${plan && html`<${Moves} plan=${plan} onMoved=${again} />`}
         <${Prices} draft=${draft} published=${published} meters=${meters} />
         ${plan && html`<${Changes} diff=${diff} isChanged=${isChanged} />`}
         ${plan && html`<${Effect} draft=${draft} />`}

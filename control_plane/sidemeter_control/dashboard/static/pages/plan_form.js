@@ -3,20 +3,11 @@ import { html, useState } from "../vendor/htm-preact.js";
 import { isDecimal } from "../ground/decimal.js";
 import { number, t, tn, unitMoney } from "../ground/words.js";
 import { Field } from "../parts/forms.js";
+import { AddFeature } from "./features.js";
 import { FIELDS, MODELS, TIER_FIELDS, TIER_WORDS, WRITTEN } from "./models.js";
+import { Bands, FIRST, Outcome, Rates, replaced, said, without } from "./plan_lists.js";
 
-/** The same object with a field said, or where it is empty without it. */
-function said(of, name, value) {
-  const next = { ...of };
-  if (value === "" || value === null || value === undefined) delete next[name];
-  else next[name] = value;
-  return next;
-}
-
-const replaced = (list, index, value) => list.map((each, at) => (at === index ? value : each));
-const without = (list, index) => list.filter((_, at) => at !== index);
-
-export function DraftForm({ draft, onDraft, meters, features, isNew, wrong }) {
+export function DraftForm({ draft, onDraft, meters, features, isNew, wrong, again }) {
   const put = (name) => (value) => onDraft(said(draft, name, value));
   const charges = draft.charges ?? [];
   const entitlements = draft.entitlements ?? [];
@@ -33,13 +24,14 @@ export function DraftForm({ draft, onDraft, meters, features, isNew, wrong }) {
     </div>
     <fieldset class="stack tight"><legend>${t("Charges")}</legend>
       ${charges.length === 0 && html`<p class="muted small">${t("None yet: a fee, or a price for what a meter counts.")}</p>`}
-      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} currency=${draft.currency} meters=${meters} wrong=${(field) => wrong(`charges[${index}].${field}`)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
+      ${charges.map((charge, index) => html`<${Charge} key=${index} charge=${charge} currency=${draft.currency} meters=${meters} wrong=${(field, within) => wrong(`charges.${charge.key}.${field}`, within)} onCharge=${(next) => setCharges(replaced(charges, index, next))} onAway=${() => setCharges(without(charges, index))} />`)}
       <div class="row"><button type="button" onClick=${() => setCharges([...charges, { key: freeKey("fee", charges), model: "FLAT", amount: "0" }])}>${t("Add a fee")}</button>
         ${meters.length > 0 && html`<button type="button" onClick=${() => setCharges([...charges, { key: freeKey(meters[0].key, charges), meter: meters[0].key, model: "PER_UNIT", unitPrice: "0" }])}>${t("Add a price of usage")}</button>`}</div>
     </fieldset>
     <fieldset class="stack tight"><legend>${t("What it allows")}</legend>
-      ${entitlements.map((each, index) => html`<${Entitlement} key=${index} of=${each} features=${features} wrong=${(field) => wrong(`entitlements[${index}].${field}`)} onChange=${(next) => setEntitlements(replaced(entitlements, index, next))} onAway=${() => setEntitlements(without(entitlements, index))} />`)}
-      ${features.length === 0 ? html`<p class="muted small">${t("There is no feature yet. The createFeature mutation makes one.")}</p>` : html`<div><button type="button" onClick=${() => setEntitlements([...entitlements, entitlementOf(features.find(({ key }) => !entitlements.some(({ feature }) => feature === key)) ?? features[0])])}>${t("Allow a feature")}</button></div>`}
+      ${entitlements.map((each, index) => html`<${Entitlement} key=${index} of=${each} features=${features} wrong=${(field) => wrong(`entitlements.${each.feature}.${field}`)} onChange=${(next) => setEntitlements(replaced(entitlements, index, next))} onAway=${() => setEntitlements(without(entitlements, index))} />`)}
+      ${features.length === 0 && html`<p class="muted small">${t("There is no feature yet. Add one to allow or limit it.")}</p>`}
+      <div class="row">${features.length > 0 && html`<button type="button" onClick=${() => setEntitlements([...entitlements, entitlementOf(features.find(({ key }) => !entitlements.some(({ feature }) => feature === key)) ?? features[0])])}>${t("Allow a feature")}</button>`}<${AddFeature} meters=${meters} onMade=${again} /></div>
     </fieldset>
   </div>`;
 }
@@ -65,7 +57,7 @@ function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
   const put = (name) => (value) => onCharge(said(charge, name, value));
   const model = MODELS[charge.model];
   const models = Object.fromEntries(Object.entries(MODELS).filter(([key]) => charge.meter || key === "FLAT").map(([key, each]) => [key, each.text()]));
-  const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}) });
+  const change = (wanted) => onCharge({ ...kept(charge), model: wanted, ...(TIER_FIELDS[wanted] ? { tiers: charge.tiers ?? [{ [TIER_FIELDS[wanted][0]]: "0" }] } : {}), ...Object.fromEntries(MODELS[wanted].fields.filter((name) => name in FIRST).map((name) => [name, FIRST[name]])) });
   const fields = [...model.fields.filter((each) => each !== "tiers" && !WRITTEN.includes(each)), ...(charge.meter ? ["includedUnits", "minimum", "maximum"] : [])];
   return html`<details class="part" open=${!charge.name && !charge.amount && !charge.tiers}><summary><span class="strong breaks">${charge.name ?? charge.key}</span><span class="muted small breaks">${[model.text(), priceOf(charge, currency)].filter(Boolean).join(" · ")}</span></summary><div class="stack tight">
     <div class="fields">
@@ -75,8 +67,10 @@ function Charge({ charge, currency, meters, onCharge, onAway, wrong }) {
       <${Field} label=${t("How it is priced")} value=${charge.model} onValue=${change} options=${models} wrong=${wrong("model")} />
       ${fields.map((name) => html`<${Field} key=${name} label=${FIELDS[name]()} value=${charge[name] ?? ""} onValue=${put(name)} wrong=${wrong(name)} inputmode="decimal" />`)}
     </div>
-    ${TIER_FIELDS[charge.model] && html`<${Tiers} columns=${TIER_FIELDS[charge.model]} tiers=${charge.tiers ?? []} onTiers=${put("tiers")} wrong=${wrong("tiers")} />`}
-    ${model.fields.filter((each) => WRITTEN.includes(each)).map((name) => html`<${Written} key=${name} name=${name} value=${charge[name]} onValue=${put(name)} wrong=${wrong(name)} />`)}
+    ${TIER_FIELDS[charge.model] && html`<${Tiers} columns=${TIER_FIELDS[charge.model]} tiers=${charge.tiers ?? []} onTiers=${put("tiers")} wrong=${wrong("tiers", true)} />`}
+    ${model.fields.includes("rates") && html`<${Rates} of=${charge.rates ?? []} meter=${meters.find(({ key }) => key === charge.meter)} onRates=${(rates) => onCharge({ ...charge, rates })} wrong=${wrong("rates", true)} />`}
+    ${model.fields.includes("bands") && html`<${Bands} of=${charge.bands ?? []} onBands=${(bands) => onCharge({ ...charge, bands })} wrong=${wrong("bands", true)} />`}
+    ${model.fields.includes("outcome") && html`<${Outcome} of=${charge.outcome ?? FIRST.outcome} onOutcome=${put("outcome")} wrong=${(name) => wrong(`outcome.${name}`)} />`}
     <div><button type="button" class="plain small" onClick=${onAway}>${t("Take this charge away")}</button></div>
   </div></details>`;
 }
@@ -98,22 +92,6 @@ function Tiers({ columns, tiers, onTiers, wrong }) {
 
 /** The last tier has no end. */
 const lastOpen = (tiers) => replaced(tiers, tiers.length - 1, said(tiers.at(-1), "upTo", null));
-
-/** A list that has no fields of its own here: its JSON. */
-function Written({ name, value, onValue, wrong }) {
-  const [text, setText] = useState(value === undefined ? "" : JSON.stringify(value, null, 2));
-  const [bad, setBad] = useState(null);
-  const put = (next) => {
-    setText(next);
-    try {
-      onValue(next.trim() ? JSON.parse(next) : null);
-      setBad(null);
-    } catch (error) {
-      setBad(t("Not JSON yet: {why}", { why: error.message }));
-    }
-  };
-  return html`<${Field} label=${t("{name}, as in the API", { name })} value=${text} onValue=${put} rows="6" wrong=${bad ?? wrong} whole />`;
-}
 
 function Entitlement({ of, features, onChange, onAway, wrong }) {
   const put = (name) => (value) => onChange(said(of, name, value));

@@ -14,6 +14,7 @@ const ICONS = {
   "/events": "M1.5 8h3l2-5 3 10 2-5h3",
   "/dead-letters": "M2 4h12v8.5H2zM2 4.5l6 4.5 6-4.5",
   "/agents": "M3 3h10v4H3zM3 9h10v4H3zM5.5 5h.01M5.5 11h.01",
+  "/webhooks": "M6 6.5a2.5 2.5 0 1 1 3.5 2.3l1.8 3M8 6.5 5.5 11M5.5 11a2 2 0 1 1-2-2m2 2h5.5m.5 0a2 2 0 1 0 2 2",
   "/audit": "M8 14.5A6.5 6.5 0 1 0 8 1.5a6.5 6.5 0 0 0 0 13ZM8 4.5V8l2.5 1.5",
   "/keys": "M10.5 9.5a4 4 0 1 0-3.7-2.5L2 11.8V14h2.2l.8-1.5 1.5-.3.3-1.7L8.7 8.9M11 5h.01",
 };
@@ -22,6 +23,7 @@ const groups = () => [
   ["", [["/", t("Overview")], ["/customers", t("Customers")]]],
   [t("What is sold"), [["/meters", t("Meters")], ["/plans", t("Plans")]]],
   [t("What comes in"), [["/events", t("Events")], ["/dead-letters", t("Dead letters")], ["/agents", t("Agents and leases")]]],
+  [t("What goes out"), [["/webhooks", t("Webhooks")]]],
   [t("Who may"), [["/audit", t("Audit log")], ["/keys", t("Keys")]]],
 ];
 
