@@ -1,7 +1,7 @@
-"""A control plane in this process, asked over HTTP: real SQLite, real requests, a clock the test moves."""
+"""A control plane in this process, asked over HTTP: a real database, real requests, a clock the test moves."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from alembic import command
 from fakes import ManualClock
+from postgres import Server
 from sqlalchemy import Connection, create_engine
 from starlette.types import ASGIApp
 
@@ -23,9 +24,15 @@ from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 from sidemeter_control.store.schema import _config, upgrade
 
-__all__ = ["NOW_US", "Doors", "Plane", "open_database", "open_doors", "plane"]
+__all__ = ["NOW_US", "Doors", "Kind", "Plane", "open_database", "open_doors", "plane"]
 
 NOW_US = 1_767_225_600_000_000
+
+
+class Kind:
+    """Of which kind the databases of the test that runs are: of that server, or files of SQLite."""
+
+    server: Server | None = None
 
 
 class Plane:
@@ -104,17 +111,20 @@ def _migrated() -> bytes:
 
 @asynccontextmanager
 async def open_database(directory: Path) -> AsyncIterator[Database]:
-    """A new, migrated database in `directory`."""
-    path = directory / "control.db"
-    path.write_bytes(_migrated())
-    path.chmod(0o600)
-    database = await Database.open(f"sqlite:///{path}")
-    try:
+    """A new, migrated database in `directory`, or on the server that the test is to be run with."""
+    async with AsyncExitStack() as undo:
+        if Kind.server is None:
+            path = directory / "control.db"
+            path.write_bytes(_migrated())
+            path.chmod(0o600)
+            url = f"sqlite:///{path}"
+        else:
+            url = await undo.enter_async_context(Kind.server.migrated())
+        database = await Database.open(url, witness=str(directory / "control.holders"))
+        undo.push_async_callback(database.close)
         async with database.write() as conn:
             await state.set_generation(conn, f"gen_{token_hex(16)}")  # what is remembered goes by it
         yield database
-    finally:
-        await database.close()
 
 
 @asynccontextmanager

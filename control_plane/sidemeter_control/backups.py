@@ -15,8 +15,9 @@ import msgspec
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.store import files
-from sidemeter_control.store.database import Database, sqlite_path
+from sidemeter_control.store.database import Database
 from sidemeter_control.store.files import Contents, Report
+from sidemeter_control.store.sqlite import sqlite_path
 
 __all__ = ["ANSWERS_WITHIN_S", "Restored", "fetch", "restore", "take"]
 

@@ -13,8 +13,8 @@ from sidemeter_control import host
 from sidemeter_control.errors import DatabaseUnfit
 from sidemeter_control.settings import Settings, host_and_port
 from sidemeter_control.store import files
-from sidemeter_control.store.database import sqlite_path
 from sidemeter_control.store.schema import newest
+from sidemeter_control.store.sqlite import sqlite_path
 
 __all__ = ["Finding", "Status", "address", "database", "is_running"]
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import DatabaseUnfit, SettingsError, StoreUnavailable
-from sidemeter_control.store.database import Database, sqlite_path
+from sidemeter_control.store.database import Database
+from sidemeter_control.store.sqlite import sqlite_path
 from sidemeter_control.store.tables import metadata
 
 

@@ -1,0 +1,150 @@
+"""A real PostgreSQL for tests: a server of its own on a Unix socket, in memory where there is any, gone afterwards."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Final
+
+import asyncpg
+
+from sidemeter_control.store.database import Database
+
+__all__ = ["Server", "programs", "running"]
+
+USER: Final = "meter"
+PASSWORD: Final = "kept-to-itself"
+"""Asked for by nobody here; it stands in every URL so that tests see where it goes."""
+MIGRATED: Final = "migrated"
+SETTINGS: Final = {
+    "listen_addresses": "",
+    "shared_buffers": "64MB",
+    "max_connections": "60",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum": "off",
+    "log_min_messages": "fatal",
+}
+
+
+def programs() -> Path | None:
+    """The directory of `initdb` and `pg_ctl`, if they are on this machine."""
+    found = shutil.which("pg_ctl")
+    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *([Path(found).parent] if found else [])]
+    return next((each for each in places if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
+
+
+class Server:
+    """A PostgreSQL that runs; `settings` are its own. The databases it makes are migrated already."""
+
+    def __init__(self, directory: Path, user: pwd.struct_passwd | None) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self._user = user
+        self._migrated = False
+
+    def run(self, program: str, *arguments: str) -> None:
+        """One of its programs, as a user that is not root; what it prints, if it fails."""
+        where = programs()
+        assert where is not None
+        whose: dict[str, Any] = {}
+        if self._user is not None:
+            whose = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        log = self.directory / "commands.log"
+        with log.open("ab") as out:
+            done = subprocess.run(
+                [where / program, "-D", self.data, *arguments],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                check=False,
+                timeout=120,
+                **whose,
+            )
+        assert done.returncode == 0, log.read_text()
+
+    def make(self) -> None:
+        """Its files. Texts sort by the rules of a language, unless a column says otherwise."""
+        self.run("initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en", "--no-sync")
+
+    def start(self, **settings: str) -> None:
+        """Start it, and take connections when this returns."""
+        said = {**SETTINGS, "unix_socket_directories": str(self.directory), **settings}
+        options = " ".join(f"-c {name}={value}" for name, value in said.items() if value)
+        self.run("pg_ctl", "-w", "-l", str(self.directory / "server.log"), "-o", f"-c listen_addresses= {options}", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop it: `immediate` as if it had been killed."""
+        self.run("pg_ctl", "-w", "-m", mode, "stop")
+
+    def url(self, name: str) -> str:
+        """Where the database of that name is."""
+        return f"postgresql://{USER}:{PASSWORD}@/{name}?host={self.directory}"
+
+    async def execute(self, *statements: str, database: str = "postgres") -> None:
+        """Run them, each by itself."""
+        conn = await asyncpg.connect(self.url(database))
+        try:
+            for statement in statements:
+                await conn.execute(statement)
+        finally:
+            await conn.close()
+
+    @asynccontextmanager
+    async def empty(self) -> AsyncIterator[str]:
+        """The URL of a new database without a table, which is gone afterwards."""
+        async with self._made("template1") as url:
+            yield url
+
+    @asynccontextmanager
+    async def migrated(self) -> AsyncIterator[str]:
+        """The URL of a new database of the newest schema, which is gone afterwards."""
+        if not self._migrated:
+            await self.execute(f"CREATE DATABASE {MIGRATED}")
+            database = await Database.open(self.url(MIGRATED), witness=str(self.directory / "none"))
+            await database.migrate()
+            await database.close()
+            self._migrated = True
+        async with self._made(MIGRATED) as url:
+            yield url
+
+    @asynccontextmanager
+    async def _made(self, template: str) -> AsyncIterator[str]:
+        name = f"test_{token_hex(8)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        try:
+            yield self.url(name)
+        finally:
+            await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def made() -> Iterator[Server]:
+    """A server that does not run yet, and does not any more afterwards."""
+    shm = Path("/dev/shm")
+    directory = Path(tempfile.mkdtemp(prefix="sidemeter-pg-", dir=shm if os.access(shm, os.W_OK) else None))
+    user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
+    if user is not None:
+        os.chown(directory, user.pw_uid, user.pw_gid)
+    server = Server(directory, user)
+    try:
+        server.make()
+        yield server
+    finally:
+        if (server.data / "postmaster.pid").exists():
+            server.stop("immediate")
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Server]:
+    """A server that runs with these settings."""
+    with made() as server:
+        server.start(**settings)
+        yield server
