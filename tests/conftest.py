@@ -18,3 +18,20 @@ def postgres() -> Iterator[servers.Server]:
         pytest.skip("there is no PostgreSQL on this machine")
     with servers.running() as server:
         yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_databases` are run on SQLite and on PostgreSQL, those marked `postgres` on that alone."""
+    if metafunc.definition.get_closest_marker("both_databases"):
+        metafunc.parametrize("kind", ["sqlite", "postgres"], indirect=True)
+    elif metafunc.definition.get_closest_marker("postgres"):
+        metafunc.parametrize("kind", ["postgres"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of which kind the databases of this test are."""
+    asked = getattr(request, "param", "sqlite")
+    servers.Kind.server = request.getfixturevalue("postgres") if asked == "postgres" else None
+    yield asked
+    servers.Kind.server = None

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from alembic import command
 from fakes import ManualClock
-from postgres import Server
+from postgres import Kind
 from sqlalchemy import Connection, create_engine
 from starlette.types import ASGIApp
 
@@ -24,15 +24,9 @@ from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 from sidemeter_control.store.schema import _config, upgrade
 
-__all__ = ["NOW_US", "Doors", "Kind", "Plane", "open_database", "open_doors", "plane"]
+__all__ = ["NOW_US", "Doors", "Plane", "open_database", "open_doors", "plane"]
 
 NOW_US = 1_767_225_600_000_000
-
-
-class Kind:
-    """Of which kind the databases of the test that runs are: of that server, or files of SQLite."""
-
-    server: Server | None = None
 
 
 class Plane:

@@ -15,7 +15,7 @@ import asyncpg
 
 from sidemeter_control.store.database import Database
 
-__all__ = ["Server", "programs", "running"]
+__all__ = ["Kind", "Server", "made", "programs", "running"]
 
 USER: Final = "meter"
 PASSWORD: Final = "kept-to-itself"
@@ -35,12 +35,21 @@ SETTINGS: Final = {
 def programs() -> Path | None:
     """The directory of `initdb` and `pg_ctl`, if they are on this machine."""
     found = shutil.which("pg_ctl")
-    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *([Path(found).parent] if found else [])]
+    places = [
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+        *([Path(found).parent] if found else []),
+    ]
     return next((each for each in places if (each / "initdb").exists() and (each / "pg_ctl").exists()), None)
 
 
+class Kind:
+    """Of which kind the databases of the test that runs are: of that server, or files of SQLite."""
+
+    server: "Server | None" = None
+
+
 class Server:
-    """A PostgreSQL that runs; `settings` are its own. The databases it makes are migrated already."""
+    """A PostgreSQL in `directory`, run by `user`; None: by whoever runs the tests."""
 
     def __init__(self, directory: Path, user: pwd.struct_passwd | None) -> None:
         self.directory = directory
@@ -50,6 +59,9 @@ class Server:
 
     def run(self, program: str, *arguments: str) -> None:
         """One of its programs, as a user that is not root; what it prints, if it fails."""
+        self._run(program, "-D", str(self.data), *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
         where = programs()
         assert where is not None
         whose: dict[str, Any] = {}
@@ -58,7 +70,7 @@ class Server:
         log = self.directory / "commands.log"
         with log.open("ab") as out:
             done = subprocess.run(
-                [where / program, "-D", self.data, *arguments],
+                [where / program, *arguments],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -71,13 +83,17 @@ class Server:
 
     def make(self) -> None:
         """Its files. Texts sort by the rules of a language, unless a column says otherwise."""
-        self.run("initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en", "--no-sync")
+        self.run(
+            "initdb", "-U", USER, "-A", "trust", "-E", "UTF8", "--locale-provider=icu", "--icu-locale=en", "--no-sync"
+        )
 
     def start(self, **settings: str) -> None:
         """Start it, and take connections when this returns."""
         said = {**SETTINGS, "unix_socket_directories": str(self.directory), **settings}
         options = " ".join(f"-c {name}={value}" for name, value in said.items() if value)
-        self.run("pg_ctl", "-w", "-l", str(self.directory / "server.log"), "-o", f"-c listen_addresses= {options}", "start")
+        self.run(
+            "pg_ctl", "-w", "-l", str(self.directory / "server.log"), "-o", f"-c listen_addresses= {options}", "start"
+        )
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `immediate` as if it had been killed."""
@@ -95,6 +111,12 @@ class Server:
                 await conn.execute(statement)
         finally:
             await conn.close()
+
+    def new(self) -> str:
+        """The URL of a new, empty database, made without an event loop."""
+        name = f"test_{token_hex(8)}"
+        self._run("createdb", "-h", str(self.directory), "-U", USER, name)
+        return self.url(name)
 
     @asynccontextmanager
     async def empty(self) -> AsyncIterator[str]:

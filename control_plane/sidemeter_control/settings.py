@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sidemeter_control.errors import SettingsError
 
-__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port", "is_postgres", "password_of", "without_password"]
+__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port", "is_postgres", "passwords_of", "without_password"]
 
 ENVIRON_PREFIX = "SIDEMETER_"
 
@@ -58,10 +58,15 @@ def without_password(url: str) -> str:
     return f"postgresql://{user.partition(':')[0]}{at}{host}{found.path}"
 
 
-def password_of(url: str) -> str | None:
-    """The password in the URL of a database, as it stands there and not decoded; None: there is none."""
-    user, _, _ = urlsplit(url).netloc.rpartition("@")
-    return user.partition(":")[2] or None
+def passwords_of(url: str) -> frozenset[str]:
+    """The password in the URL of a database, as it stands there and as it is meant; empty: there is none.
+
+    >>> sorted(passwords_of("postgresql://meter:a%20secret@db.example/sidemeter"))
+    ['a secret', 'a%20secret']
+    """
+    found = urlsplit(url)
+    written = [found.netloc.rpartition("@")[0].partition(":")[2], *parse_qs(found.query).get("password", ())]
+    return frozenset(form for each in written if each for form in (each, unquote(each)))
 
 
 def _database(text: str) -> str:

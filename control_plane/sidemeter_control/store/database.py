@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sidemeter_control.errors import Conflict, StoreUnavailable
+from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.settings import is_postgres
 from sidemeter_control.store import files
 from sidemeter_control.store.changes import Changes, noted
@@ -29,6 +29,7 @@ READERS = 4
 # How long a transaction waits for its turn before the caller hears "try again".
 MAX_WAIT_S = 30
 
+_NO_TEXT = "22021"  # PostgreSQL's for a text that it cannot hold
 OWN_TOOLS = "a PostgreSQL database is backed up and restored by its own tools, pg_dump or pg_basebackup"
 
 
@@ -159,14 +160,19 @@ def named(name: str) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """An error of the driver, as this program calls it; a mistake of ours stays what it is."""
+    """An error of the driver, as this program calls it; a mistake of ours stays what it is. InvalidInput for a text that
+    PostgreSQL cannot hold."""
     try:
         yield
     except DBAPIError as exc:
         state: str | None = getattr(exc.orig, "sqlstate", None)
+        if state == _NO_TEXT:
+            raise InvalidInput("text", "must contain no NUL") from exc
         if _is_mistake(exc) if state is None else _is_mistake_of(state):
             raise
         raise StoreUnavailable(_said(exc)) from exc
+    except (ConnectionError, TimeoutError) as exc:
+        raise StoreUnavailable("the database server gave no answer") from exc
     except PoolTimeout as exc:
         raise StoreUnavailable("no turn came in time") from exc
     except MemoryError as exc:  # SQLite's own as well

@@ -107,7 +107,7 @@ WITH each_one AS (
     WHERE NOT (h.agent_id = ? AND h.hello_id = ?)
 ), known AS (
     SELECT customer_key, feature_key, period, turn_now - {ACTIVE_FOR_TURNS} * (sum(shares) + 1) AS since
-    FROM each_one GROUP BY customer_key, feature_key, period
+    FROM each_one GROUP BY customer_key, feature_key, period, turn_now
 ), shared AS (
     SELECT customer_key, feature_key, period, held, CASE WHEN shares = 1 AND turn > since AND wanted > 0 THEN 1 ELSE 0 END AS active,
         shares * max(free, 0) AS spare, max(wanted - free, 0) AS short, wanted

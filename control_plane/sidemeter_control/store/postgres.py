@@ -17,15 +17,17 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sidemeter_control.clock import Clock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
@@ -33,7 +35,7 @@ from sidemeter_control.store.schema import revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["DURABLE", "MIN_VERSION", "PostgresDatabase", "unfit"]
+__all__ = ["DURABLE", "MIN_VERSION", "PostgresDatabase", "Sight", "look", "unfit", "witness_of"]
 
 T = TypeVar("T")
 
@@ -55,6 +57,15 @@ _STATEMENTS: Final = 512
 
 _LOOK = "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'server_encoding', 'transaction_read_only')"
 _SETTINGS = f"{_LOOK[:-1]}, {', '.join(map(repr, DURABLE))})"
+_STANDBY = "SELECT CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
+_SIGHT = """
+SELECT current_setting('server_version'), pg_database_size(current_database()),
+    inet_server_addr() IS NULL OR inet_server_addr() <<= inet '127.0.0.0/8' OR inet_server_addr() = inet '::1'
+        OR (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()),
+    EXISTS (SELECT 1 FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+            WHERE d.datname = current_database() AND locktype = 'advisory' AND l.granted
+              AND l.classid::bigint = $1 AND l.objid::bigint = $2)
+"""
 _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 
 
@@ -79,8 +90,7 @@ class PostgresDatabase(Database):
         database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url))
         try:
             with named(database.name):
-                async with database.write() as conn:
-                    await _check_schema(conn, database.name)
+                async with database.write():
                     database._known = True
                     return database
         except BaseException:
@@ -127,7 +137,7 @@ class PostgresDatabase(Database):
         except asyncpg.LockNotAvailableError as exc:
             raise StoreUnavailable("another process has the database open") from exc
         await raw.execute("RESET lock_timeout")
-        if self._known:
+        if await _revision(raw, self.name) is not None and self._known:
             await self._check_not_older(raw)
 
     async def _check_not_older(self, raw: asyncpg.Connection) -> None:
@@ -248,13 +258,54 @@ def _engine(
     return engine
 
 
-async def _check_schema(conn: AsyncConnection, name: str) -> None:
-    """DatabaseUnfit unless it is empty, or one of ours of no newer version."""
-    tables = set((await conn.execute(text(_TABLES))).scalars())
+async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
+    """The version of its schema, None: it is empty. DatabaseUnfit unless it is one of ours, of no newer version."""
+    tables = {table for (table,) in await raw.fetch(_TABLES)}
     if not tables:
-        return
+        return None
     if not {"alembic_version", "state", "events", "rollups", "agent_epochs"} <= tables:
         raise DatabaseUnfit(name, "is a database of something else: Sidemeter needs one of its own")
-    revision = await conn.scalar(text("SELECT version_num FROM alembic_version"))
+    revision = str(await raw.fetchval("SELECT version_num FROM alembic_version"))
     if revision not in revisions():
         raise DatabaseUnfit(name, f"was made by a newer version, with schema {revision}: start that version")
+    return revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a server says of a database: `version` its own, `revision` the schema's (None: there is none yet). `is_open`: a
+    control plane has it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing."""
+
+    version: str
+    revision: str | None
+    size_bytes: int
+    is_open: bool
+    encrypted: bool
+    took_s: float
+
+
+async def look(url: str, clock: Clock) -> Sight:
+    """Look at the database there, and change nothing. Errors as for `Database.open`, but for other processes."""
+    name = without_password(url)
+    with named(name):
+        raw = await _connected(url, {"default_transaction_read_only": "on"}, _nothing_more)
+        try:
+            found = unfit(dict(await raw.fetch(_SETTINGS)) | {"transaction_read_only": await raw.fetchval(_STANDBY)})
+            if found is not None:
+                raise DatabaseUnfit(name, found)
+            revision = await _revision(raw, name)
+            before_s = clock.monotonic_s()
+            version, size_bytes, encrypted, is_open = await raw.fetchrow(_SIGHT, _OPEN >> 32, _OPEN & 0xFFFF_FFFF)
+            took_s = clock.monotonic_s() - before_s
+        except asyncpg.PostgresError as exc:
+            raise StoreUnavailable(str(exc)) from exc
+        finally:
+            await raw.close()
+    return Sight(
+        version=version,
+        revision=revision,
+        size_bytes=size_bytes,
+        is_open=is_open,
+        encrypted=encrypted,
+        took_s=took_s,
+    )

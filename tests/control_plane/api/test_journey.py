@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from planes import Plane, call, plane
 
+pytestmark = pytest.mark.both_databases
+
 TOKENS = {
     "key": "tokens",
     "eventType": "llm.completion",
