@@ -147,10 +147,11 @@ class Server:
 
 
 @contextmanager
-def made() -> Iterator[Server]:
-    """A server that does not run yet, and does not any more afterwards."""
+def made(within: Path | None = None) -> Iterator[Server]:
+    """A server that does not run yet, and does not any more afterwards; in memory, unless it is to be `within` a directory."""
     shm = Path("/dev/shm")
-    directory = Path(tempfile.mkdtemp(prefix="sidemeter-pg-", dir=shm if os.access(shm, os.W_OK) else None))
+    place = within or (shm if os.access(shm, os.W_OK) else None)
+    directory = Path(tempfile.mkdtemp(prefix="sidemeter-pg-", dir=place))
     user = pwd.getpwnam("nobody") if os.getuid() == 0 else None
     if user is not None:
         os.chown(directory, user.pw_uid, user.pw_gid)
@@ -165,8 +166,8 @@ def made() -> Iterator[Server]:
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[Server]:
-    """A server that runs with these settings."""
-    with made() as server:
+def running(within: Path | None = None, **settings: str) -> Iterator[Server]:
+    """A server that runs with these settings; `within` as for `made`."""
+    with made(within) as server:
         server.start(**settings)
         yield server

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.metering.outcomes import Mention, OutcomeRule, Thing
-from sidemeter_control.store.sql import Sql
+from sidemeter_control.store.sql import Sql, keeper, on_postgres, with_nul
 from sidemeter_control.store.tables import outcome_rules, retired_rollups
 
 __all__ = [
@@ -109,22 +109,27 @@ def _rule(row: Row[Any], meter: Meter) -> OutcomeRule:
 async def mentions(conn: AsyncConnection, things: Collection[Thing]) -> dict[Thing, frozenset[Mention]]:
     """Everything that is known about those things; one that is never mentioned has an empty set."""
     found: defaultdict[Thing, set[Mention]] = defaultdict(set)
-    asked = msgspec.json.encode(list(things)).decode()
+    kept, named = keeper(conn), with_nul if on_postgres(conn) else str
+    asked = msgspec.json.encode([(subject, rule_id, kept(name)) for subject, rule_id, name in things]).decode()
     rows: Any = await conn.exec_driver_sql(_MENTIONS.of(conn), (asked,)) if things else ()
     for subject, rule_id, name, time_us, source, id_, state, nano in rows:
-        found[Thing(subject, rule_id, name)].add(Mention(time_us, source, id_, state, int(nano)))
+        found[Thing(subject, rule_id, named(name))].add(Mention(time_us, source, id_, state, int(nano)))
     return {thing: frozenset(found.get(thing, ())) for thing in things}
 
 
 async def add_mentions(conn: AsyncConnection, added: Iterable[tuple[Thing, Mention]]) -> None:
     """Keep what events say of things; what is kept already stays."""
-    rows = [(*thing, *mention[:4], str(mention.nano)) for thing, mention in added]
+    rows = [(*_kept(conn, thing), *mention[:4], str(mention.nano)) for thing, mention in added]
     await _many(conn, _ADD, rows)
 
 
 async def remove_mentions(conn: AsyncConnection, removed: Iterable[tuple[Thing, Mention]]) -> None:
     """Forget what events said of things."""
-    await _many(conn, _REMOVE, [(*thing, *mention[:4]) for thing, mention in removed])
+    await _many(conn, _REMOVE, [(*_kept(conn, thing), *mention[:4]) for thing, mention in removed])
+
+
+def _kept(conn: AsyncConnection, thing: Thing) -> tuple[Any, ...]:
+    return thing.subject, thing.rule_id, keeper(conn)(thing.name)
 
 
 async def _many(conn: AsyncConnection, statement: Sql, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering.meters import NANO, Aggregation, Meter, from_nano, nano_of
 from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merge
 from sidemeter_control.metering.windows import Span
-from sidemeter_control.store.sql import ANY_OF, Sql, on_postgres
+from sidemeter_control.store.sql import ANY_OF, Sql, keeper, on_postgres
 
 __all__ = ["by_hour", "drop_some", "get", "leave", "put", "read", "totals"]
 
@@ -228,7 +228,12 @@ async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
     if not changed:
         return
     await conn.exec_driver_sql(_PUT.of(conn), [(*bucket, *_amounts(rollup)) for bucket, rollup in changed.items()])
-    values = [(*bucket, *value) for bucket, rollup in changed.items() for value in (rollup.values or {}).items()]
+    kept = keeper(conn)
+    values = [
+        (*bucket, kept(value), events)
+        for bucket, rollup in changed.items()
+        for value, events in (rollup.values or {}).items()
+    ]
     if values:
         await conn.exec_driver_sql(_PUT_VALUES.of(conn), values)
 
@@ -237,7 +242,8 @@ async def leave(conn: AsyncConnection, left: Mapping[Bucket, Rollup]) -> None:
     """Write what is left in those buckets, as `minus` tells; those that nothing is left in, and values, disappear."""
     await put(conn, {bucket: rollup for bucket, rollup in left.items() if rollup.events})
     await _drop(conn, [bucket for bucket, rollup in left.items() if not rollup.events])
-    fewer = [(*bucket, value) for bucket, rollup in left.items() for value in rollup.values or {}]
+    kept = keeper(conn)
+    fewer = [(*bucket, kept(value)) for bucket, rollup in left.items() for value in rollup.values or {}]
     if fewer:
         await conn.exec_driver_sql(_DROP_VALUE.of(conn), fewer)
 

@@ -155,20 +155,22 @@ async def test_a_server_that_is_killed_loses_nothing_committed_and_is_found_agai
     server: Server, url: str, tmp_path: Path
 ) -> None:
     database = await opened(url, tmp_path)
-    async with database.write() as conn:
-        await conn.execute(text(BUMP))
-    assert await version(database) == 2
-    with pytest.raises(StoreUnavailable):
+
+    async def bump(*, killed: bool = False) -> None:
         async with database.write() as conn:
             await conn.execute(text(BUMP))
-            server.stop("immediate")
-            await conn.execute(text(BUMP))
+            if killed:
+                server.stop("immediate")
+
+    await bump()
+    assert await version(database) == 2
+    with pytest.raises(StoreUnavailable):
+        await bump(killed=True)
     with pytest.raises(StoreUnavailable):
         await version(database)
     server.start()
     assert await version(database) == 2
-    async with database.write() as conn:
-        await conn.execute(text(BUMP))
+    await bump()
     assert await version(database) == 3
     await database.close()
 
