@@ -92,7 +92,7 @@ def _server(settings: Settings, clock: Clock) -> Iterator[Finding]:
     if took_ms < SYNC_WARN_MS:
         yield Finding("distance", "ok", said)
     else:
-        yield Finding("distance", "warn", said, "let it be nearer: every batch asks it some twenty things")
+        yield Finding("distance", "warn", said, "let it be nearer: a batch asks it one thing after another")
 
 
 def database(settings: Settings, clock: Clock) -> Iterator[Finding]:
