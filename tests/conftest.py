@@ -32,6 +32,5 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     """Of which kind the databases of this test are."""
     asked = getattr(request, "param", "sqlite")
-    servers.Kind.server = request.getfixturevalue("postgres") if asked == "postgres" else None
-    yield asked
-    servers.Kind.server = None
+    with servers.in_use(request.getfixturevalue("postgres") if asked == "postgres" else None):
+        yield asked

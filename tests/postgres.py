@@ -15,7 +15,7 @@ import asyncpg
 
 from sidemeter_control.store.database import Database
 
-__all__ = ["Kind", "Server", "made", "programs", "running"]
+__all__ = ["Kind", "Server", "in_use", "made", "programs", "running"]
 
 USER: Final = "meter"
 PASSWORD: Final = "kept-to-itself"
@@ -46,6 +46,16 @@ class Kind:
     """Of which kind the databases of the test that runs are: of that server, or files of SQLite."""
 
     server: "Server | None" = None
+
+
+@contextmanager
+def in_use(server: "Server | None") -> Iterator[None]:
+    """Let databases be of that kind in the block."""
+    Kind.server = server
+    try:
+        yield
+    finally:
+        Kind.server = None
 
 
 class Server:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
-from postgres import Kind, running
+from postgres import in_use, running
 from processes import ADMIN_KEY, ControlPlane, control_plane
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
@@ -62,11 +62,8 @@ async def ingest(bench: Bench) -> list[Figure]:
 
 async def ingest_on_postgres(bench: Bench) -> list[Figure]:
     """The same on PostgreSQL, beside it on this machine and on the disk that SQLite's file is on otherwise."""
-    with running(Path(tempfile.gettempdir()), **SERVER) as Kind.server:
-        try:
-            return [replace(each, name=f"{each.name}, on PostgreSQL", reach=None) for each in await ingest(bench)]
-        finally:
-            Kind.server = None
+    with running(Path(tempfile.gettempdir()), **SERVER) as server, in_use(server):
+        return [replace(each, name=f"{each.name}, on PostgreSQL", reach=None) for each in await ingest(bench)]
 
 
 async def live_cost(bench: Bench) -> list[Figure]:

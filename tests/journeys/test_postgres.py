@@ -36,7 +36,9 @@ async def counted(plane: ControlPlane, at_least: int) -> None:
     await eventually(so_far, 60)
 
 
-async def test_a_server_and_a_control_plane_that_are_killed_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+async def test_a_server_and_a_control_plane_that_are_killed_lose_nothing_and_count_nothing_twice(
+    tmp_path: Path,
+) -> None:
     assert Kind.server is not None
     async with control_plane(tmp_path) as plane:
         await sell(plane)
