@@ -3,6 +3,7 @@
 `Ledger` opens the database and watches over it; the SQL of rows, figures and kept values has modules of its own.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -15,7 +16,7 @@ from sidemeter.damaged import Damaged
 from sidemeter.database import PAGE_BYTES, Work
 from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
-from sidemeter.figures import Figures, add_batch, batch_where, oldest_us
+from sidemeter.figures import Figures, add_batch, batch_where, figures, oldest_us
 from sidemeter.held import KeptHold, Named
 from sidemeter.kept import Identity, Standing, StoredLimit
 from sidemeter.leases import Key
@@ -26,10 +27,14 @@ from sidemeter.rows import CallerId
 
 __all__ = ["Buffer", "CallerId", "Identity", "Standing", "StoredLimit"]
 
+log = logging.getLogger(__name__)
+
 HELD_S: Final = 600.0
 HELD_BYTES: Final = 64 << 20
 """How far beyond the keep rule rows stay that a known total does not hold yet, since a restart counts them anew. A limit
 that was taken away never holds them, hence the bounds."""
+
+_VANISHED: Final = "rows that were counted and kept are gone from the buffer"
 
 
 class Buffer(Ledger):
@@ -168,7 +173,7 @@ class Buffer(Ledger):
     async def settle(self, batch: Batch) -> None:
         """The control plane has counted this batch: its rows stay only by the keep rule."""
 
-        async def work(conn: aiosqlite.Connection) -> tuple[bool, int | None]:
+        async def work(conn: aiosqlite.Connection) -> tuple[Counted | None, bool, int | None]:
             updated = await conn.execute(
                 "UPDATE batches SET settled_at_s = ? WHERE last_seq = ? AND epoch = ? AND settled_at_s IS NULL",
                 (self.lifetime_s, batch.last_seq, batch.epoch),
@@ -176,14 +181,18 @@ class Buffer(Ledger):
             settled = updated.rowcount == 1  # not so when its epoch was given up meanwhile: then its rows wait again
             if settled:
                 await kept.put(conn, lifetime_s=self.lifetime_s, settled_rows=self._settled + batch.events)
-            return settled, await oldest_us(conn, batch.last_seq if settled else self._settled_seq)
+            oldest = await oldest_us(conn, batch.last_seq if settled else self._settled_seq)
+            return await counted.newest(conn) if settled else None, settled, oldest
 
-        def then(outcome: tuple[bool, int | None]) -> None:
-            settled, self.oldest_us = outcome
+        def then(outcome: tuple[Counted | None, bool, int | None]) -> None:
+            newest, settled, self.oldest_us = outcome
             if settled:
+                self._counted = newest
                 self._settled_seq = batch.last_seq
                 self._add(batch.events, batch.size, unsent=-1)
                 self.settled_bytes += batch.size
+                self._kept_events += batch.events
+                self._kept_from_seq = self._kept_from_seq or batch.first_seq
                 self._note()
 
         await self._database.transact(work, then)
@@ -196,6 +205,7 @@ class Buffer(Ledger):
                 return None
             sql = "UPDATE batches SET settled_at_s = NULL WHERE epoch = ? AND batch_no >= ?"
             await conn.execute(sql, (epoch, batch_no))
+            await kept.open_again(conn, counted=False)
             return await self._recounted(conn)
 
         return await self._database.transact(work, self._apply) is not None
@@ -270,11 +280,15 @@ class Buffer(Ledger):
     async def set_epoch(self, epoch: int, generation: str) -> Identity:
         """Keep the epoch that the control plane answered to the hello.
 
-        What stands numbered in this or a later one was so by another database: it is sent again.
+        What stands numbered in this or a later one was so by another database: it is sent again. Another copy of the
+        database is told the losses again.
         """
 
         async def work(conn: aiosqlite.Connection) -> Figures | None:
-            if not await counted.begin_epoch(conn, epoch, generation):
+            another = await counted.is_another(conn, generation)
+            if another:
+                await kept.open_again(conn, counted=True)
+            if not await counted.begin_epoch(conn, epoch, generation) and not another:
                 return None
             return await self._recounted(conn)
 
@@ -283,7 +297,7 @@ class Buffer(Ledger):
     async def start_over(self, hello_id: str, *, everything: bool, agent_id: str | None = None) -> Identity:
         """Give up the epoch: dissolve every unsettled batch (with `everything`, the settled ones that are kept too).
 
-        With an `agent_id`, become another agent.
+        With an `agent_id`, become another agent. What is lost of `everything` is open to be declared.
         """
 
         async def work(conn: aiosqlite.Connection) -> Figures:
@@ -291,9 +305,24 @@ class Buffer(Ledger):
             await conn.execute("DELETE FROM meta WHERE key = 'generation'")
             if agent_id is not None:
                 await counted.rename(conn, agent_id)
+            lost[:] = await self._open_losses_again(conn) if everything else ()
             return await self._recounted(conn)
 
-        return await self._as(work)
+        lost: list[Loss] = []
+        identity = await self._as(work)
+        self.lost_events += sum(each.events or 0 for each in lost)
+        return identity
+
+    async def _open_losses_again(self, conn: aiosqlite.Connection) -> list[Loss]:
+        """Every row is to be sent: tell what cannot be, whatever became of it. Those that were no losses until now."""
+        opened = [loss for loss in await kept.open_again(conn, counted=True) if loss.counted_in is not None]
+        missing = self._kept_events + self.unsent_events - (await figures(conn)).unsent_events
+        if missing > 0:
+            first, last = self._kept_from_seq, self._settled_seq
+            log.error("%d events up to row %d were counted and kept, and are gone", missing, last)
+            gone = Loss(f"{self.file_id}-{last}-gone", first, last, missing, _VANISHED, self._clock.now_us())
+            opened += await kept.add_losses(conn, [gone])
+        return opened
 
     async def counted(self) -> Counted | None:
         """The last batch that is known to be counted, and under which name; None when there is none."""
@@ -306,6 +335,8 @@ class Buffer(Ledger):
     async def _give_up_epoch(self, conn: aiosqlite.Connection, hello_id: str, *, everything: bool) -> None:
         await conn.execute("DELETE FROM batches WHERE settled_at_s IS NULL OR ?", (everything,))
         await conn.execute("DELETE FROM meta WHERE key IN ('epoch', 'nonce')")
+        if everything:
+            await counted.forget(conn)
         await conn.execute("DELETE FROM holds")
         await kept.put(conn, hello_id=hello_id)
 
@@ -333,29 +364,34 @@ class Buffer(Ledger):
         if not self.settled_bytes:
             return False
 
-        async def work(conn: aiosqlite.Connection) -> int:
+        async def work(conn: aiosqlite.Connection) -> tuple[int, int, int] | None:
             oldest = await conn.execute_fetchall(
-                "SELECT last_seq, size, settled_at_s, last_seq > (SELECT min(counted_seq) FROM limits) FROM batches"
-                " WHERE last_seq < (SELECT max(last_seq) FROM batches) ORDER BY last_seq LIMIT 1"
+                "SELECT last_seq, events, size, settled_at_s, last_seq > (SELECT min(counted_seq) FROM limits)"
+                " FROM batches WHERE last_seq < (SELECT max(last_seq) FROM batches) ORDER BY last_seq LIMIT 1"
             )
-            for last_seq, size, settled_at_s, is_held in oldest:
+            for last_seq, events, size, settled_at_s, is_held in oldest:
                 too_many = self.settled_bytes > keep_bytes + (HELD_BYTES if is_held else 0)
                 oldest_s = self.lifetime_s - keep_s - (HELD_S if is_held else 0.0)
                 if settled_at_s is not None and (too_many or settled_at_s < oldest_s):
                     for table, key in (("events", "seq"), ("caller_ids", "seq"), ("batches", "last_seq")):
                         await conn.execute(f"DELETE FROM {table} WHERE {key} <= ?", (last_seq,))  # noqa: S608 -- constants
-                    return int(size)
-            return 0
+                    return last_seq, events, size
+            return None
 
-        def then(purged: int) -> None:
-            self.settled_bytes -= purged
+        def then(purged: tuple[int, int, int] | None) -> None:
+            if purged is not None:
+                last_seq, events, size = purged
+                self.settled_bytes -= size
+                self._kept_events -= events
+                self._kept_from_seq = last_seq + 1
+                self._note()
 
-        return await self._database.transact(work, then) > 0
+        return await self._database.transact(work, then) is not None
 
     # Losses
 
     async def declare(self, loss: Loss) -> None:
-        """Keep a loss until the control plane has stored it. One with the same id is there already: then nothing."""
+        """Keep a loss, for the control plane to store. One with the same id is there already: then nothing."""
 
         def then(new: list[Loss]) -> None:
             self.lost_events += sum(each.events or 0 for each in new)
@@ -366,17 +402,16 @@ class Buffer(Ledger):
 
     async def losses(self) -> list[Loss]:
         """The losses that the control plane has not stored yet, as far as anyone knows; oldest first."""
-        return await self._database.transact(kept.losses)
+        return await self._database.transact(kept.open_losses)
 
     async def declared(self, ids: Sequence[str]) -> None:
-        """The control plane has stored these losses: they are no longer kept here."""
+        """The control plane has stored these losses: they are told again only to one that is restored."""
 
         async def work(conn: aiosqlite.Connection) -> int:
-            await conn.executemany("DELETE FROM losses WHERE id = ?", [(each,) for each in ids])
-            ((left,),) = await conn.execute_fetchall("SELECT count(*) FROM losses")
+            left = await kept.put_to_rest(conn, ids)
             self._note(open_losses=left)
             await self._sync_mark()  # before they go: not even after a power cut may the mark say more than is there
-            return int(left)
+            return left
 
         def then(left: int) -> None:
             self.open_losses = left

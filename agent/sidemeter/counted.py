@@ -3,22 +3,40 @@
 Each function is part of a transaction.
 """
 
+from typing import Final
+
 import aiosqlite
+import msgspec
 
 from sidemeter import kept
 from sidemeter.batches import Batch, Counted
 from sidemeter.figures import batch_where
 
-__all__ = ["begin_epoch", "is_in", "newest", "rename"]
+__all__ = ["begin_epoch", "forget", "go_on_from", "is_another", "is_in", "newest", "rename"]
+
+_BEFORE: Final = "counted_before"
 
 
 async def newest(conn: aiosqlite.Connection) -> Counted | None:
     """The last batch that is known to be counted; None when there is none."""
     batch, meta = await _last_settled(conn), await kept.meta(conn)
+    if batch is None and _BEFORE in meta:
+        return msgspec.msgpack.decode(meta[_BEFORE], type=Counted)
     name = "former_agent_id" if batch is not None and batch.epoch <= meta.get("former_epoch", 0) else "agent_id"
     if batch is None or not meta.keys() >= {name, "counted_in"}:
         return None
     return Counted(meta[name], batch.epoch, batch.batch_no, batch.digest, meta["counted_in"])
+
+
+async def go_on_from(conn: aiosqlite.Connection, counted: Counted | None) -> None:
+    """A database that is begun anew: `counted` is what the one before it knew."""
+    if counted is not None:
+        await kept.put(conn, counted_in=counted.generation, **{_BEFORE: msgspec.msgpack.encode(counted)})
+
+
+async def forget(conn: aiosqlite.Connection) -> None:
+    """Nothing is known to be counted any more."""
+    await conn.execute("DELETE FROM meta WHERE key = ?", (_BEFORE,))
 
 
 async def is_in(conn: aiosqlite.Connection, generation: str) -> bool:
@@ -31,6 +49,11 @@ async def is_in(conn: aiosqlite.Connection, generation: str) -> bool:
         return True
     sql = "SELECT 1 FROM batches WHERE settled_at_s IS NOT NULL AND epoch IS NOT ? LIMIT 1"
     return not await conn.execute_fetchall(sql, (meta.get("epoch"),))
+
+
+async def is_another(conn: aiosqlite.Connection, generation: str) -> bool:
+    """Whether that copy of the control plane's database is another than the one that was heard of last."""
+    return bool((await kept.meta(conn)).get("counted_in", generation) != generation)
 
 
 async def begin_epoch(conn: aiosqlite.Connection, epoch: int, generation: str) -> bool:

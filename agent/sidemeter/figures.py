@@ -6,7 +6,7 @@ import aiosqlite
 import msgspec
 
 from sidemeter import kept
-from sidemeter.batches import Batch, checksum
+from sidemeter.batches import Batch, Counted, checksum
 from sidemeter.damaged import Damaged
 from sidemeter.events import decode
 from sidemeter.mark import Facts
@@ -22,7 +22,11 @@ BATCH: Final = "epoch, batch_no, first_seq, last_seq, events, size, prev_digest,
 
 
 class Figures(NamedTuple):
-    """`Buffer` tells what each means; `settled_seq` is the last row of a settled batch, `last_seq` of any."""
+    """`Ledger` tells what each means; `settled_seq` is the last row of a settled batch, `last_seq` of any.
+
+    `kept_events` rows are settled and not deleted yet, the oldest of them is `kept_from_seq`, and `counted` the last batch
+    of them.
+    """
 
     last_seq: int
     sealed_seq: int
@@ -32,19 +36,25 @@ class Figures(NamedTuple):
     unsent_events: int
     unsent_bytes: int
     settled_bytes: int
+    kept_events: int
+    kept_from_seq: int
     refused_events: int
     open_losses: int
     oldest_us: int | None
+    counted: Counted | None = None
 
 
 async def figures(conn: aiosqlite.Connection) -> Figures:
     """The figures of the database, counted."""
-    ((sealed_seq, settled_seq, sealed_events, sealed_bytes, settled_bytes),) = await conn.execute_fetchall(
+    (
+        (sealed_seq, settled_seq, sealed_events, sealed_bytes, settled_bytes, kept, kept_from),
+    ) = await conn.execute_fetchall(
         "SELECT coalesce(max(last_seq), 0),"
         " coalesce(min(first_seq) FILTER (WHERE settled_at_s IS NULL) - 1, max(last_seq), 0),"
         " coalesce(sum(events) FILTER (WHERE settled_at_s IS NULL), 0),"
         " coalesce(sum(size) FILTER (WHERE settled_at_s IS NULL), 0),"
-        " coalesce(sum(size) FILTER (WHERE settled_at_s IS NOT NULL), 0) FROM batches"
+        " coalesce(sum(size) FILTER (WHERE settled_at_s IS NOT NULL), 0),"
+        " coalesce(sum(events) FILTER (WHERE settled_at_s IS NOT NULL), 0), coalesce(min(first_seq), 0) FROM batches"
     )
     ((waiting_events, waiting_bytes),) = await conn.execute_fetchall(
         "SELECT count(*), coalesce(sum(length(body)), 0) FROM events WHERE seq > ?", (sealed_seq,)
@@ -52,7 +62,7 @@ async def figures(conn: aiosqlite.Connection) -> Figures:
     ((last_seq, refused_events, open_losses),) = await conn.execute_fetchall(
         "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM refused), 0),"
         " coalesce((SELECT max(counted_seq) FROM limits), 0)),"
-        " (SELECT count(*) FROM refused), (SELECT count(*) FROM losses)"
+        " (SELECT count(*) FROM refused), (SELECT count(*) FROM losses) - (SELECT count(*) FROM told)"
     )
     return Figures(
         last_seq=max(last_seq, sealed_seq),
@@ -63,6 +73,8 @@ async def figures(conn: aiosqlite.Connection) -> Figures:
         unsent_events=waiting_events + sealed_events,
         unsent_bytes=waiting_bytes + sealed_bytes,
         settled_bytes=settled_bytes,
+        kept_events=kept,
+        kept_from_seq=kept_from,
         refused_events=refused_events,
         open_losses=open_losses,
         oldest_us=await oldest_us(conn, settled_seq),

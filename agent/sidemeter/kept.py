@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiosqlite
 import msgspec
@@ -15,6 +15,9 @@ from sidemeter.schema import sum_of
 __all__ = ["Identity", "Standing", "StoredLimit"]
 
 log = logging.getLogger(__name__)
+
+MAX_TOLD: Final = 1000
+"""Losses that the control plane has stored, kept for one that is restored. More than one in an agent's life is rare."""
 
 StoredLimit = tuple[Limit, int, int]
 """A limit, when it was learned (`as_of_us`), and the last row that its total holds."""
@@ -87,23 +90,49 @@ async def keep_standing(conn: aiosqlite.Connection, standing: Standing) -> bool:
 
 
 async def add_losses(conn: aiosqlite.Connection, losses: Iterable[Loss]) -> list[Loss]:
-    """Keep losses; those that were not there yet."""
+    """Keep losses, open unless the control plane has the events; those that were not there yet and are open."""
     new = []
     for loss in losses:
         body = msgspec.msgpack.encode(loss)
         row = (loss.id, body, checksum(0, body))
         if (await conn.execute("INSERT OR IGNORE INTO losses VALUES (?, ?, ?)", row)).rowcount == 1:
             new.append(loss)
-    return new
+    counted_in = (await meta(conn)).get("counted_in", "")
+    await _put_to_rest(conn, [loss.id for loss in new if loss.counted_in == counted_in])
+    return [loss for loss in new if loss.counted_in != counted_in]
 
 
-async def losses(conn: aiosqlite.Connection) -> list[Loss]:
-    """The losses that are kept and prove themselves, oldest first."""
-    found = []
-    for body, crc in await conn.execute_fetchall("SELECT CAST(body AS BLOB), crc FROM losses ORDER BY rowid"):
-        if checksum(0, body) == crc:
-            found.append(msgspec.msgpack.decode(body, type=Loss))
-    return found
+async def open_losses(conn: aiosqlite.Connection) -> list[Loss]:
+    """The losses that the control plane is to be told, and that prove themselves, oldest first."""
+    sql = "SELECT CAST(body AS BLOB), crc FROM losses WHERE id NOT IN (SELECT id FROM told) ORDER BY rowid"
+    return _whole(await conn.execute_fetchall(sql))
+
+
+async def put_to_rest(conn: aiosqlite.Connection, ids: Sequence[str]) -> int:
+    """The control plane was told these: they stay for one that is restored, the newest `MAX_TOLD`. How many are open still."""
+    await _put_to_rest(conn, ids)
+    ((left,),) = await conn.execute_fetchall("SELECT (SELECT count(*) FROM losses) - (SELECT count(*) FROM told)")
+    return int(left)
+
+
+async def open_again(conn: aiosqlite.Connection, *, counted: bool) -> list[Loss]:
+    """The control plane may not know any more what it was told; with `counted`, nor have what it counted. What is open now."""
+    sql = "SELECT CAST(body AS BLOB), crc FROM losses WHERE id IN (SELECT id FROM told) ORDER BY rowid"
+    opened = [loss for loss in _whole(await conn.execute_fetchall(sql)) if counted or loss.counted_in is None]
+    await conn.executemany("DELETE FROM told WHERE id = ?", [(loss.id,) for loss in opened])
+    return opened
+
+
+async def _put_to_rest(conn: aiosqlite.Connection, ids: Iterable[str]) -> None:
+    sql = "INSERT OR IGNORE INTO told SELECT id FROM losses WHERE id = ?"
+    await conn.executemany(sql, [(each,) for each in ids])
+    sql = "DELETE FROM losses WHERE id IN (SELECT id FROM losses JOIN told USING (id) ORDER BY losses.rowid DESC LIMIT -1 OFFSET ?)"
+    await conn.execute(sql, (MAX_TOLD,))
+    await conn.execute("DELETE FROM told WHERE id NOT IN (SELECT id FROM losses)")
+
+
+def _whole(rows: Iterable[Any]) -> list[Loss]:
+    return [msgspec.msgpack.decode(body, type=Loss) for body, crc in rows if checksum(0, body) == crc]
 
 
 async def keep_limits(conn: aiosqlite.Connection, subjects: Subjects, limits: Iterable[StoredLimit]) -> None:

@@ -11,8 +11,8 @@ from typing import Self
 
 import aiosqlite
 
-from sidemeter import kept
-from sidemeter.batches import checksum
+from sidemeter import counted, kept
+from sidemeter.batches import Counted, checksum
 from sidemeter.clock import Clock
 from sidemeter.damaged import Damage, Damaged
 from sidemeter.database import Connect, Database
@@ -46,6 +46,9 @@ class Ledger:
         self._lifetime_s: float | None = None
         self._committed = 0
         self._settled_seq = 0
+        self._kept_events = 0
+        self._kept_from_seq = 0
+        self._counted: Counted | None = None
         self.next_seq = 1
         self.sealed_seq = 0
         self.waiting_events = 0
@@ -202,7 +205,7 @@ class Ledger:
 
     async def _recounted(self, conn: aiosqlite.Connection) -> Figures:
         """The figures after a change of what is settled; no row came."""
-        found = await figures(conn)
+        found = (await figures(conn))._replace(counted=await counted.newest(conn))
         await kept.put(conn, settled_rows=self._committed - found.unsent_events)
         return found
 
@@ -216,6 +219,9 @@ class Ledger:
         self.unsent_events = found.unsent_events
         self.unsent_bytes = found.unsent_bytes
         self.settled_bytes = found.settled_bytes
+        self._kept_events = found.kept_events
+        self._kept_from_seq = found.kept_from_seq
+        self._counted = found.counted
         self.refused_events = found.refused_events
         self.open_losses = found.open_losses
         self.oldest_us = found.oldest_us
@@ -223,7 +229,16 @@ class Ledger:
 
     def _note(self, last_seq: int = 0, open_losses: int | None = None) -> None:
         losses = self.open_losses if open_losses is None else open_losses
-        self._watch.note(last_seq, self._committed, self._settled, self._settled_seq, losses)
+        self._watch.note(
+            last_seq,
+            self._committed,
+            self._settled,
+            self._settled_seq,
+            losses,
+            kept=self._kept_events,
+            kept_from_seq=self._kept_from_seq,
+            counted=self._counted,
+        )
 
     async def _sync_mark(self) -> None:
         try:

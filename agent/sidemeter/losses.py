@@ -5,10 +5,11 @@ import msgspec
 __all__ = ["Loss"]
 
 
-class Loss(msgspec.Struct, frozen=True):
+class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows `first_seq` to `last_seq` of one agent, of which `events` acknowledged events are lost; what is None is not known.
 
-    The control plane stores it once for each agent and `id`, however often it is told.
+    The control plane stores it once for each agent and `id`, however often it is told. With `counted_in` that copy of its
+    database has the events, and they are lost only where it goes back to before it had them.
 
     >>> Loss("4f2a", 7, 9, 2, "2 rows are gone from the buffer", 1_767_225_600_000_000).events
     2
@@ -20,3 +21,4 @@ class Loss(msgspec.Struct, frozen=True):
     events: int | None
     reason: str
     noticed_at_us: int
+    counted_in: str | None = None

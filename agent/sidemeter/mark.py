@@ -12,6 +12,8 @@ from typing import Final, Self
 
 import msgspec
 
+from sidemeter.batches import Counted
+
 __all__ = ["Facts", "Mark"]
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ class Facts(msgspec.Struct, frozen=True):
     """What the database of `file_id` holds at least: of `committed` rows, up to row `last_seq`, `settled` are counted.
 
     Every row up to `settled_seq` is among the settled ones. `boot_id` tells the run of the machine in which this was
-    written; `clean` that nothing was written to the database after it. `form` is the database's.
+    written; `clean` that nothing was written to the database after it. `form` is the database's. Of the settled rows
+    `kept` are there still, from `kept_from_seq` on, and `counted` is the last batch of them.
     """
 
     file_id: str
@@ -39,6 +42,9 @@ class Facts(msgspec.Struct, frozen=True):
     open_losses: int = 0
     boot_id: str = ""
     clean: bool = False
+    kept: int = 0
+    kept_from_seq: int = 0
+    counted: Counted | None = None
 
     @property
     def unsettled(self) -> int:

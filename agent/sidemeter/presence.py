@@ -280,4 +280,5 @@ def _joined(identity: Identity, epoch: int, answer: HelloAnswer) -> Joined:
 
 
 def _bounded(loss: Loss) -> Loss:
-    return msgspec.structs.replace(loss, reason=loss.reason[:_MAX_REASON])
+    """As the wire carries it: where it was counted is the agent's own business."""
+    return msgspec.structs.replace(loss, reason=loss.reason[:_MAX_REASON], counted_in=None)

@@ -30,18 +30,20 @@ Requeue = Callable[[Sequence[bytes]], Awaitable[None]]
 
 
 class _Progress:
-    """What was read of one damaged database so far. Row numbers up to `settled_seq` are counted, and left alone."""
+    """What was read of one damaged database so far.
 
-    def __init__(self, damage: Damage) -> None:
-        facts = damage.facts
-        self.settled_seq = facts.settled_seq if damage.exact and damage.same_file and not damage.overtaken else 0
+    What is counted comes back with the rest: a control plane that is restored later may need it, and one that has it
+    knows its id. What the damaged database said of the control plane is gone with it.
+    """
+
+    def __init__(self) -> None:
         self.events = Numbers()
         self.refused = Numbers()
         self.losses: dict[str, Loss] = {}
 
     def new(self, found: Found) -> list[bytes]:
         """The events of `found` that were not seen before."""
-        return [body for seq, body in found.events if seq > self.settled_seq and self.events.add(seq)]
+        return [body for seq, body in found.events if self.events.add(seq)]
 
     def missing(self, damage: Damage) -> list[Loss]:
         """The losses to declare: rows that are known to have been there and were not read back."""
@@ -56,10 +58,23 @@ class _Progress:
                 absent = self.events.absent(first, last) if damage.same_file and not damage.overtaken else None
                 low, high = absent or (1 if damage.overtaken else first, last)
                 losses.append(Loss(facts.file_id, low, high, facts.unsettled - back, reason, damage.noticed_at_us))
+        losses += self._kept(damage)
         if len(self.losses) < facts.open_losses:
             reason = "declarations of earlier losses were damaged"
             losses.append(Loss(f"{facts.file_id}-losses", 1, facts.last_seq, None, reason, damage.noticed_at_us))
         return losses
+
+    def _kept(self, damage: Damage) -> list[Loss]:
+        """What was counted, kept and not read back: lost where the control plane goes back to before it was counted."""
+        facts, reason = damage.facts, f"the buffer was damaged: {damage.reason}"
+        first, last = facts.kept_from_seq, facts.settled_seq
+        back = self.events.without(self.refused).count(first, last) if damage.same_file else 0
+        if facts.kept <= back:
+            return []
+        low, high = (self.events.absent(first, last) if damage.same_file else None) or (first, last)
+        gone = facts.kept - back if damage.exact else None
+        counted_in = None if facts.counted is None else facts.counted.generation
+        return [Loss(f"{facts.file_id}-kept", low, high, gone, reason, damage.noticed_at_us, counted_in)]
 
 
 class Salvager:
@@ -77,7 +92,7 @@ class Salvager:
         A kill in the middle makes the next start begin anew: an event that is here already is known by its id.
         """
         damage = await self._buffer.damage()
-        progress, before = _Progress(damage), self.salvaged_events
+        progress, before = _Progress(), self.salvaged_events
         with damaged.opened(self._buffer.directory, damage) as (database, log_file):
             pages = read(database, log_file)
             while chunk := await asyncio.to_thread(_some, pages):
@@ -85,7 +100,8 @@ class Salvager:
                     await self._take(found, progress)
         losses = progress.missing(damage)
         for loss in losses:
-            log.error("%s events from row %d on are lost: %s", loss.events, loss.first_seq, loss.reason)
+            how = "lost" if loss.counted_in is None else "counted, and no longer kept"
+            log.error("%s events from row %d on are %s: %s", loss.events, loss.first_seq, how, loss.reason)
             await self._until_kept(self._buffer.declare, loss)
         await self._buffer.salvaged(damage)
         log.warning("%d events of damaged/%d are read back", self.salvaged_events - before, damage.number)

@@ -10,8 +10,8 @@ from sidemeter.batches import checksum
 
 __all__ = ["FORM", "create", "form_of", "is_as_made", "sum_of", "upgrade"]
 
-FORM: Final = 3
-"""Rows carry checksums from form 2 on; form 3 knows leases and reservations."""
+FORM: Final = 4
+"""Rows carry checksums from form 2 on; form 3 knows leases and reservations, form 4 which losses were told."""
 
 _TABLES: Final = tuple(
     """\
@@ -30,6 +30,7 @@ CREATE TABLE limits (
 CREATE INDEX counted ON limits (counted_seq);
 CREATE TABLE subjects (subject TEXT PRIMARY KEY, limit_ids BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE losses (id TEXT NOT NULL UNIQUE, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE told (id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;
 CREATE TABLE leases (
     limit_id TEXT NOT NULL, period INTEGER NOT NULL, holder TEXT NOT NULL, crc INTEGER NOT NULL,
     PRIMARY KEY (limit_id, period)) WITHOUT ROWID, STRICT;
@@ -49,7 +50,8 @@ _FROM_1: Final = {
 }
 """How each table of form 1 fills the one of this form."""
 
-_SINCE_3: Final = ("CREATE TABLE leases ", "CREATE TABLE holds ")
+_SINCE: Final = {3: ("CREATE TABLE leases ", "CREATE TABLE holds "), 4: ("CREATE TABLE told ",)}
+"""What each form has that the one before it had not."""
 
 
 def sum_of(*values: object) -> int:
@@ -82,8 +84,9 @@ async def upgrade(conn: aiosqlite.Connection, form: int) -> None:
     if form == 1:
         await _upgrade_1(conn)
         return
+    new = tuple(table for since, tables in _SINCE.items() if since > form for table in tables)
     for statement in _TABLES:
-        if statement.startswith(_SINCE_3):
+        if statement.startswith(new):
             await conn.execute(statement)
     await conn.execute(f"PRAGMA user_version = {FORM}")
 

@@ -7,7 +7,9 @@ from typing import Final
 import aiosqlite
 import msgspec
 
+from sidemeter import counted as counted_batches
 from sidemeter import damaged, kept, schema
+from sidemeter.batches import Counted
 from sidemeter.clock import Clock
 from sidemeter.damaged import Damage, Damaged
 from sidemeter.errors import StorageRefused
@@ -27,8 +29,8 @@ _KNOWS_ITSELF: Final = 2
 class Watch:
     """Knows from the mark what the database at `path` must hold, and keeps the mark up to date.
 
-    `facts` is None until the file that is there was seen to be one to go on with. `agent_id` and `last_seq` outlast a
-    database: what goes on in a new one is the same agent, and numbers its rows from there. `rebuilds` counts new ones, and
+    `facts` is None until the file that is there was seen to be one to go on with. `agent_id`, `last_seq` and what was
+    counted last outlast a database: what goes on in a new one is the same agent, and numbers its rows from there. `rebuilds` counts new ones, and
     those that came back to a directory that was taken away.
     """
 
@@ -37,6 +39,7 @@ class Watch:
         self._clock = clock
         self._mark: Mark | None = None
         self._exact = False
+        self._counted: Counted | None = None
         self.facts: Facts | None = None
         self.agent_id = ""
         self.last_seq = 0
@@ -70,7 +73,7 @@ class Watch:
             raise Damaged(f"it says that it has form {form}, and had {self.facts.form}")
         if form < schema.FORM:
             await self._make(conn, form)
-        found = await figures(conn)
+        found = (await figures(conn))._replace(counted=await counted_batches.newest(conn))
         await audit(conn, found, self.facts)
         said = await kept.meta(conn)
         self.agent_id = said.get("agent_id", self.agent_id)
@@ -80,9 +83,20 @@ class Watch:
         self.last_seq = max(self.last_seq, found.last_seq)
         return found, said["settled_rows"]
 
-    def note(self, last_seq: int, committed: int, settled: int, settled_seq: int, open_losses: int) -> None:
+    def note(
+        self,
+        last_seq: int,
+        committed: int,
+        settled: int,
+        settled_seq: int,
+        open_losses: int,
+        *,
+        kept: int,
+        kept_from_seq: int,
+        counted: Counted | None,
+    ) -> None:
         """Write down what the database holds now."""
-        self.last_seq = max(self.last_seq, last_seq)
+        self.last_seq, self._counted = max(self.last_seq, last_seq), counted
         if self.facts is not None:
             file_id, boot_id = self.facts.file_id, self._clock.boot_id()
             self.facts = Facts(
@@ -95,6 +109,9 @@ class Watch:
                 settled_seq,
                 open_losses,
                 boot_id,
+                kept=kept,
+                kept_from_seq=kept_from_seq,
+                counted=counted,
             )
             self._write(self.facts)
 
@@ -189,7 +206,7 @@ class Watch:
             return
         if facts.form > schema.FORM:
             raise StorageRefused(f"the buffer has form {facts.form}; this agent reads form {schema.FORM}")
-        self.agent_id, self.last_seq = facts.agent_id, facts.last_seq
+        self.agent_id, self.last_seq, self._counted = facts.agent_id, facts.last_seq, facts.counted
         self._exact = facts.clean or facts.boot_id == self._clock.boot_id()
         begun = damaged.begun(directory, facts.file_id)
         if begun is None:
@@ -207,6 +224,7 @@ class Watch:
         await (schema.upgrade(conn, form) if form else schema.create(conn))
         if form < _KNOWS_ITSELF:
             await kept.put(conn, file_id=self._clock.token_hex(16), settled_rows=0, agent_id=self.agent_id or None)
+            await counted_batches.go_on_from(conn, self._counted)
         await conn.commit()
 
     def _write(self, facts: Facts) -> None:

@@ -153,6 +153,7 @@ async def recovered(directory: Path, made: Made) -> Outcome:
 async def named(buffer: Buffer) -> bool:
     with suppress(StorageRefused):
         await buffer.identity("other", "hello-2", "boot")
+        await buffer.set_epoch(2, "g1")
         return True
     return False
 
@@ -171,7 +172,7 @@ async def forwarded(buffer: Buffer, outcome: Outcome) -> bool:
         if batch is None or not unsettled:
             rows = await buffer.waiting_rows(50)
             if rows:
-                batch = seal(rows, batch, 1, max_events=50, max_bytes=1 << 20)
+                batch = seal(rows, batch, 2, max_events=50, max_bytes=1 << 20)
                 await buffer.seal(batch)
         else:
             rows = await buffer.sealed_rows(batch) or []

@@ -264,7 +264,7 @@ async def test_a_newer_form_is_refused_also_by_its_mark(tmp_path: Path) -> None:
     assert mark.facts
     mark.write(type(mark.facts)(mark.facts.file_id, mark.facts.form + 1))
     mark.close()
-    with pytest.raises(StorageRefused, match="form 4; this agent reads form 3"):
+    with pytest.raises(StorageRefused, match="form 5; this agent reads form 4"):
         await Buffer.open(tmp_path, RestingClock())
     assert not (tmp_path / "damaged").exists()
 
@@ -318,8 +318,9 @@ async def test_a_buffer_of_form_1_is_read_on(tmp_path: Path) -> None:
     await buffer.close()
 
 
+@pytest.mark.parametrize("form", [2, 3])
 @pytest.mark.parametrize("noted", [True, False], ids=["whole", "cut short before its mark"])
-async def test_a_buffer_of_form_2_is_read_on_as_the_same_file(tmp_path: Path, noted: bool) -> None:
+async def test_a_buffer_of_an_older_form_is_read_on_as_the_same_file(tmp_path: Path, noted: bool, form: int) -> None:
     clock = ManualClock()
     buffer = await Buffer.open(tmp_path, clock)
     await buffer.append([(1, body(1))], [])
@@ -327,14 +328,15 @@ async def test_a_buffer_of_form_2_is_read_on_as_the_same_file(tmp_path: Path, no
     await buffer.close()
     with closing(sqlite3.connect(tmp_path / "buffer.sqlite3")) as conn:
         if noted:
-            conn.executescript("DROP TABLE leases; DROP TABLE holds; PRAGMA user_version = 2")
+            tables = {2: ("leases", "holds", "told"), 3: ("told",)}[form]
+            conn.executescript("".join(f"DROP TABLE {table};" for table in tables) + f"PRAGMA user_version = {form}")
     mark = Mark.open(tmp_path / "mark")
     assert mark.facts
-    mark.write(msgspec.structs.replace(mark.facts, form=2))
+    mark.write(msgspec.structs.replace(mark.facts, form=form))
     mark.close()
     buffer = await Buffer.open(tmp_path, clock)
     assert (buffer.rebuilds, buffer.file_id, buffer.unsent_events) == (0, file_id, 1)
-    assert await buffer.lease_names() == []
+    assert (await buffer.lease_names(), await buffer.losses()) == ([], [])
     await buffer.close()
 
 

@@ -281,6 +281,29 @@ async def test_a_loss_noticed_while_a_hello_is_answered_is_declared_with_the_nex
         await eventually(lambda: agent.status().open_losses == 0)
 
 
+@pytest.mark.parametrize("how", ["replaced by an empty one", "rolled back within the epoch"])
+async def test_a_control_plane_that_lost_a_declaration_is_told_again(
+    tmp_path: Path, double: ControlPlaneDouble, how: str
+) -> None:
+    async with Agent(settings(tmp_path, double)) as agent:
+        for number in range(1, 4):
+            await agent.record("call", "acme", id=str(number))
+            await counted(double, number)
+        assert agent._parts
+        await agent._parts.buffer.declare(loss(1))
+        await eventually(lambda: agent.status().open_losses == 0 and agent.status().backlog_events == 0)
+        double.losses.clear()
+        double.events.clear()
+        if how == "replaced by an empty one":
+            double.epochs.clear()
+            double.generation = "g2"
+        else:
+            (epoch,) = double.epochs.values()
+            epoch.next_batch_no, epoch.digests = 1, epoch.digests[:1]
+        await counted(double, 3)
+        await eventually(lambda: len(double.losses) == 1 and agent.status().open_losses == 0)
+
+
 async def test_a_control_plane_without_declarations_leaves_them_queued_until_it_has_them(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:

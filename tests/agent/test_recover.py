@@ -18,6 +18,7 @@ from sidemeter.buffer import Buffer
 from sidemeter.clock import SystemClock
 from sidemeter.damaged import Damage
 from sidemeter.errors import StorageRefused
+from sidemeter.kept import MAX_TOLD
 from sidemeter.limits import Limits
 from sidemeter.losses import Loss
 from sidemeter.mark import Facts, Mark
@@ -161,16 +162,104 @@ async def test_what_was_brought_back_before_a_kill_does_not_come_twice(left: tup
     await buffer.close()
 
 
+async def test_what_was_counted_and_is_kept_comes_back_too(left: tuple[Path, Made], tmp_path: Path) -> None:
+    """A damaged buffer cannot say what an older control plane may ask for: all of it is sent once more."""
+    directory = copied(left[0], tmp_path / "data")
+    buffer = await Buffer.open(directory, RestingClock())
+    await Rig(buffer, directory).salvager.salvage_once()
+    assert {left[1].acknowledged[each] for each in left[1].counted} <= {
+        each for _, each in await buffer.rows(0, 1 << 62, 1 << 20)
+    }
+    await buffer.close()
+
+
+async def test_kept_rows_that_cannot_be_read_back_are_declared_once_the_control_plane_lost_them_too(
+    left: tuple[Path, Made], tmp_path: Path
+) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    (directory / "buffer.sqlite3").unlink()
+    (directory / "buffer.sqlite3-wal").unlink()
+    buffer = await Buffer.open(directory, RestingClock())
+    await Rig(buffer, directory).salvager.salvage_once()
+    gone, earlier = await buffer.losses()
+    counted = len(left[1].counted)
+    done_with = counted + len(left[1].refused)
+    assert (gone.events, gone.first_seq, earlier.events) == (ROWS + 4 - done_with, counted + 1, None)
+    await buffer.declared([gone.id, earlier.id])
+    assert (await buffer.losses(), buffer.open_losses) == ([], 0)
+    await buffer.identity("agent", "hello", "boot")
+    before = buffer.lost_events
+    await buffer.start_over("hello-2", everything=True)
+    assert buffer.open_losses == 3
+    (kept,) = [each for each in await buffer.losses() if each.id not in {gone.id, earlier.id}]
+    assert (kept.events, kept.first_seq, kept.last_seq) == (counted, 1, counted)
+    assert buffer.lost_events == before + counted
+    await buffer.close()
+
+
+async def test_kept_rows_that_vanish_without_a_trace_are_declared_when_they_are_needed(tmp_path: Path) -> None:
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    made = await fill(buffer, ROWS)
+    await buffer._database.transact(lambda conn: conn.execute("DELETE FROM events WHERE seq IN (2, 3)"))
+    await buffer.declared(["earlier"])
+    await buffer.start_over("hello-2", everything=True)
+    kept = [each for each in await buffer.losses() if each.id != "earlier"]
+    assert [(each.events, each.first_seq, each.last_seq) for each in kept] == [(2, 1, len(made.counted))]
+    assert buffer.unsent_events == len(made.acknowledged) - len(made.refused) - 2
+    await buffer.close()
+
+
+@pytest.mark.parametrize(("copy", "open_losses"), [("g1", 0), ("g2", 1)])
+async def test_what_was_counted_is_a_loss_only_in_another_copy_of_the_database(
+    tmp_path: Path, copy: str, open_losses: int
+) -> None:
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    await buffer.identity("agent", "hello", "boot")
+    await buffer.set_epoch(1, "g1")
+    await buffer.declare(Loss("f-kept", 1, 9, 9, "gone", 1, "g1"))
+    assert (buffer.open_losses, buffer.lost_events) == (0, 0)
+    await buffer.set_epoch(1, copy)
+    assert buffer.open_losses == len(await buffer.losses()) == open_losses
+    await buffer.declare(Loss("other-kept", 1, 9, 9, "gone", 1, "g1"))
+    assert buffer.open_losses == len(await buffer.losses()) == 2 * open_losses
+    await buffer.close()
+
+
+async def test_a_buffer_that_is_begun_anew_knows_what_was_counted_last(left: tuple[Path, Made], tmp_path: Path) -> None:
+    directory = copied(left[0], tmp_path / "data")
+    for _ in range(2):
+        buffer = await Buffer.open(directory, RestingClock())
+        counted = await buffer.counted()
+        assert counted
+        assert (counted.epoch, counted.batch_no, counted.generation) == (1, 2, "g1")
+        await buffer.close()
+    buffer = await Buffer.open(directory, RestingClock())
+    await buffer.start_over("hello-2", everything=True)
+    assert await buffer.counted() is None
+    await buffer.close()
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+async def test_so_many_losses_are_kept_for_a_restored_control_plane(tmp_path: Path, more: int) -> None:
+    buffer = await Buffer.open(tmp_path, RestingClock())
+    await buffer.identity("agent", "hello", "boot")
+    losses = [Loss(str(number), number, number, 1, "gone", 1) for number in range(MAX_TOLD + more)]
+    await buffer.keep([], losses)
+    await buffer.declared([each.id for each in losses])
+    await buffer.start_over("hello-2", everything=True)
+    assert await buffer.losses() == losses[max(more, 0) :]
+    await buffer.close()
+
+
 async def test_a_disk_that_refuses_delays_what_comes_back(left: tuple[Path, Made], tmp_path: Path) -> None:
     directory = copied(left[0], tmp_path / "data")
     buffer = await Buffer.open(directory, RestingClock())
     rig = Rig(buffer, directory)
     rig.fails = iter([True, False, True, True])
     await rig.salvager.salvage_once()
-    unsettled = left[1].acknowledged.keys() - left[1].counted
     stored = set(await rig.stored())
     refused = {left[1].acknowledged[each] for each in left[1].refused}  # may come back, to be refused once more
-    assert stored | refused == {left[1].acknowledged[each] for each in unsettled}
+    assert stored | refused == set(left[1].acknowledged.values())
     assert len(rig.requeued) == len(stored) == rig.salvager.salvaged_events
     await buffer.close()
 

@@ -1,4 +1,4 @@
-"""Copies: agents restored from old ones, cloned and destroyed; the control plane's database rolled back and emptied."""
+"""Copies: agents restored from old ones, cloned, damaged and destroyed; the control plane's database rolled back and emptied."""
 
 import asyncio
 import random
@@ -22,6 +22,8 @@ __all__ = ["FAULTS", "Place", "command", "round"]
 A_WHILE_S: Final = (0.2, 0.6)
 NOTICED_WITHIN_S: Final = 30.0
 COMMAND_WITHIN_S: Final = 60.0
+PAGE_BYTES: Final = 4096
+PAGES_DAMAGED: Final = 8
 
 
 class Place:
@@ -148,6 +150,19 @@ async def _destroyed(place: Place) -> None:
     await agent.start()
 
 
+async def _damaged(place: Place) -> None:
+    """Pages of an agent's database are zeroed: what they held of events is declared, also to an older control plane."""
+    agent = place.rng.choice(place.it.agents)
+    await place.end(agent)
+    database = agent.data / "buffer.sqlite3"
+    pages = database.stat().st_size // PAGE_BYTES
+    with database.open("r+b") as file:
+        for page in place.rng.sample(range(pages), min(pages, PAGES_DAMAGED)):
+            file.seek(page * PAGE_BYTES)
+            file.write(bytes(PAGE_BYTES))
+    await agent.start()
+
+
 async def _second(place: Place) -> None:
     """Another agent on the same directory is refused, and the first goes on."""
     agent = place.rng.choice(place.it.agents)
@@ -229,6 +244,7 @@ FAULTS: Final[dict[str, Callable[[Place], Awaitable[None]]]] = {
     "agent cloned, both alive": _cloned,
     "agent cloned while it ran": _cloned_alive,
     "agent's directory destroyed": _destroyed,
+    "agent's database damaged": _damaged,
     "second agent on one directory": _second,
     "control plane rolled back": _rolled_back,
     "control plane restored from a backup": _restored_by_command,

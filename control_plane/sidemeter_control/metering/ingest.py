@@ -143,7 +143,10 @@ class Ingest:
                 await agents.put(conn, _agent(hello, cursor.epoch, now_us))
                 await agents.add_epoch(conn, cursor, hello.hello_id, hello.boot_id, now_us)
                 await holders.joined(conn, (hello.agent_id, hello.hello_id), cursor.epoch)
-            await losses.add(conn, [_declaration(hello.agent_id, cursor.epoch, each, now_us) for each in hello.losses])
+            if hello.losses:
+                declared = [_declaration(hello.agent_id, cursor.epoch, each, now_us) for each in hello.losses]
+                await losses.add(conn, declared)
+                await state.losses_stored(conn)
             said = await holders.witnessed(conn, self._database.witness)
         await self._database.witness.keep(said)
         return Begun(cursor, generation, [each.id for each in hello.losses])

@@ -18,6 +18,7 @@ __all__ = [
     "holder_joined",
     "keep_leases_under",
     "leases_changed",
+    "losses_stored",
     "set_generation",
 ]
 
@@ -27,7 +28,7 @@ class State:
     """`generation` names this copy of the database; `config_version` rises with every change of a definition.
 
     What happens before `closed_until_us` is late, somewhere; `lease_version` rises with every transaction that stores
-    something of leases, and is 0 until the first; `holders` is how many `lease_holders` there are. None of them is a part of
+    something of leases or losses, and is 0 until the first; `holders` is how many `lease_holders` there are. None of them is a part of
     the configuration.
     """
 
@@ -87,6 +88,12 @@ async def leases_changed(conn: AsyncConnection) -> State:
     await conn.execute(update(state).values(lease_version=state.c.lease_version + 1))
     _seen.clear()
     return await get(conn)
+
+
+async def losses_stored(conn: AsyncConnection) -> None:
+    """Say that losses are stored in this transaction: agents notice a copy of the database that lacks them as older."""
+    await conn.execute(update(state).values(lease_version=state.c.lease_version + 1))
+    _seen.clear()
 
 
 async def holder_joined(conn: AsyncConnection) -> None:

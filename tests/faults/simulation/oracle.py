@@ -65,7 +65,6 @@ class Oracle:
         self.accepted: defaultdict[str, set[str]] = defaultdict(set)
         self.refused: set[str] = set()
         self.at_risk: set[str] = set()
-        self._losses: dict[str, int | None] = {}
         self.forgiven: set[Key] = set()
         self._once_stored: set[Key] = set()
         self.to_repeat: list[Issue] = []
@@ -160,14 +159,15 @@ class Oracle:
         """A fault that can be noticed damages this directory: what only it holds may have to be declared lost."""
         self.at_risk |= disk.held
 
-    def told_of(self, loss_id: str, events: int | None) -> None:
-        """A loss was declared: of so many events, or of nobody knows how many."""
-        self._losses[loss_id] = events
+    @property
+    def losses(self) -> dict[str, int | None]:
+        """What the control plane knows of losses now: how many events each took, None where nobody knows."""
+        return {loss.id: loss.events for loss in self.plane.books.losses.values()}
 
     @property
     def declared(self) -> int:
-        """How many events were declared lost."""
-        return sum(events or 0 for events in self._losses.values())
+        """How many events are declared lost."""
+        return sum(events or 0 for events in self.losses.values())
 
     def set_back(self, disk: "Disk", held: frozenset[str]) -> None:
         """An older copy takes this directory's place. Nobody can notice what only the newer one held."""
@@ -182,9 +182,13 @@ class Oracle:
                 self.forgiven.add(key)
 
     def rolled_back(self, before: "Books") -> None:
-        """The control plane is an older copy now: what neither it nor an agent holds is gone, and nobody can notice."""
+        """The control plane is an older copy now: what neither it nor an agent holds is gone, and nobody can notice.
+
+        What a damage took is noticed: that comes back, or is declared.
+        """
         self._once_stored |= before.events.keys() | before.letters.keys()
-        self.forgiven |= {key for key in [*self.acknowledged, *self._once_stored] if not self.holds(key)}
+        gone = {key for key in [*self.acknowledged, *self._once_stored] if not self.holds(key)}
+        self.forgiven |= {key for key in gone if not self._tags[key] & self.at_risk}
 
     def counted(self, books: "Books", new: Iterable[Key]) -> None:
         """The control plane committed events that it did not hold."""
@@ -212,7 +216,7 @@ class Oracle:
             if not self.plane.books.has(key) and key not in self.forgiven and not self._tags[key] & aside
         ]
         destroyed = [key for key in absent if self._tags[key] & self.at_risk]
-        if None in self._losses.values() or len(destroyed) <= self.declared:
+        if None in self.losses.values() or len(destroyed) <= self.declared:
             return [key for key in absent if key not in destroyed]
         return absent
 

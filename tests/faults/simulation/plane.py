@@ -249,7 +249,6 @@ class Plane:
                 books.nonces[agent_id, decided.epoch] = NO_NONCES
             for loss in message.losses:
                 books.losses.setdefault((agent_id, loss.id), loss)
-                self.oracle.told_of(loss.id, loss.events)
             cursor = books.cursors[agent_id, decided.epoch]
         stored = [loss.id for loss in message.losses]
         self.world.note("hello", agent_id[:6], "epoch", decided.epoch, "next", cursor.next_batch_no, *stored)
@@ -342,7 +341,7 @@ class Plane:
                 held,
                 claim,
                 generation=books.generation,
-                state_version=_STATE_VERSION,
+                state_version=_STATE_VERSION + len(books.losses),
                 counted_batch_no=0 if cursor is None else cursor.next_batch_no - 1,
             )
             if decided.rolled_back:
@@ -354,7 +353,7 @@ class Plane:
             status=decided.status,
             nonce=question.nonce if question.sync_id is None else decided.nonces.current,
             generation=books.generation,
-            state_version=_STATE_VERSION,
+            state_version=_STATE_VERSION + len(books.losses),
             as_of_us=self._wall_us(),
             counted_batch_no=0,
             next_sync_ms=_SYNC_MS,

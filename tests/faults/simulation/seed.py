@@ -30,9 +30,11 @@ KINDS: Final = (
     *("kill", "power_cut", "drain", "intrude", "fill", "freeze", "fail", "hang", "damage", "set_back", "clone"),
     *("cut_there", "cut_back", "crash_plane", "roll_back", "empty", "step_clock"),
 )
-COPIES: Final = frozenset({"set_back", "clone", "roll_back", "empty"})
-"""What brings older copies back. A seed that damages files has none: an event whose last copy a damage took after the
-control plane had counted it, and whose count an older copy then took, is lost beyond what anybody could notice."""
+COPIES: Final = frozenset({"set_back", "clone"})
+"""What brings older directories back. A seed that damages files has none: they know nothing of what a damage took."""
+
+OLDER: Final = frozenset({"roll_back", "empty"})
+"""What brings an older control plane. A seed that damages files has it only where agents keep all that was counted."""
 
 SETTLES_WITHIN_S: Final = 1800.0
 """Virtual time in which everything must arrive once the faults have ended: the longest wait of a retry is 67 s, and what
@@ -123,7 +125,8 @@ class _Stage:
         self.machines = [self._machine(f"m{n}") for n in range(rng.randint(1, 2))]
         kinds = [kind for kind in cast.kinds if rng.random() < 0.4] or ["kill"]
         if "damage" in kinds:
-            kinds = [kind for kind in kinds if kind not in COPIES]
+            keep_all = all(machine.disk.keeps_all for machine in self.machines)
+            kinds = [kind for kind in kinds if kind not in (COPIES if keep_all else COPIES | OLDER)]
         self._nemesis = Nemesis(
             world, oracle, self.network, self.plane, self.machines, self._cloned, kinds, rng.choice((0.7, 2.0, 5.0))
         )
@@ -184,8 +187,8 @@ class _Stage:
             "max_pending_events": pick((12, 100)),
             "max_array_events": 10,
             "max_buffer_bytes": pick((256 * KIB, 1 << 30)),
-            "keep_sent_s": pick((0.0, 20.0, 86400.0)),
-            "keep_sent_bytes": pick((0, 2000, 256 * MIB)),
+            "keep_sent_s": pick((0.0, 20.0, 86400.0, 86400.0)),
+            "keep_sent_bytes": pick((0, 2000, 256 * MIB, 256 * MIB)),
             "max_batch_events": pick((1, 2, 5, 50, 5000)),
             "max_batch_bytes": pick((128 * KIB, MIB)),
             "sync_interval_s": pick((3.0, 10.0)),
