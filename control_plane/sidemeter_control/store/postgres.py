@@ -10,7 +10,8 @@ among processes as among connections, and with it "each event once" and "one gra
 its snapshot at REPEATABLE READ, READ ONLY, and waits for nobody.
 
 One process at a time has a database open, because subscriptions and deliveries are still one process's: its writing
-connection holds a second advisory lock for as long as it lives.
+connection holds a second advisory lock for as long as it lives. So a pooler between the two must leave a connection to whoever
+opened it until it is closed (PgBouncer: `pool_mode = session`).
 """
 
 import asyncio
@@ -55,8 +56,8 @@ _IDLE_WITHIN_S: Final = 60
 """A transaction that does nothing for so long belongs to a process that hangs: the server ends it, and others go on."""
 _STATEMENTS: Final = 512
 
-_LOOK = "SELECT name, setting FROM pg_settings WHERE name IN ('server_version_num', 'server_encoding', 'transaction_read_only')"
-_SETTINGS = f"{_LOOK[:-1]}, {', '.join(map(repr, DURABLE))})"
+_SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
+_LOOKED_AT = ["server_version_num", "server_encoding", "transaction_read_only", *DURABLE]
 _STANDBY = "SELECT CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
 _SIGHT = """
 SELECT current_setting('server_version'), pg_database_size(current_database()),
@@ -128,7 +129,7 @@ class PostgresDatabase(Database):
 
     async def _take(self, raw: asyncpg.Connection) -> None:
         """Make it the one connection that writes. Each new one is looked at: a server may start anew with other settings."""
-        found = unfit(dict(await raw.fetch(_SETTINGS)))
+        found = unfit(dict(await raw.fetch(_SETTINGS, _LOOKED_AT)))
         if found is not None:
             raise DatabaseUnfit(self.name, found)
         await raw.execute(f"SET lock_timeout = {round(min(self._max_wait_s, _LET_GO_WITHIN_S) * 1000)}")
@@ -290,7 +291,9 @@ async def look(url: str, clock: Clock) -> Sight:
     with named(name):
         raw = await _connected(url, {"default_transaction_read_only": "on"}, _nothing_more)
         try:
-            found = unfit(dict(await raw.fetch(_SETTINGS)) | {"transaction_read_only": await raw.fetchval(_STANDBY)})
+            found = unfit(
+                dict(await raw.fetch(_SETTINGS, _LOOKED_AT)) | {"transaction_read_only": await raw.fetchval(_STANDBY)}
+            )
             if found is not None:
                 raise DatabaseUnfit(name, found)
             revision = await _revision(raw, name)
