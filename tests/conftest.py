@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import asyncio
 from collections.abc import Iterator
 
 import postgres as servers
@@ -17,6 +18,7 @@ def postgres() -> Iterator[servers.Server]:
     if servers.programs() is None:
         pytest.skip("there is no PostgreSQL on this machine")
     with servers.running() as server:
+        asyncio.run(server.prepare())
         yield server
 
 
