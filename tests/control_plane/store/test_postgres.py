@@ -18,8 +18,10 @@ from sqlalchemy import Connection, text
 from sidemeter_control import store
 from sidemeter_control.errors import Conflict, DatabaseUnfit, InvalidInput, StoreUnavailable
 from sidemeter_control.limits.recovery import Attested
+from sidemeter_control.metering.outcomes import Mention, Thing
+from sidemeter_control.metering.rollups import Bucket, Rollup
 from sidemeter_control.pricing.customers import new_customer
-from sidemeter_control.store import customers, events, postgres, rollups, state
+from sidemeter_control.store import customers, events, outcomes, postgres, rollups, state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.schema import newest
 from sidemeter_control.store.sql import Sql
@@ -237,6 +239,18 @@ async def test_a_text_with_nul_is_refused_by_rule(database: Database) -> None:
     with pytest.raises(InvalidInput, match="NUL"):
         async with database.read() as conn:
             await customers.get(conn, ["a\0b"])
+
+
+async def test_texts_of_events_with_nul_are_kept_and_told_apart(database: Database) -> None:
+    names = ["a\0b", "a\x1a0b", "a\x1a\0b", "ab"]
+    things = {Thing("acme", 1, name): Mention(0, "s", name.replace("\0", "-"), "USED", 1) for name in names}
+    async with database.write() as conn:
+        bucket = Bucket("acme", 1, 3600, 0, "[]")
+        await rollups.put(conn, {bucket: Rollup(len(names), values=dict.fromkeys(names, 1))})
+        await outcomes.add_mentions(conn, things.items())
+    async with database.read() as conn:
+        assert await conn.scalar(text("SELECT count(*) FROM rollup_values")) == len(names)
+        assert await outcomes.mentions(conn, things) == {thing: {mention} for thing, mention in things.items()}
 
 
 async def test_it_is_copied_by_its_own_tools(database: Database, tmp_path: Path) -> None:
