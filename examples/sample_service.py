@@ -75,12 +75,13 @@ def application(settings: Settings) -> Starlette:
 
 
 def main() -> None:
-    """Serve on 127.0.0.1 until SIGTERM or Ctrl-C."""
+    """Serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(description="A sample service, metered.")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines reach it too, as in a container")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
-    port = parser.parse_args().port
+    given = parser.parse_args()
     settings = Settings.from_environ(os.environ, service="chat", first_check_wait_s=2.0)
-    uvicorn.run(application(settings), host="127.0.0.1", port=port, access_log=False)
+    uvicorn.run(application(settings), host=given.host, port=given.port, access_log=False)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 import httpx
 from fakes import eventually
 from postgres import Kind
+from zygote import MODULES, zygote
 
 ROOT = Path(__file__).resolve().parent.parent
 START_WITHIN_S = 60.0
@@ -49,23 +50,6 @@ def without_settings(**environ: str) -> dict[str, str]:
     return kept | {"SIDEMETER_CELL_DIR": str(cells())} | environ
 
 
-def run(*command: str, exit_code: int = 0, **environ: str) -> str:
-    """What a command prints that has to end with `exit_code`."""
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=without_settings(**environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == exit_code, f"{command} ended with {done.returncode}:\n{done.stdout}"
-    return done.stdout
-
-
 class Process(Protocol):
     """What `Program` uses of a `subprocess.Popen`."""
 
@@ -85,10 +69,29 @@ def spawned(arguments: list[str], environ: dict[str, str], log: Path) -> Process
         return subprocess.Popen(arguments, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
 
+def forked(arguments: list[str], environ: dict[str, str], log: Path, *, measured: bool = True) -> Process:
+    """As `spawned`, from `main` on: one of both programs is forked where it is imported already, unless something has to be
+    in place before its first instruction. Unless `measured`, coverage does not hear of the lines that run."""
+    ours = arguments[:2] == [sys.executable, "-m"] and arguments[2] in MODULES
+    if "LD_PRELOAD" in environ or not ours:
+        return spawned(arguments, environ, log)
+    return zygote().launch(arguments, environ, log, measured=measured)
+
+
+def run(*command: str, exit_code: int = 0, **environ: str) -> str:
+    """What a command prints that has to end with `exit_code`."""
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        ended = forked([*command], without_settings(**environ), log).wait()
+        printed = log.read_text()
+    assert ended == exit_code, f"{command} ended with {ended}:\n{printed}"
+    return printed
+
+
 class Program:
     """A command in a process of its own; leaving its block kills what still runs. `launch` makes the process."""
 
-    launch: Callable[[list[str], dict[str, str], Path], Process] = staticmethod(spawned)
+    launch: Callable[[list[str], dict[str, str], Path], Process] = staticmethod(forked)
 
     def __init__(self, arguments: list[str], log: Path, **environ: str) -> None:
         self.arguments = [sys.executable, *arguments]

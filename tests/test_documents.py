@@ -56,5 +56,5 @@ def test_every_make_target_and_file_that_a_document_names_exists(document: str) 
     text = (ROOT / document).read_text()
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+)\b", text)) <= targets
-    for path in re.findall(r"`((?:agent|control_plane|tests|examples)/[\w./-]+)`", text):
+    for path in re.findall(r"`((?:agent|control_plane|deploy|tests|examples)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), path

@@ -31,7 +31,7 @@ Ask = Callable[["Client"], Awaitable[T]]
 
 FAILED, WRONG_USE, DENIED = 1, 2, 3
 WARNED = 3
-_DOCTOR_WAITS_S: Final = 5.0
+_ANSWERS_WITHIN_S: Final = 5.0
 NOT_OPTIONS = frozenset({"api_key"})  # everybody on the host can read a command line
 
 
@@ -161,8 +161,8 @@ def doctor(as_json: bool, **options: str | None) -> None:
     async def examine(settings: Settings) -> "list[Finding]":
         url = f"http://{settings.listen}" if settings.listen and not settings.socket else None
         socket = None if url else settings.socket or settings.data_dir / "agent.sock"
-        agent = Link(url=url, socket=socket, timeout_s=_DOCTOR_WAITS_S)
-        plane = Link(url=settings.control_plane, timeout_s=_DOCTOR_WAITS_S) if settings.control_plane else None
+        agent = Link(url=url, socket=socket, timeout_s=_ANSWERS_WITHIN_S)
+        plane = Link(url=settings.control_plane, timeout_s=_ANSWERS_WITHIN_S) if settings.control_plane else None
         try:
             return await examining.examine(settings, os.environ, SystemClock(), agent=agent, plane=plane)
         finally:
@@ -192,6 +192,30 @@ def _show(findings: "Sequence[Finding]") -> None:
         click.echo(f"{click.style(f'{each.status:<5}', fg=colours[each.status])}{each.check}: {each.found}")
         if each.advice:
             click.echo(f"     → {each.advice}")
+
+
+@main.command()
+@_agent_options
+@click.option("--alive", is_flag=True, help="Ask only whether it answers, not whether it takes events.")
+def ready(socket: Path | None, url: str | None, alive: bool) -> None:
+    """Exit 0 if the agent takes events, 1 if not: a health check where there is no curl."""
+    from sidemeter.uplink import Link  # noqa: PLC0415 -- brings the HTTP client, which help does not need
+
+    path = None if url else socket or _default_socket()
+
+    async def ask() -> None:
+        link = Link(url=url, socket=path, timeout_s=_ANSWERS_WITHIN_S)
+        try:
+            answer = await link.request("GET", "/healthz" if alive else "/readyz")
+        finally:
+            await link.close()
+        if answer.status != 200:
+            _fail(f"{url or path}: answered {answer.status}: {answer.body[:200].decode(errors='replace')}", FAILED)
+
+    try:
+        asyncio.run(ask())
+    except SidemeterError as exc:
+        _fail(str(exc), FAILED)
 
 
 @main.command()

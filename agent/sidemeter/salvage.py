@@ -113,8 +113,11 @@ class Numbers:
         return (1 << end) - (1 << start) if end > start else 0
 
 
-def read(main: Content, wal: Content) -> Iterator[Found]:
-    """Everything that proves itself, one page after the other: the database's, then the log's as far as committed."""
+def read(main: Content, wal: Content, searched_pages: int = SEARCHED_PAGES) -> Iterator[Found]:
+    """Everything that proves itself, one page after the other: the database's, then the log's as far as committed.
+
+    Of the pages that do not parse, `searched_pages` are searched.
+    """
     frames = _committed_frames(wal)
     latest: dict[int, int] = {}
     for frame in range(frames):
@@ -126,7 +129,7 @@ def read(main: Content, wal: Content) -> Iterator[Found]:
             return wal.read(_frame_at(frame) + _FRAME_HEAD_BYTES, PAGE_BYTES)
         return main.read((number - 1) * PAGE_BYTES, PAGE_BYTES)
 
-    pages = _Pages(page)
+    pages = _Pages(page, searched_pages)
     for number in range(-(-main.size // PAGE_BYTES)):
         yield pages.found(main.read(number * PAGE_BYTES, PAGE_BYTES), first=number == 0)
     for frame in range(frames):
@@ -170,9 +173,9 @@ def _proves_itself(head: bytes) -> bool:
 class _Pages:
     """Reads pages one by one; `page(number, logged=…)` is how it gets at those that a long row goes on in."""
 
-    def __init__(self, page: Callable[..., bytes]) -> None:
+    def __init__(self, page: Callable[..., bytes], searched_pages: int) -> None:
         self._page = page
-        self._left_to_search = SEARCHED_PAGES
+        self._left_to_search = searched_pages
 
     def found(self, content: bytes, *, first: bool) -> Found:
         """What `content` gives; the `first` page begins with the file's header."""

@@ -29,7 +29,6 @@ __all__ = ["main"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FAILED, WRONG_USE, WARNED = 1, 2, 3
-_DOCTOR_WAITS_S = 5.0
 NOT_OPTIONS = frozenset({"admin_key"})  # everybody on the host can read a command line
 SCOPES = ("AGENT", "READ", "WRITE", "ADMIN")
 
@@ -200,7 +199,7 @@ def doctor(url: str | None, as_json: bool, **options: str | None) -> None:
         advice = "sidemeter-control serve --help has every rule"
         findings = [Finding("configuration", "fail", f"{name}: {exc.rule}", advice), *examining.misspelled(os.environ)]
     else:
-        with _asking(settings.admin_key) as http:
+        with _asking(settings, url) as http:
             version = importlib.metadata.version("sidemeter")
             where = url and url.rstrip("/")
             found = examining.examine(settings, os.environ, SystemClock(), http, url=where, version=version)
@@ -214,11 +213,19 @@ def doctor(url: str | None, as_json: bool, **options: str | None) -> None:
     sys.exit({"ok": 0, "warn": WARNED, "fail": FAILED}[worst])
 
 
-def _asking(admin_key: str | None) -> "httpx.Client":
+def _asking(settings: Settings, url: str | None) -> "httpx.Client":
+    """With the key there is, for the control plane at `url`, or the one beside this command."""
     import httpx  # noqa: PLC0415
 
-    key = admin_key or os.environ.get("SIDEMETER_API_KEY", "")
-    return httpx.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=_DOCTOR_WAITS_S)
+    from sidemeter_control import nearby  # noqa: PLC0415
+
+    key = settings.admin_key or os.environ.get("SIDEMETER_API_KEY", "")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        verify = nearby.trust(settings) if url is None else True
+    except OSError as exc:
+        _fail(f"{settings.tls_cert}: {exc}", FAILED)
+    return httpx.Client(headers=headers, timeout=nearby.ANSWERS_WITHIN_S, verify=verify, trust_env=url is not None)
 
 
 def _show(findings: "Sequence[Finding]") -> None:
@@ -228,6 +235,24 @@ def _show(findings: "Sequence[Finding]") -> None:
         click.echo(f"{click.style(f'{each.status:<5}', fg=colours[each.status])}{each.check}: {each.found}")
         if each.advice:
             click.echo(f"     → {each.advice}")
+
+
+@main.command()
+@click.option(
+    "--url", metavar="URL", help="The control plane to ask; by default the one with these settings on this host."
+)
+@click.option("--alive", is_flag=True, help="Ask only whether it answers, not whether it can write.")
+@_settings_options("listen", "tls_cert", "tls_key")
+def ready(url: str | None, alive: bool, **options: str | None) -> None:
+    """Exit 0 if the control plane takes requests, 1 if not: a health check where there is no curl. It asks without a key."""
+    from sidemeter_control import nearby  # noqa: PLC0415
+
+    settings = _settings(options)
+    try:
+        with _asking(settings, url) as http:
+            nearby.check_ready(http, url.rstrip("/") if url else nearby.url_of(settings), alive=alive)
+    except ControlError as exc:
+        _fail(str(exc), FAILED)
 
 
 @main.command()

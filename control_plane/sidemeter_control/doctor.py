@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidemeter_control import premises
 from sidemeter_control.api.health import About
 from sidemeter_control.clock import Clock
+from sidemeter_control.nearby import url_of
 from sidemeter_control.premises import Finding, Status
 from sidemeter_control.settings import ENVIRON_PREFIX, Settings
 
@@ -40,7 +41,7 @@ def examine(
         yield from premises.database(settings, clock)
         yield from premises.address(settings, running=running)
     if url is not None or running:
-        yield from _asked(http, url or f"http://{settings.listen}", clock, version)
+        yield from _asked(http, url or url_of(settings), clock, version)
 
 
 def misspelled(environ: Mapping[str, str]) -> Iterator[Finding]:

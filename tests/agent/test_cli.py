@@ -152,3 +152,26 @@ async def test_a_command_that_fails_says_why_in_one_line(
     done, out, err = await run(*arguments, "--socket", tmp_path / "none.sock")
     assert (done, out, err.count("\n")) == (code, "", 1)
     assert err.startswith(f"sidemeter: {line}")
+
+
+async def test_ready_tells_by_its_exit_code_whether_events_are_taken(tmp_path: Path) -> None:
+    code, out, err = await run("ready", SIDEMETER_DATA_DIR=str(tmp_path))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert str(tmp_path) in err
+    async with agent("--data-dir", tmp_path, "--socket", tmp_path / "s", "--listen", "127.0.0.1:0") as (process, line):
+        url = line.split(", ")[1].strip()
+        for arguments in (("--socket", tmp_path / "s"), ("--url", url), ("--alive", "--url", url)):
+            assert await run("ready", *arguments) == (0, "", "")
+        assert await stop(process, signal.SIGTERM) == 0
+
+
+async def test_ready_names_the_answer_of_what_is_no_agent(tmp_path: Path) -> None:
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Unavailable\r\nContent-Length: 4\r\n\r\nbusy")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_unix_server(elsewhere, tmp_path / "s"):
+        code, _, err = await run("ready", "--socket", tmp_path / "s")
+    assert (code, err) == (1, f"sidemeter: {tmp_path / 's'}: answered 503: busy\n")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sidemeter.batches import checksum
 from sidemeter.losses import Loss
-from sidemeter.salvage import MAX_PAYLOAD_BYTES, PAGE_BYTES, Content, Found, Numbers, read
+from sidemeter.salvage import MAX_PAYLOAD_BYTES, PAGE_BYTES, SEARCHED_PAGES, Content, Found, Numbers, read
 
 TABLES = """
 CREATE TABLE events (seq INTEGER PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
@@ -158,10 +158,17 @@ def test_noise_is_no_row(noise: bytes) -> None:
     assert (found.events, found.refused, found.losses) == ([], [], [])
 
 
-def test_noise_is_searched_only_so_long() -> None:
+@pytest.mark.parametrize(("noisy", "is_found"), [(2, True), (3, True), (4, False)])
+def test_noise_is_searched_only_so_long(tmp_path: Path, noisy: int, is_found: bool) -> None:
+    assert SEARCHED_PAGES == 1024
+    rows = some_rows(1, 300)
+    main, _ = database(tmp_path / "db", rows)
+    at = main.index(rows[1]) // PAGE_BYTES * PAGE_BYTES
+    damaged = bytes([7]) + main[at + 1 : at + PAGE_BYTES]  # only a search finds the rows of it
     rng = random.Random(5)
-    pages = [bytes([7]) + rng.randbytes(PAGE_BYTES - 1) for _ in range(2000)]
-    assert not salvaged(b"".join(pages)).events
+    noise = b"".join(bytes([7]) + rng.randbytes(PAGE_BYTES - 1) for _ in range(noisy))
+    pages = read(content(noise + damaged), content(b""), searched_pages=4)
+    assert (1 in {seq for page in pages for seq, _ in page.events}) is is_found
 
 
 def test_bytes_that_cannot_be_read_cost_what_they_held(tmp_path: Path) -> None:

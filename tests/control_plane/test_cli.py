@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from processes import URL, ControlPlane, Program, control_plane, run
+from processes import URL, ControlPlane, Program, control_plane, run, spawned
 
 COMMAND = ["-m", "sidemeter_control.cli"]
 SHOWN = re.compile(r"admin key, shown only now: (smk_\S+)")
@@ -18,7 +18,9 @@ SHOWN = re.compile(r"admin key, shown only now: (smk_\S+)")
 def serve(directory: Path, *arguments: str, **environ: str) -> Program:
     database = f"sqlite:///{directory}/control.db"
     command = [*COMMAND, "serve", "--database", database, "--listen", "127.0.0.1:0", *arguments]
-    return Program(command, directory / "control.log", **environ)
+    program = Program(command, directory / "control.log", **environ)
+    program.launch = spawned  # here it is the start itself that is looked at
+    return program
 
 
 def control(*arguments: str, exit_code: int = 0, **environ: str) -> str:

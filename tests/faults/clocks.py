@@ -10,10 +10,10 @@ from typing import Any, Final, Self
 
 from fakes import eventually
 from processes import AgentProcess, ControlPlane, Process
+from zygote import Zygote
 
 from .oracle import Oracle, Tally
 from .rig import Deployment, at_work, deliver, deployed, traffic
-from .zygote import Zygote
 
 __all__ = ["EVERY_FAULT", "REPLAYED", "WallClock", "round", "skip_reason"]
 

@@ -162,7 +162,7 @@ async def _agent_broken(place: Place) -> None:
         _signal(place.agent.process, signal.SIGTERM)  # a commit in doubt holds up no stop
         await eventually(lambda: not place.agent.running, STOPS_WITHIN_S)
     place.agent.kill()
-    place.disk.restore()
+    await place.disk.restore()
     await place.agent.start()
 
 
@@ -178,7 +178,7 @@ async def _plane_broken(place: Place) -> None:
     await place.takes_straight(yes=False)
     assert await deliver(place.it.oracle, place.agent, place.it.oracle.issue(50))
     place.it.plane.kill()
-    place.plane_disk.restore()
+    await place.plane_disk.restore()
     await place.it.plane.start()
 
 

@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from fakes import eventually
+
 __all__ = ["Disk", "ext4", "fill", "missing_tool", "scatter", "tmpfs"]
 
 _TOOLS: Final = ("mount", "umount", "mkfs.ext4", "losetup")
 _COMMAND_WITHIN_S: Final = 60.0
+_FREED_WITHIN_S: Final = 60.0
 
 _EXT4_IOC_SHUTDOWN: Final = (2 << 30) | (4 << 16) | (ord("X") << 8) | 125
 _NOLOGFLUSH: Final = 2
@@ -61,15 +64,28 @@ class Disk:
         finally:
             os.close(directory)
 
-    def restore(self) -> None:
-        """The power is back. Nothing may run on it."""
+    async def restore(self) -> None:
+        """The power is back. Nothing may run on it. It is this file system mounted anew once nobody else has it mounted."""
+        loop = self._device()
         _run("umount", str(self.root))
+        await eventually(lambda: not _is_backed(loop, self.root), _FREED_WITHIN_S)
         self.mount()
 
     def forbid(self) -> None:
         """As after an error of this ext4: it is read-only until it is mounted again."""
-        device = _run("findmnt", "--noheadings", "--output", "SOURCE", str(self.root)).strip()
-        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("1")
+        Path("/sys/fs/ext4", self._device(), "trigger_fs_error").write_text("1")
+
+    def _device(self) -> str:
+        return Path(_run("findmnt", "--noheadings", "--output", "SOURCE", str(self.root)).strip()).name
+
+
+def _is_backed(loop: str, root: Path) -> bool:
+    """Whether a loop device has the image of the disk there still: a namespace of mounts that somebody made holds it, too."""
+    backing = Path("/sys/block", loop, "loop/backing_file")
+    try:
+        return backing.read_text().strip() == str(root.with_name("image"))
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -59,7 +59,7 @@ async def _cut(hit: list[tuple[Program, Disk]], rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(0.0, 0.1))
     for program, disk in hit:
         program.kill()
-        disk.restore()
+        await disk.restore()
 
 
 async def _straight(it: Deployment, key: str) -> None:

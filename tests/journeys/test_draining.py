@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fakes import eventually
-from faults.zygote import forked
 from processes import ControlPlane
 
 from sidemeter import Agent, Event, Settings
@@ -42,7 +41,6 @@ async def test_twenty_agents_drain_at_the_announced_rate_and_a_fresh_event_passe
     for name in names:
         await fill(name)
     with ControlPlane(tmp_path) as plane:
-        plane.launch = forked
         plane.environ["SIDEMETER_RATE_EVENTS_PER_S"] = str(RATE)
         async with plane.http, AsyncExitStack() as opened:
             await plane.start()

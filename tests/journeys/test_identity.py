@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from fakes import eventually
-from faults.zygote import forked
 from processes import ADMIN_KEY, AgentProcess, ControlPlane
 
 from sidemeter import Agent, Settings
@@ -26,7 +25,6 @@ USAGE = """{ usage(meter: "calls", from: "0001-01-01T00:00:00Z", to: "9999-01-01
 async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
     """A running control plane, started often in these journeys."""
     with ControlPlane(directory) as plane:
-        plane.launch = forked
         async with plane.http:
             await plane.start()
             yield plane
@@ -36,7 +34,6 @@ async def control_plane(directory: Path) -> AsyncIterator[ControlPlane]:
 async def agent(directory: Path, plane: ControlPlane) -> AsyncIterator[AgentProcess]:
     """A running agent with the operator's key, which also a control plane that has forgotten every other takes."""
     with AgentProcess(directory, plane.url, ADMIN_KEY, **QUICK) as process:
-        process.launch = forked
         async with process.http:
             await process.start()
             yield process

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from fakes import eventually
-from faults.zygote import forked
 from postgres import PASSWORD, Kind
 from processes import ControlPlane, agent, control_plane, run
 
@@ -43,7 +42,6 @@ async def test_a_server_and_a_control_plane_that_are_killed_lose_nothing_and_cou
     assert Kind.server is not None
     async with control_plane(tmp_path) as plane:
         await sell(plane)
-        plane.launch = forked
         async with agent(tmp_path / "agent", plane, SIDEMETER_FLUSH_AFTER_S="0.01") as process:
             acknowledged = 0
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from fakes import eventually
-from faults.zygote import forked
 from processes import AgentProcess, ControlPlane, agent, control_plane
 
 LIMIT = 5
@@ -103,7 +102,6 @@ async def test_an_event_becomes_a_line_of_the_bill_and_at_the_hard_limit_the_age
 async def test_a_control_plane_killed_with_events_flowing_loses_none_and_counts_none_twice(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane:
         await sell(plane)
-        plane.launch = forked
         async with agent(tmp_path / "agent", plane, SIDEMETER_FLUSH_AFTER_S="0.01") as process:
             acknowledged = 0
 
@@ -146,8 +144,6 @@ async def test_an_agent_restarted_offline_keeps_the_limits_it_knew_and_spends_no
             plane.kill()
             allowed = 1 + sum([(await consume(process, "acme"))["allowed"] for _ in range(LIMIT)])
             process.kill()
-            plane.launch = process.launch = forked
-
             await process.start()
             decision = await check(process, "acme")
             assert (decision["limit"], decision["used"]) == (str(LIMIT), str(allowed))

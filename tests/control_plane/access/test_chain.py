@@ -1,18 +1,19 @@
 """The chain of the audit log: nothing in it can be changed or taken out unseen."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from planes import older_database
+from sqlalchemy import insert, update
 
 from sidemeter_control.access import auditing
 from sidemeter_control.access.auditing import MAX_CHECKED, check
 from sidemeter_control.access.chain import BEFORE_THE_FIRST, Break, Head, checked, hash_of
 from sidemeter_control.errors import InvalidInput
-from sidemeter_control.store import audit
+from sidemeter_control.store import audit, tables
 from sidemeter_control.store.audit import AuditEntry
 from sidemeter_control.store.database import Database
 
@@ -25,6 +26,7 @@ def chained(said: list[str]) -> list[AuditEntry]:
     return entries
 
 
+COLUMNS = tables.audit.columns.keys()
 TEXTS = st.lists(st.text(max_size=5), min_size=1, max_size=8)
 
 
@@ -119,7 +121,10 @@ async def test_a_head_that_was_noted_must_still_be_there(database: Database) -> 
 
 async def test_a_long_log_is_looked_at_in_parts(database: Database) -> None:
     assert MAX_CHECKED == 10_000
-    await write(database, MAX_CHECKED + 1)
+    rows = [asdict(entry) for entry in chained(["{}"] * (MAX_CHECKED + 1))]
+    async with database.write() as conn:
+        await conn.execute(insert(tables.audit), [{name: row[name] for name in COLUMNS} for row in rows])
+        await conn.execute(update(tables.state).values(audit_seq=rows[-1]["seq"], audit_hash=rows[-1]["hash"]))
     first = await found(database)
     assert (first.more, first.head.seq) == (True, MAX_CHECKED)
     async with database.read() as conn:

@@ -2,9 +2,7 @@ import signal
 import sys
 from pathlib import Path
 
-from processes import without_settings
-
-from faults.zygote import forked
+from processes import forked, without_settings
 
 
 def run(log: Path, *arguments: str) -> int:

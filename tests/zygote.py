@@ -1,6 +1,6 @@
 """A process that has both programs imported, and forks one of them whenever asked.
 
-A program started afresh spends nine tenths of its start on imports. A rig that starts one thousands of times has a better
+A program started afresh spends nine tenths of its start on imports. Tests that start one thousands of times have a better
 use for them; from the first line of its `main` on, a forked program is the same.
 """
 
@@ -20,11 +20,11 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from processes import Process, spawned
+import coverage
 
-__all__ = ["Forked", "Zygote", "forked", "zygote"]
+__all__ = ["MODULES", "Forked", "Zygote", "zygote"]
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent
 MODULES: Final = ("sidemeter.cli", "sidemeter_control.cli")
 PRELOADED: Final = (
     *MODULES,
@@ -73,18 +73,22 @@ class Zygote:
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "COV_CORE_"))}
         with closing(theirs):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.zygote", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
                 cwd=ROOT,
                 env=environ | environ_too,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
 
-    def launch(self, arguments: list[str], environ: dict[str, str], log: Path, *, traced: bool = False) -> Forked:
-        """Run `python -m MODULE ...`. One that is `traced` begins once a tracer has attached to it."""
+    def launch(
+        self, arguments: list[str], environ: dict[str, str], log: Path, *, traced: bool = False, measured: bool = False
+    ) -> Forked:
+        """Run `python -m MODULE ...`. One that is `traced` begins once a tracer has attached to it; which lines run in one
+        that is `measured` is told to coverage, if `environ` asks for it."""
         assert arguments[:2] == [sys.executable, "-m"], arguments
         log.touch()
-        wanted = {"arguments": arguments[2:], "environ": environ, "log": str(log), "traced": traced}
+        wanted = {"arguments": arguments[2:], "environ": environ, "log": str(log)}
+        wanted |= {"traced": traced, "measured": measured}
         self._channel.send(json.dumps(wanted).encode())
         while True:
             told = self._told()
@@ -118,13 +122,6 @@ def zygote() -> Zygote:
     made = Zygote()
     atexit.register(made.close)
     return made
-
-
-def forked(arguments: list[str], environ: dict[str, str], log: Path) -> Process:
-    """A program that is forked, unless something has to be in place before its first instruction."""
-    if "LD_PRELOAD" in environ or arguments[0] != sys.executable:
-        return spawned(arguments, environ, log)
-    return zygote().launch(arguments, environ, log)
 
 
 def _serve(channel: socket.socket) -> None:
@@ -176,12 +173,15 @@ def _become(wanted: dict[str, Any]) -> None:
     os.close(log)
     os.environ.clear()
     os.environ.update(wanted["environ"])
+    time.tzset()
     if wanted["traced"]:
         _await_tracer()
+    if wanted["measured"]:
+        coverage.process_startup()
     module, *arguments = wanted["arguments"]
     assert module in MODULES, module
     sys.argv = [module, *arguments]
-    sys.modules[module].main()
+    sys.modules[module].main(prog_name=f"python -m {module}")
 
 
 def _await_tracer() -> None:
