@@ -1,7 +1,38 @@
 """What holds for every test."""
 
+import asyncio
+from collections.abc import Iterator
+
+import postgres as servers
+import pytest
 from hypothesis import settings
 
 # No test asserts a time: how long an example takes says how busy the machine is.
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Server]:
+    """A PostgreSQL server of this session's own."""
+    if servers.programs() is None:
+        pytest.skip("there is no PostgreSQL on this machine")
+    with servers.running() as server:
+        asyncio.run(server.prepare())
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `both_databases` are run on SQLite and on PostgreSQL, those marked `postgres` on that alone."""
+    if metafunc.definition.get_closest_marker("both_databases"):
+        metafunc.parametrize("kind", ["sqlite", "postgres"], indirect=True)
+    elif metafunc.definition.get_closest_marker("postgres"):
+        metafunc.parametrize("kind", ["postgres"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Of which kind the databases of this test are."""
+    asked = getattr(request, "param", "sqlite")
+    with servers.in_use(request.getfixturevalue("postgres") if asked == "postgres" else None):
+        yield asked

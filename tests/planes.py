@@ -1,7 +1,7 @@
-"""A control plane in this process, asked over HTTP: real SQLite, real requests, a clock the test moves."""
+"""A control plane in this process, asked over HTTP: a real database, real requests, a clock the test moves."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from alembic import command
 from fakes import ManualClock
+from postgres import Kind
 from sqlalchemy import Connection, create_engine
 from starlette.types import ASGIApp
 
@@ -104,17 +105,20 @@ def _migrated() -> bytes:
 
 @asynccontextmanager
 async def open_database(directory: Path) -> AsyncIterator[Database]:
-    """A new, migrated database in `directory`."""
-    path = directory / "control.db"
-    path.write_bytes(_migrated())
-    path.chmod(0o600)
-    database = await Database.open(f"sqlite:///{path}")
-    try:
+    """A new, migrated database in `directory`, or on the server that the test is to be run with."""
+    async with AsyncExitStack() as undo:
+        if Kind.server is None:
+            path = directory / "control.db"
+            path.write_bytes(_migrated())
+            path.chmod(0o600)
+            url = f"sqlite:///{path}"
+        else:
+            url = await undo.enter_async_context(Kind.server.migrated())
+        database = await Database.open(url, witness=str(directory / "control.holders"))
+        undo.push_async_callback(database.close)
         async with database.write() as conn:
             await state.set_generation(conn, f"gen_{token_hex(16)}")  # what is remembered goes by it
         yield database
-    finally:
-        await database.close()
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from typing import Any, Protocol, Self
 
 import httpx
 from fakes import eventually
+from postgres import Kind
 from zygote import MODULES, zygote
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -146,13 +147,15 @@ class Program:
 
 
 class ControlPlane(Program):
-    """`sidemeter-control serve` on SQLite in `directory`; restarted, it keeps its port."""
+    """`sidemeter-control serve` on SQLite in `directory`, or on PostgreSQL; restarted, it keeps its port."""
 
     def __init__(self, directory: Path, host: str = "127.0.0.1", **environ: str) -> None:
         self.host = host
         self.port = 0
         self.database = directory / "control.db"
-        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **environ)
+        url = f"sqlite:///{self.database}" if Kind.server is None else Kind.server.new()
+        where = {"SIDEMETER_DATABASE": url, "SIDEMETER_WITNESS": f"{self.database}.holders"}
+        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **where, **environ)
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
     @property
@@ -161,7 +164,7 @@ class ControlPlane(Program):
 
     def spawn(self) -> None:
         """Start the process on the port it had; returns at once."""
-        serve = ["serve", "--database", f"sqlite:///{self.database}", "--listen", f"{self.host}:{self.port}"]
+        serve = ["serve", "--listen", f"{self.host}:{self.port}"]
         self.arguments = [sys.executable, "-m", "sidemeter_control.cli", *serve]
         super().spawn()
 

@@ -14,9 +14,11 @@ import msgspec
 
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
+from sidemeter_control.settings import is_postgres
 from sidemeter_control.store import files
-from sidemeter_control.store.database import Database, sqlite_path
+from sidemeter_control.store.database import OWN_TOOLS, Database
 from sidemeter_control.store.files import Contents, Report
+from sidemeter_control.store.sqlite import sqlite_path
 
 __all__ = ["ANSWERS_WITHIN_S", "Restored", "fetch", "restore", "take"]
 
@@ -39,9 +41,10 @@ class Restored:
 async def take(url: str, target: Path, report: Report, *, replace: bool = False) -> Contents:
     """Back up the database at `url`, of a control plane that is stopped, to `target`; answers what the backup holds.
 
-    Conflict when `target` is there and is not to be replaced, StoreUnavailable when a control plane is running, or
-    there is no room.
+    Conflict when `target` is there and is not to be replaced, or the database is on a server; StoreUnavailable when a control
+    plane is running, or there is no room.
     """
+    _refuse_server(url)
     with _written(target, replace=replace) as part:
         database = await Database.open(url)
         try:
@@ -77,8 +80,9 @@ def restore(url: str, source: Path, clock: Clock, report: Report) -> Restored:
     """Make the backup `source` the database at `url`, as a new generation; what was there is moved aside.
 
     DatabaseUnfit, naming `source`, when it is damaged, of something else or of a newer version: then nothing changed.
-    StoreUnavailable when a control plane is running, or there is no room.
+    StoreUnavailable when a control plane is running, or there is no room; Conflict when the database is on a server.
     """
+    _refuse_server(url)
     path = sqlite_path(url)
     contents = files.check(source, report)
     if path.exists() and path.samefile(source):
@@ -92,6 +96,11 @@ def restore(url: str, source: Path, clock: Clock, report: Report) -> Restored:
     finally:
         os.close(held)
     return Restored(contents, generation, aside)
+
+
+def _refuse_server(url: str) -> None:
+    if is_postgres(url):
+        raise Conflict(OWN_TOOLS)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from click.shell_completion import get_completion_class
 
 from sidemeter_control.errors import ControlError, SettingsError
 from sidemeter_control.plan_commands import plan
-from sidemeter_control.settings import ENVIRON_PREFIX, Settings
+from sidemeter_control.settings import ENVIRON_PREFIX, Settings, passwords_of
 
 if TYPE_CHECKING:
     import httpx
@@ -41,7 +41,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as exc:
-            _fail(f"{exc.name} is not installed: pip install 'sidemeter[control-plane]'", FAILED)
+            extra = "postgres" if exc.name == "asyncpg" else "control-plane"
+            _fail(f"{exc.name} is not installed: pip install 'sidemeter[{extra}]'", FAILED)
 
 
 @click.group(cls=_Commands, help=__doc__)
@@ -84,7 +85,7 @@ def serve(**options: str | None) -> None:
     settings = _settings(options)
     from sidemeter_control import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
 
-    secrets = [settings.admin_key] if settings.admin_key else []
+    secrets = [each for each in (settings.admin_key, *passwords_of(settings.database)) if each]
     try:
         with traces.exported(settings.traces) as ids:
             logs.configure(settings.log_format, settings.log_level, secrets=secrets, ids=ids)
@@ -115,7 +116,8 @@ def migrate(**options: str | None) -> None:
 def backup(file: Path, url: str | None, replace: bool, **options: str | None) -> None:
     """Write all that the control plane holds to FILE, checked and durable when this ends.
 
-    With --url from one that runs and goes on counting; without, from the database of one that is stopped.
+    With --url from one that runs and goes on counting; without, from the database of one that is stopped. A PostgreSQL
+    database is backed up by its own tools instead.
     """
     from sidemeter_control import backups  # noqa: PLC0415
 
@@ -450,7 +452,7 @@ def _with_database(
     from sidemeter_control.store.database import Database  # noqa: PLC0415 -- help does not need it
 
     async def acting() -> Any:
-        database = await Database.open(settings.database)
+        database = await Database.open(settings.database, witness=settings.witness)
         try:
             await database.migrate(report)
             return await act(database)

@@ -36,9 +36,9 @@ def examine(
     """
     yield Finding("configuration", "ok", "every setting keeps its rule")
     yield from misspelled(environ)
-    running = premises.is_running(settings)
+    running = premises.is_running(settings, clock)
     if url is None:
-        yield from premises.database(settings)
+        yield from premises.database(settings, clock)
         yield from premises.address(settings, running=running)
     if url is not None or running:
         yield from _asked(http, url or url_of(settings), clock, version)

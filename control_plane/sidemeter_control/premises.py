@@ -1,20 +1,25 @@
-"""What a control plane stands on, looked at from outside: its database file, the disk below it, and its address."""
+"""What a control plane stands on, looked at from outside: its database, the disk below it, and its address."""
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from sidemeter_control import host
-from sidemeter_control.errors import DatabaseUnfit
-from sidemeter_control.settings import Settings, host_and_port
+from sidemeter_control.clock import Clock
+from sidemeter_control.errors import ControlError, DatabaseUnfit
+from sidemeter_control.settings import Settings, host_and_port, is_postgres, without_password
 from sidemeter_control.store import files
-from sidemeter_control.store.database import sqlite_path
 from sidemeter_control.store.schema import newest
+from sidemeter_control.store.sqlite import sqlite_path
+
+if TYPE_CHECKING:
+    from sidemeter_control.store.postgres import Sight
 
 __all__ = ["Finding", "Status", "address", "database", "is_running"]
 
@@ -40,20 +45,68 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     advice: str = ""
 
 
-def is_running(settings: Settings) -> bool:
+def is_running(settings: Settings, clock: Clock) -> bool:
     """Whether a control plane has the database open."""
+    if is_postgres(settings.database):
+        try:
+            return _seen(settings, clock).is_open
+        except ControlError:
+            return False  # what keeps it from being looked at is found below
     return host.is_locked(Path(f"{sqlite_path(settings.database)}.lock"))
 
 
-def database(settings: Settings) -> Iterator[Finding]:
-    """The file, or where it will be made, and the disk below it."""
+def _seen(settings: Settings, clock: Clock) -> "Sight":
+    from sidemeter_control.store import postgres  # noqa: PLC0415 -- an extra
+
+    return asyncio.run(postgres.look(settings.database, clock))
+
+
+def _server(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    name = without_password(settings.database)
+    try:
+        seen = _seen(settings, clock)
+    except DatabaseUnfit as exc:
+        yield Finding("database", "fail", str(exc), "set SIDEMETER_DATABASE to another, or mend that one")
+        return
+    except ControlError as exc:
+        yield Finding(
+            "database", "fail", str(exc), "is the server running, are name and password right, is the way open?"
+        )
+        return
+    size = f"PostgreSQL {seen.version}, {seen.size_bytes // _MIB:,} MiB"
+    if seen.is_open:
+        state = "open in a control plane"
+    elif seen.revision is None:
+        state = "empty; serve will make its tables"
+    elif seen.revision != newest():
+        state = f"schema {seen.revision}; serve will bring it to {newest()}"
+    else:
+        state = f"schema {seen.revision}; no control plane runs on it"
+    yield Finding("database", "ok", f"{name}, {size}, {state}")
+    yield Finding("durability", "ok", "the server keeps what it commits: fsync, full_page_writes, synchronous_commit")
+    if not seen.encrypted:
+        advice = "add ?sslmode=verify-full to the URL"
+        yield Finding("encryption", "warn", "all that is stored goes over the network as it is", advice)
+    took_ms = seen.took_s * 1000
+    said = f"it answers after {took_ms:.2f} ms"
+    if took_ms < SYNC_WARN_MS:
+        yield Finding("distance", "ok", said)
+    else:
+        yield Finding("distance", "warn", said, "let it be nearer: a batch asks it one thing after another")
+
+
+def database(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """The file, or where it will be made, and the disk below it; or the database on a server."""
+    if is_postgres(settings.database):
+        yield from _server(settings, clock)
+        return
     path = sqlite_path(settings.database).absolute()
     there = next(each for each in (path.parent, *path.parent.parents) if each.exists())
     if not there.is_dir() or not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         advice = f"let user {os.getuid()} write there, or set SIDEMETER_DATABASE to another place"
         yield Finding("database", "fail", f"{there} is no directory that this user can write", advice)
         return
-    yield _file(path, running=is_running(settings))
+    yield _file(path, running=is_running(settings, clock))
     if path.exists() and host.open_to_others(path):
         yield Finding("permissions", "warn", "other users may read all that is stored", f"chmod 600 {path}")
     yield _kind(there.resolve())

@@ -76,7 +76,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
     traces = traces_of(settings.traces)
-    database = await Database.open(settings.database)
+    database = await Database.open(settings.database, witness=settings.witness)
     try:
         await database.migrate()
         with contextlib.closing(_bind(settings.listen)) as door:

@@ -7,11 +7,11 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from sidemeter_control.errors import SettingsError
 
-__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port"]
+__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port", "is_postgres", "passwords_of", "without_password"]
 
 ENVIRON_PREFIX = "SIDEMETER_"
 
@@ -35,9 +35,51 @@ def host_and_port(listen: str) -> tuple[str, int]:
         raise ValueError("must be HOST:PORT with an IP address or localhost as its host") from None
 
 
+_DATABASES = (
+    "must be sqlite:///PATH, sqlite:////PATH for an absolute path, or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+)
+
+
+def is_postgres(url: str) -> bool:
+    """Whether the database of that URL is on a PostgreSQL server, not a file."""
+    return url.startswith("postgresql://")
+
+
+def without_password(url: str) -> str:
+    """The URL of a database as it may be shown.
+
+    >>> without_password("postgresql://meter:secret@db.example/sidemeter?sslmode=require")
+    'postgresql://meter@db.example/sidemeter'
+    """
+    found = urlsplit(url)
+    if not is_postgres(url):
+        return url
+    user, at, host = found.netloc.rpartition("@")
+    return f"postgresql://{user.partition(':')[0]}{at}{host}{found.path}"
+
+
+def passwords_of(url: str) -> frozenset[str]:
+    """The password in the URL of a database, as it stands there and as it is meant; empty: there is none.
+
+    >>> sorted(passwords_of("postgresql://meter:a%20secret@db.example/sidemeter"))
+    ['a secret', 'a%20secret']
+    """
+    found = urlsplit(url)
+    written = [found.netloc.rpartition("@")[0].partition(":")[2], *parse_qs(found.query).get("password", ())]
+    return frozenset(form for each in written if each for form in (each, unquote(each)))
+
+
 def _database(text: str) -> str:
+    if is_postgres(text):
+        try:
+            port = urlsplit(text).port
+        except ValueError:
+            raise ValueError(_DATABASES) from None
+        if port == 0 or len(urlsplit(text).path) < 2 or not text.isprintable() or urlsplit(text).fragment:
+            raise ValueError(_DATABASES)
+        return text
     if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
-        raise ValueError("must be sqlite:///PATH, or sqlite:////PATH for an absolute path")
+        raise ValueError(_DATABASES)
     return text
 
 
@@ -114,7 +156,19 @@ class Settings:
     '127.0.0.1:9000'
     """
 
-    database: str = _setting(_database, "Database URL; the file is made when absent.", "sqlite:///sidemeter.db")
+    database: str = _setting(
+        _database,
+        "Database URL: sqlite:///PATH, whose file is made when absent, or postgresql://USER:PASSWORD@HOST:PORT/NAME, whose"
+        " password may stand in PGPASSWORD or ~/.pgpass instead.",
+        "sqlite:///sidemeter.db",
+        secret=True,
+    )
+    witness: str | None = _setting(
+        _file,
+        "With PostgreSQL: the file, outside of the database, by which it is told from an older copy of itself; by default one"
+        " in the working directory, named after the database.",
+        None,
+    )
     listen: str = _setting(_listen, "HOST:PORT to serve on; port 0 takes a free one.", "127.0.0.1:8780")
     admin_key: str | None = _setting(
         _admin_key, "The first admin key; absent: one is made and printed once.", None, secret=True

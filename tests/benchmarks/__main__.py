@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "socket": sidecar.events,
     "socket-check": sidecar.checks,
     "ingest": control_plane.ingest,
+    "ingest-postgres": control_plane.ingest_on_postgres,
     "end-to-end": end_to_end.throughput,
     "lag": end_to_end.lag,
     "cost": control_plane.live_cost,

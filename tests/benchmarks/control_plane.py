@@ -1,10 +1,14 @@
-"""The control plane by itself: one process on SQLite, driven over HTTP."""
+"""The control plane by itself: one process on SQLite or PostgreSQL, driven over HTTP."""
 
 import math
 import random
+import tempfile
 import time
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
+from postgres import in_use, running
 from processes import ADMIN_KEY, ControlPlane, control_plane
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
@@ -12,8 +16,9 @@ from .load import Load, load, post
 from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
 from .wire import BATCH_EVENTS, agent_door
 
-__all__ = ["ingest", "live_cost"]
+__all__ = ["ingest", "ingest_on_postgres", "live_cost"]
 
+SERVER = {"shared_buffers": "512MB", "max_wal_size": "4GB", "wal_level": "replica", "autovacuum": "on"}
 SUBJECTS = 100
 MOST_BATCHES_PER_S = 30
 CONNECTIONS = 8
@@ -53,6 +58,12 @@ async def ingest(bench: Bench) -> list[Figure]:
         rate("control plane: ingest, 3 meters", events, elapsed(), reach=at_least(60_000), reference="sqlite-keys"),
         latency("control plane: a batch of 5,000", samples, "ms", reference="commit"),
     ]
+
+
+async def ingest_on_postgres(bench: Bench) -> list[Figure]:
+    """The same on PostgreSQL, beside it on this machine and on the disk that SQLite's file is on otherwise."""
+    with running(Path(tempfile.gettempdir()), **SERVER) as server, in_use(server):
+        return [replace(each, name=f"{each.name}, on PostgreSQL", reach=None) for each in await ingest(bench)]
 
 
 async def live_cost(bench: Bench) -> list[Figure]:

@@ -11,6 +11,6 @@ from sidemeter_control.store.database import Database
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """A new database on SQLite, migrated."""
+    """A new database, migrated."""
     async with open_database(tmp_path) as opened:
         yield opened

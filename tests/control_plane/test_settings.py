@@ -3,7 +3,7 @@
 import pytest
 
 from sidemeter_control.errors import SettingsError
-from sidemeter_control.settings import Settings, host_and_port
+from sidemeter_control.settings import Settings, host_and_port, passwords_of, without_password
 
 
 def test_nothing_set_gives_the_documented_defaults() -> None:
@@ -13,6 +13,15 @@ def test_nothing_set_gives_the_documented_defaults() -> None:
         "127.0.0.1:8780",
         None,
     )
+
+
+def test_the_password_of_a_database_is_in_no_printed_settings() -> None:
+    url = "postgresql://meter:hidden@db.example/meter?sslmode=require"
+    settings = Settings.from_environ({"SIDEMETER_DATABASE": url})
+    assert settings.database == url
+    assert "hidden" not in repr(settings)
+    assert without_password(url) == "postgresql://meter@db.example/meter"
+    assert passwords_of(url) == {"hidden"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False)])
@@ -34,6 +43,9 @@ def test_an_empty_variable_counts_as_absent() -> None:
     [
         ("SIDEMETER_DATABASE", "mysql://x", "must be sqlite:///PATH"),
         ("SIDEMETER_DATABASE", "sqlite:///", "must be sqlite:///PATH"),
+        ("SIDEMETER_DATABASE", "postgresql://db.example", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
+        ("SIDEMETER_DATABASE", "postgresql://db.example:none/meter", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
+        ("SIDEMETER_DATABASE", "postgres://db.example/meter", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
         ("SIDEMETER_LISTEN", "127.0.0.1", "must be HOST:PORT"),
         ("SIDEMETER_LISTEN", "127.0.0.1:65536", "port from 0 to 65535"),
         ("SIDEMETER_LISTEN", "example:80", "an IP address or localhost"),

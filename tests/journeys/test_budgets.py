@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes import eventually
 from processes import AgentProcess, ControlPlane, agent, control_plane
 from receivers import Receiver, receiver, signature
@@ -110,6 +111,7 @@ async def budget(plane: ControlPlane, key: str) -> dict[str, Any]:
     return next(each for each in found if each["key"] == key)
 
 
+@pytest.mark.both_databases
 async def test_the_tightest_of_a_hierarchy_stops_two_agents_at_once_exactly(tmp_path: Path) -> None:
     async with (
         control_plane(tmp_path) as plane,

@@ -5,6 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from fakes import eventually
 from processes import AgentProcess, ControlPlane, agent, control_plane
 
@@ -69,6 +70,7 @@ async def check(process: AgentProcess, key: str) -> dict[str, Any]:
     return await process.post("/v1/check", {"subject": key, "feature": "calls"})
 
 
+@pytest.mark.both_databases
 async def test_an_event_becomes_a_line_of_the_bill_and_at_the_hard_limit_the_agent_says_no(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane:
         await sell(plane)
@@ -96,6 +98,7 @@ async def test_an_event_becomes_a_line_of_the_bill_and_at_the_hard_limit_the_age
         assert globex["cost"]["total"] == {"rounded": "12.5"}
 
 
+@pytest.mark.both_databases
 async def test_a_control_plane_killed_with_events_flowing_loses_none_and_counts_none_twice(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane:
         await sell(plane)

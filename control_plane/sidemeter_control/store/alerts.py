@@ -9,11 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.limits.alerts import Alert, AlertKind, Finding, Said, is_news
 from sidemeter_control.pricing.periods import EVER
+from sidemeter_control.store.sql import Sql
 from sidemeter_control.store.tables import alerts, state
 
 __all__ = ["add", "after", "forget", "looked_at", "newest", "number_of", "page", "set_looked_at", "unraised"]
 
-_ADD = (
+_ADD = Sql(
     "INSERT INTO alerts (id, customer_key, period_start_us, what, kind, threshold, terms, at_us, text, used, amount)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
@@ -25,7 +26,7 @@ async def add(
     """Raise an alert, unless the same was raised before: then None."""
     numbers = format(finding.used, "f"), format(finding.amount, "f")
     values = (alert_id, customer_key, *_identity(finding), at_us, text, *numbers)
-    if not (await conn.exec_driver_sql(_ADD, values)).rowcount:
+    if not (await conn.exec_driver_sql(_ADD.of(conn), values)).rowcount:
         return None
     return _alert((await conn.execute(select(alerts).where(alerts.c.id == alert_id))).one())
 

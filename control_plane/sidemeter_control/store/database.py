@@ -1,104 +1,72 @@
-"""The database and its transactions. One connection writes, a pool of connections reads snapshots beside it.
+"""The database and its transactions: what the rest of the program knows of it, whichever it is.
 
-SQLite before 3.51.3 can corrupt a write-ahead log when two connections write or checkpoint at once. So the writer is a
-pool of one, readers may only query, and a lock file keeps every other process out.
+`Database.open` chooses by the URL: one file, `sqlite.py`, or a PostgreSQL server, `postgres.py`.
 """
 
 import asyncio
-import logging
-import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sidemeter_control.errors import SettingsError, StoreUnavailable
+from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
+from sidemeter_control.settings import is_postgres
 from sidemeter_control.store import files
 from sidemeter_control.store.changes import Changes, noted
 from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["MAX_WAIT_S", "READERS", "Database", "savepoint", "sqlite_path"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["MAX_WAIT_S", "OWN_TOOLS", "READERS", "Database", "named", "savepoint", "translated"]
 
 # Readers share one interpreter; more of them only queue for it.
 READERS = 4
 # How long a transaction waits for its turn before the caller hears "try again".
 MAX_WAIT_S = 30
 
-# FULL: only then does a commit survive a power cut in WAL mode (P1). The cache is 64 MiB; 4,000 pages are 16 MiB of log
-# between checkpoints, so that a batch of 5,000 events does not pay for one each time. What a savepoint may have to undo
-# stays in memory: SQLite would write it to /var/tmp, a disk that nobody watches, for every batch.
-_WRITER = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -65536",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA wal_autocheckpoint = 4000",
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA user_version",  # the first look at the file makes the index of its log
-)
-_CONNECT: dict[str, Any] = {"isolation_level": None, "timeout": MAX_WAIT_S, "cached_statements": 512}
-_READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
+_NO_TEXT = "22021"  # PostgreSQL's for a text that it cannot hold
+OWN_TOOLS = "a PostgreSQL database is backed up and restored by its own tools, pg_dump or pg_basebackup"
 
 
-class Database:
+class Database(ABC):
     """An open database. `write` and `read` give a connection inside a transaction; store functions take it. `witness` is
-    the file beside it that is no part of it.
+    the file that is no part of it; `name` is what an operator knows it by, without secrets.
 
     Both raise StoreUnavailable when the database gives no answer (disk full, read-only, failing, or no turn in time):
     nothing is then known of the transaction's effect, and it may be repeated.
     """
 
-    def __init__(self, path: Path, lock: int, max_wait_s: float) -> None:
-        self._path = path
-        self._max_wait_s = max_wait_s
-        self._index = files.LogIndex(path)
-        self._writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, max_wait_s, connections=1)
-        event.listen(self._writer.sync_engine, "connect", lambda *_: self._index.take())
-        self._reader = _engine(path, "BEGIN", _READER, max_wait_s, connections=READERS)
-        self._snapshots = _sync_engine(path)
-        self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
-        self._turns = asyncio.Semaphore(READERS)
-        self._lock = lock
-        self.witness = Witness(Path(f"{path}.holders"))
+    def __init__(self, name: str, writer: AsyncEngine, witness: Witness) -> None:
+        self.name = name
+        self.witness = witness
+        self._writer = writer
         self._listeners: list[Callable[[Changes], None]] = []
 
-    @classmethod
-    async def open(cls, url: str, max_wait_s: float = MAX_WAIT_S) -> Self:
-        """Open the database at `url`, making its file (0600) and directory where they are missing.
+    @staticmethod
+    async def open(url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None) -> "Database":
+        """Open the database at `url`: `sqlite:///PATH`, whose file is made when absent, or `postgresql://…`.
 
-        SettingsError when the URL is not one, StoreUnavailable when another process has the database open or the
-        directory cannot be written, DatabaseUnfit when there is something else than a sound database of this version.
+        `witness`: the path of its file, where that is not beside the database. SettingsError when the URL is not one,
+        StoreUnavailable when the database does not answer or another process has it open, DatabaseUnfit when it is none
+        that may be used: something else than a sound database of this version, or one that does not keep what it commits.
         """
-        path = sqlite_path(url)
-        lock = files.lock(path)
-        try:
-            _prepare(path)
-        except BaseException:
-            os.close(lock)
-            raise
-        database = cls(path, lock, max_wait_s)
-        try:
-            with _named(path):
-                async with database.write():
-                    return database  # the writer comes first: it alone recovers the log that a crash left
-        except BaseException:
-            await database.close()
-            raise
+        # Each brings its own driver, and one of them is an extra.
+        if is_postgres(url):
+            from sidemeter_control.store.postgres import PostgresDatabase  # noqa: PLC0415
+
+            return await PostgresDatabase.at(url, max_wait_s, witness=witness)
+        from sidemeter_control.store.sqlite import SqliteDatabase  # noqa: PLC0415
+
+        return await SqliteDatabase.at(url, max_wait_s)
 
     async def migrate(self, report: files.Report | None = None) -> None:
         """Bring the schema to the newest version, in one transaction. `report` is told of each step, on this thread."""
-        with _named(self._path):
+        with named(self.name):
             async with self.write() as conn:
                 await conn.run_sync(upgrade, report)
 
@@ -108,7 +76,7 @@ class Database:
 
         Once COMMIT is sent its outcome is awaited, also by a caller who is cancelled meanwhile.
         """
-        with _translated():
+        with translated():
             async with self._writer.connect() as conn:
                 await conn.begin()
                 yield conn
@@ -131,63 +99,29 @@ class Database:
         for listener in self._listeners:
             listener(changes)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    @abstractmethod
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One snapshot of the database: every query in the block sees the same state."""
-        with _translated():
-            async with self._reader.connect() as conn:
-                await conn.begin()
-                yield conn
 
-    @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[Snapshot]:
+    @abstractmethod
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
         """As `read`, for many statements: each question to the snapshot is answered as a whole."""
-        with _translated():
-            try:
-                async with asyncio.timeout(self._max_wait_s):
-                    await self._turns.acquire()
-            except TimeoutError as exc:
-                raise StoreUnavailable("no turn came in time") from exc
-            try:
-                with self._snapshots.connect() as connection, connection.begin() as transaction:
-                    yield Snapshot(connection, self._threads)
-                    transaction.rollback()
-            finally:
-                self._turns.release()
-
-    async def copy_to(self, target: Path, report: files.Report) -> None:
-        """Copy all that is committed now into the new file `target`; reading and writing go on. See `files.copy`."""
-        cancelled = False
-
-        def reported(step: str, done: int, total: int) -> None:
-            if cancelled:
-                raise asyncio.CancelledError
-            report(step, done, total)
-
-        copying = asyncio.get_running_loop().run_in_executor(None, files.copy, self._path, target, reported)
-        try:
-            await asyncio.wait([copying])
-        except asyncio.CancelledError:
-            cancelled = True
-            await asyncio.wait([copying])
-            if copying.exception() is None:  # it was whole before it heard of it
-                target.unlink()  # noqa: ASYNC240 -- one entry of a directory
-            raise
-        copying.result()
 
     @property
     def path(self) -> Path:
-        """The file."""
-        return self._path
+        """The file. Conflict where the database is none."""
+        raise Conflict(OWN_TOOLS)
 
+    async def copy_to(self, target: Path, report: files.Report) -> None:  # noqa: ARG002 -- the interface
+        """Copy all that is committed now into the new file `target`; reading and writing go on.
+
+        Conflict where the database is no file.
+        """
+        raise Conflict(OWN_TOOLS)
+
+    @abstractmethod
     async def close(self) -> None:
-        """Close every connection, readers first: the last one out checkpoints, and that is the writer's part."""
-        self._threads.shutdown()
-        self._snapshots.dispose()
-        await self._reader.dispose()
-        await self._writer.dispose()
-        self._index.close()
-        os.close(self._lock)
+        """Close every connection."""
 
 
 @asynccontextmanager
@@ -196,77 +130,9 @@ async def savepoint(conn: AsyncConnection) -> AsyncIterator[None]:
 
     StoreUnavailable as for the whole: SQLite may then have undone all of it by itself, and nothing more is to be done.
     """
-    with _translated():
+    with translated():
         async with conn.begin_nested():
             yield
-
-
-def sqlite_path(url: str) -> Path:
-    """The file of a `sqlite:///PATH` URL (`sqlite:////PATH` is absolute), else SettingsError.
-
-    >>> sqlite_path("sqlite:////var/lib/sidemeter/control.db")
-    PosixPath('/var/lib/sidemeter/control.db')
-    """
-    path = url.removeprefix("sqlite:///")
-    if path == url or not path or path.endswith("/") or "?" in path or "\0" in path:
-        raise SettingsError("database", "must be sqlite:///PATH, or sqlite:////PATH for an absolute path")
-    return Path(path)
-
-
-def _prepare(path: Path) -> None:
-    """End a restore that was cut short, make the file where there is none, and see that it is fit to be opened."""
-    aside = files.finish(path)
-    if aside is not None:
-        _log.warning("a restore is ended now; the database that was there before is %s", aside)
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as exc:
-        raise StoreUnavailable(f"{path}: {exc.strerror}; the control plane must be able to write it") from exc
-    files.check_at_start(path)
-
-
-def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float, *, connections: int) -> AsyncEngine:
-    engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
-        connect_args=_CONNECT,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=max_wait_s,
-        pool_reset_on_return=None,  # every transaction here ends before its connection returns
-    )
-    _set_up(engine.sync_engine, pragmas)
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
-
-
-def _sync_engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),
-        connect_args=_CONNECT | {"check_same_thread": False},
-        poolclass=QueuePool,
-        pool_size=READERS,
-        max_overflow=0,
-        pool_reset_on_return=None,
-    )
-    _set_up(engine, _READER)
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        raw: Any = connection.connection.driver_connection
-        raw.execute("BEGIN").close()
-
-    return engine
-
-
-def _set_up(engine: Engine, pragmas: tuple[str, ...]) -> None:
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _: object) -> None:
-        for pragma in pragmas:
-            connection.execute(pragma).close()
 
 
 async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:
@@ -284,23 +150,46 @@ async def _to_the_end(step: Coroutine[Any, Any, None]) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """For an operator who starts it, what fails is a file; a caller is told no paths."""
+def named(name: str) -> Iterator[None]:
+    """For an operator who starts it, what fails is a database; a caller is told no paths."""
     try:
         yield
     except StoreUnavailable as exc:
-        raise StoreUnavailable(f"{path}: {exc}") from exc
+        raise StoreUnavailable(f"{name}: {exc}") from exc
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """An error of the driver, as this program calls it; a mistake of ours stays what it is. InvalidInput for a text that
+    PostgreSQL cannot hold."""
     try:
         yield
-    except (DataError, IntegrityError, ProgrammingError):
-        raise  # a mistake of ours, not of the database
-    except DatabaseError as exc:
-        raise StoreUnavailable(str(exc.orig)) from exc
+    except DBAPIError as exc:
+        state: str | None = getattr(exc.orig, "sqlstate", None)
+        if state == _NO_TEXT:
+            raise InvalidInput("text", "must contain no NUL") from exc
+        if _is_mistake(exc) if state is None else _is_mistake_of(state):
+            raise
+        raise StoreUnavailable(_said(exc)) from exc
+    except (ConnectionError, TimeoutError) as exc:
+        raise StoreUnavailable("the database server gave no answer") from exc
     except PoolTimeout as exc:
         raise StoreUnavailable("no turn came in time") from exc
     except MemoryError as exc:  # SQLite's own as well
         raise StoreUnavailable("no memory was left") from exc
+
+
+def _is_mistake(exc: DBAPIError) -> bool:
+    return isinstance(exc, DataError | IntegrityError | ProgrammingError) or not (
+        isinstance(exc, DatabaseError) or exc.connection_invalidated
+    )
+
+
+def _is_mistake_of(state: str) -> bool:
+    """By PostgreSQL's classes: cardinality, data, integrity, and syntax, of which rights and missing tables are no mistake."""
+    return state[:2] in {"21", "22", "23", "42"} and state not in {"42501", "42P01"}
+
+
+def _said(exc: DBAPIError) -> str:
+    """What the database itself said, without the names of the driver's classes."""
+    return str(getattr(exc.orig, "driver_exception", exc.orig) or exc.orig)

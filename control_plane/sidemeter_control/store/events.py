@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.meters import Progress
 from sidemeter_control.metering.windows import Interval
+from sidemeter_control.store.sql import ANY_OF, Sql, on_postgres
 from sidemeter_control.store.tables import corrections, events
 
 __all__ = [
@@ -36,14 +37,26 @@ _ADD = (
     "INSERT INTO events (seq, received_at_us, id, source, type, subject, time_us, data)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 )
-_KNOWN = """
+_ADD_ALL = """
+INSERT INTO events (seq, received_at_us, id, source, type, subject, time_us, data)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[])
+ON CONFLICT DO NOTHING RETURNING seq
+"""
+_KNOWN = Sql(
+    """
 SELECT events.source, events.id FROM json_each(?) AS asked CROSS JOIN events
   ON events.source = json_extract(asked.value, '$[0]') AND events.id = json_extract(asked.value, '$[1]')
-"""
+""",
+    postgres="""
+SELECT events.source, events.id FROM json_array_elements(?) AS asked JOIN events
+  ON events.source = asked.value ->> 0 AND events.id = asked.value ->> 1
+""",
+)
 _ANY_WITHIN = "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ?)"
 _ANY_OF_THEM_WITHIN = (
     "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject IN (SELECT value FROM json_each(?)))"
 )
+_ANY_OF_THEM_WITHIN_PG = f"EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject = {ANY_OF})"  # noqa: S608 -- a list
 
 # An event is read as the last correction leaves it. Nearly none has one, so that is one probe of a key for each.
 _later = corrections.alias("later")
@@ -77,10 +90,10 @@ _IN_ORDER_AFTER = _IN_ORDER.where(
 _STORED = (*_EVENT, events.c.seq, events.c.received_at_us, (~_COUNTS).label("voided"))
 
 
-_ARRIVED = """
-SELECT subject, min(time_us), max(seq) FROM (SELECT subject, time_us, seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?)
-GROUP BY subject
-"""
+_ARRIVED = Sql("""
+SELECT subject, min(time_us), max(seq)
+FROM (SELECT subject, time_us, seq FROM events WHERE seq > ? ORDER BY seq LIMIT ?) AS next GROUP BY subject
+""")
 
 
 class Position(NamedTuple):
@@ -125,6 +138,9 @@ async def add(conn: AsyncConnection, offered: Sequence[Event], received_at_us: i
         (seq, received_at_us, event.id, event.source, event.type, event.subject, event.time_us, event.data)
         for seq, event in enumerate(offered, first)
     ]
+    if on_postgres(conn):
+        found = await conn.exec_driver_sql(_ADD_ALL, tuple(map(list, zip(*rows, strict=True))))
+        return sorted(seq - first for (seq,) in found)
     added = await conn.exec_driver_sql(_ADD, rows)
     if added.rowcount == len(offered):
         return range(len(offered))
@@ -139,7 +155,7 @@ async def last_seq(conn: AsyncConnection) -> int:
 
 async def arrived(conn: AsyncConnection, after: int, limit: int) -> tuple[int, dict[str, int]]:
     """Of the next `limit` events that arrived: the last one's number, and the earliest time of each subject's."""
-    found: Sequence[Sequence[Any]] = (await conn.exec_driver_sql(_ARRIVED, (after, limit))).all()
+    found: Sequence[Sequence[Any]] = (await conn.exec_driver_sql(_ARRIVED.of(conn), (after, limit))).all()
     return max((seq for _, _, seq in found), default=after), {subject: time_us for subject, time_us, _ in found}
 
 
@@ -152,7 +168,7 @@ async def find(conn: AsyncConnection, source: str, id_: str) -> StoredEvent | No
 async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str]]:
     """The source and id of those offered that are stored."""
     asked = msgspec.json.encode([(event.source, event.id) for event in offered]).decode()
-    found = await conn.exec_driver_sql(_KNOWN, (asked,))
+    found = await conn.exec_driver_sql(_KNOWN.of(conn), (asked,))
     return {(row.source, row.id) for row in found}
 
 
@@ -198,10 +214,11 @@ async def any_within(
     conn: AsyncConnection, intervals: Sequence[Interval], subjects: Sequence[str] | None
 ) -> Sequence[bool]:
     """Of each interval, whether any event of those subjects (None: of all) has its time in it; asked in one statement."""
-    asked = _ANY_WITHIN if subjects is None else _ANY_OF_THEM_WITHIN
+    of_them = _ANY_OF_THEM_WITHIN_PG if on_postgres(conn) else _ANY_OF_THEM_WITHIN
+    asked = _ANY_WITHIN if subjects is None else of_them
     theirs = () if subjects is None else (msgspec.json.encode(subjects).decode(),)
     values = tuple(value for interval in intervals for value in (*interval, *theirs))
-    (found,) = await conn.exec_driver_sql(f"SELECT {', '.join([asked] * len(intervals))}", values)
+    (found,) = await conn.exec_driver_sql(Sql(f"SELECT {', '.join([asked] * len(intervals))}").of(conn), values)
     return [bool(any_) for any_ in found]
 
 

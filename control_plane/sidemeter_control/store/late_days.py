@@ -8,19 +8,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.outcomes import Mention
 from sidemeter_control.metering.rollups import DAY_US
+from sidemeter_control.store.sql import ANY_OF, Sql
 
 __all__ = ["forget", "note", "of"]
 
-_NOTE = """
+_NOTE = Sql(
+    """
 INSERT INTO late_days (subject, day_us, first_seq)
 SELECT events.subject, json_extract(late.value, '$[2]'), min(events.seq)
 FROM json_each(?) AS late CROSS JOIN events
   ON events.source = json_extract(late.value, '$[0]') AND events.id = json_extract(late.value, '$[1]')
 WHERE true GROUP BY 1, 2
 ON CONFLICT (subject, day_us) DO NOTHING
-"""
-_OF = "SELECT DISTINCT day_us FROM late_days WHERE subject IN (SELECT value FROM json_each(?)) ORDER BY day_us"
-_FORGET = "DELETE FROM late_days WHERE subject IN (SELECT value FROM json_each(?))"
+""",
+    postgres="""
+INSERT INTO late_days (subject, day_us, first_seq)
+SELECT events.subject, (late.value ->> 2)::bigint, min(events.seq)
+FROM json_array_elements(?) AS late JOIN events
+  ON events.source = late.value ->> 0 AND events.id = late.value ->> 1
+GROUP BY 1, 2
+ON CONFLICT (subject, day_us) DO NOTHING
+""",
+)
+_OF = Sql(
+    "SELECT DISTINCT day_us FROM late_days WHERE subject IN (SELECT value FROM json_each(?)) ORDER BY day_us",
+    postgres=f"SELECT DISTINCT day_us FROM late_days WHERE subject = {ANY_OF} ORDER BY day_us",  # noqa: S608 -- a list
+)
+_FORGET = Sql(
+    "DELETE FROM late_days WHERE subject IN (SELECT value FROM json_each(?))",
+    postgres=f"DELETE FROM late_days WHERE subject = {ANY_OF}",  # noqa: S608 -- a list
+)
 
 
 async def note(conn: AsyncConnection, events: Iterable[Event | Mention], closed_until_us: int) -> None:
@@ -36,17 +53,17 @@ async def note(conn: AsyncConnection, events: Iterable[Event | Mention], closed_
         if event.time_us < closed_until_us
     ]
     if late:
-        await conn.exec_driver_sql(_NOTE, (msgspec.json.encode(late).decode(),))
+        await conn.exec_driver_sql(_NOTE.of(conn), (msgspec.json.encode(late).decode(),))
 
 
 async def of(conn: AsyncConnection, subjects: Sequence[str]) -> list[int]:
     """The days, by their first microsecond in UTC, in order."""
-    return [day_us for (day_us,) in await conn.exec_driver_sql(_OF, (_json(subjects),))]
+    return [day_us for (day_us,) in await conn.exec_driver_sql(_OF.of(conn), (_json(subjects),))]
 
 
 async def forget(conn: AsyncConnection, subjects: Sequence[str]) -> None:
     """Once all that came to them is billed."""
-    await conn.exec_driver_sql(_FORGET, (_json(subjects),))
+    await conn.exec_driver_sql(_FORGET.of(conn), (_json(subjects),))
 
 
 def _json(subjects: Sequence[str]) -> str:

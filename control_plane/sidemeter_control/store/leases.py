@@ -1,5 +1,6 @@
 """Leases: the holders there have been, the pools they share, and what each has of them."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -13,6 +14,7 @@ from sidemeter_control.limits.leases import ACTIVE_FOR_TURNS, Holding, Others, S
 from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.units import PoolId, Slice
 from sidemeter_control.store import changes, state
+from sidemeter_control.store.sql import ANY_OF, Sql
 from sidemeter_control.store.tables import lease_holders, lease_pools
 
 __all__ = [
@@ -62,36 +64,52 @@ _ASKED = """
 json_each(?) AS asked CROSS JOIN {} ON {}.customer_key = json_extract(asked.value, '$[0]')
  AND {}.feature_key = json_extract(asked.value, '$[1]') AND {}.period = json_extract(asked.value, '$[2]')
 """
+_ASKED_PG = """
+json_array_elements(?) AS asked JOIN {} ON {}.customer_key = asked.value ->> 0
+ AND {}.feature_key = asked.value ->> 1 AND {}.period = (asked.value ->> 2)::bigint
+"""
+_TABLE = re.compile(r"\{\w+ AS (\w)\}")
+
+
+def _both(statement: str) -> Sql:
+    """A statement whose `{table AS alias}` is asked by a JSON array of pools; the greater of two is `max` to SQLite."""
+
+    def asked(how: str) -> str:
+        return _TABLE.sub(lambda table: how.replace("{}", table[0][1:-1], 1).replace("{}", table[1]), statement)
+
+    return Sql(asked(_ASKED), postgres=asked(_ASKED_PG).replace("max(", "greatest("))
+
+
 _OF_POOL = "p.customer_key, p.feature_key, p.period, p.meter_key, p.slice, p.end_us, p.scale, p.outside, p.turn"
-_POOLS = f"""
+_POOLS = _both(f"""
 SELECT {_OF_POOL}
-FROM {_ASKED.replace("{}", "lease_pools AS p", 1).replace("{}", "p")}
-"""  # noqa: S608 -- names of tables
-_HOLDINGS = f"""
+FROM {{lease_pools AS p}}
+""")  # noqa: S608 -- names of tables
+_HOLDINGS = _both(f"""
 SELECT h.customer_key, h.feature_key, h.period, h.agent_id, h.hello_id, l.epoch, l.standing, {", ".join(f"h.{name}" for name in _COUNTS)}
-FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
+FROM {{lease_holdings AS h}}
 JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
-"""  # noqa: S608 -- names of tables and columns
-_OWN = f"""
+""")  # noqa: S608 -- names of tables and columns
+_OWN = _both(f"""
 SELECT h.customer_key, h.feature_key, h.period, {", ".join(f"h.{name}" for name in _COUNTS)}
-FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")} AND h.agent_id = ? AND h.hello_id = ?
-"""  # noqa: S608 -- names of tables and columns
+FROM {{lease_holdings AS h}} AND h.agent_id = ? AND h.hello_id = ?
+""")  # noqa: S608 -- names of tables and columns
 # `leases.others`, by the database: a pool may have a thousand holders, and each of them asks every second. A sum of 64-bit
 # numbers may need more: each is two, of the upper and of the lower half.
-_OTHERS = f"""
+_OTHERS = _both(f"""
 WITH each_one AS (
-    SELECT h.customer_key, h.feature_key, h.period, p.turn AS turn_now, h.turn, l.standing = 'CURRENT' AS shares,
+    SELECT h.customer_key, h.feature_key, h.period, p.turn AS turn_now, h.turn, CASE l.standing WHEN 'CURRENT' THEN 1 ELSE 0 END AS shares,
         max(h.granted - max(h.returned, h.written_off), h.used - h.refunded) AS held,
         h.granted - h.returned - h.used - h.reserved + h.refunded AS free, max(h.want_free, h.need) AS wanted
-    FROM {_ASKED.replace("{}", "lease_holdings AS h", 1).replace("{}", "h")}
+    FROM {{lease_holdings AS h}}
     JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
     JOIN lease_pools AS p ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
     WHERE NOT (h.agent_id = ? AND h.hello_id = ?)
 ), known AS (
     SELECT customer_key, feature_key, period, turn_now - {ACTIVE_FOR_TURNS} * (sum(shares) + 1) AS since
-    FROM each_one GROUP BY customer_key, feature_key, period
+    FROM each_one GROUP BY customer_key, feature_key, period, turn_now
 ), shared AS (
-    SELECT customer_key, feature_key, period, held, shares AND turn > since AND wanted > 0 AS active,
+    SELECT customer_key, feature_key, period, held, CASE WHEN shares = 1 AND turn > since AND wanted > 0 THEN 1 ELSE 0 END AS active,
         shares * max(free, 0) AS spare, max(wanted - free, 0) AS short, wanted
     FROM each_one JOIN known USING (customer_key, feature_key, period)
 )
@@ -100,35 +118,44 @@ SELECT customer_key, feature_key, period, sum(active), sum(held >> 32), sum(held
     sum(active * (short >> 32)), sum(active * (short & 4294967295)),
     sum(active * (wanted >> 32)), sum(active * (wanted & 4294967295))
 FROM shared GROUP BY customer_key, feature_key, period
-"""  # noqa: S608 -- names of tables and a number
-_PUT = f"""
+""")  # noqa: S608 -- names of tables and a number
+_PUT = _both(f"""
 INSERT INTO lease_holdings (customer_key, feature_key, period, agent_id, hello_id, {", ".join(_COUNTS)})
 VALUES ({", ".join("?" * (5 + len(_COUNTS)))})
 ON CONFLICT (customer_key, feature_key, period, agent_id, hello_id)
 DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COUNTS)}
-"""  # noqa: S608 -- names of columns
-_PUT_POOL = """
+""")  # noqa: S608 -- names of columns
+_PUT_POOL = _both("""
 INSERT INTO lease_pools (customer_key, feature_key, period, meter_key, slice, end_us, scale, outside, turn)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (customer_key, feature_key, period) DO UPDATE SET
     meter_key = excluded.meter_key, slice = excluded.slice, end_us = excluded.end_us, scale = excluded.scale, outside = excluded.outside, turn = excluded.turn
-"""
+""")
 _ONE = "WHERE customer_key = ? AND feature_key = ? AND period = ?"
-_OUTSIDE = f"UPDATE lease_pools SET outside = outside + ? {_ONE}"  # noqa: S608 -- a part of the statement
-_TURNED = f"UPDATE lease_pools SET turn = turn + 1 {_ONE}"  # noqa: S608 -- the same
-_DROP = f"DELETE FROM lease_pools {_ONE}"  # noqa: S608 -- the same
-_DROP_HOLDINGS = f"DELETE FROM lease_holdings {_ONE}"  # noqa: S608 -- the same
-_OF_SUBJECTS = f"""
+_OUTSIDE = Sql(f"UPDATE lease_pools SET outside = outside + ? {_ONE}")  # noqa: S608 -- a part of the statement
+_TURNED = Sql(f"UPDATE lease_pools SET turn = turn + 1 {_ONE}")  # noqa: S608 -- the same
+_DROP = Sql(f"DELETE FROM lease_pools {_ONE}")  # noqa: S608 -- the same
+_DROP_HOLDINGS = Sql(f"DELETE FROM lease_holdings {_ONE}")  # noqa: S608 -- the same
+_NOT_HELD = """NOT EXISTS (
+    SELECT 1 FROM lease_holdings AS h
+    WHERE h.customer_key = p.customer_key AND h.feature_key = p.feature_key AND h.period = p.period AND h.agent_id = ?
+)"""
+_OF_SUBJECTS = Sql(
+    f"""
 SELECT s.subject, {_OF_POOL}
 FROM json_each(?) AS asked CROSS JOIN customer_subjects AS s ON s.subject = asked.value
 CROSS JOIN lease_pools AS p ON p.customer_key = s.customer_key
-WHERE NOT EXISTS (
-    SELECT 1 FROM lease_holdings AS h
-    WHERE h.customer_key = p.customer_key AND h.feature_key = p.feature_key AND h.period = p.period AND h.agent_id = ?
+WHERE {_NOT_HELD}
+""",  # noqa: S608 -- names of columns
+    postgres=f"""
+SELECT s.subject, {_OF_POOL}
+FROM customer_subjects AS s JOIN lease_pools AS p ON p.customer_key = s.customer_key
+WHERE s.subject = {ANY_OF} AND {_NOT_HELD}
+""",  # noqa: S608 -- the same
 )
-"""  # noqa: S608 -- names of columns
+_HOLDS = Sql("SELECT 1 FROM lease_holdings WHERE agent_id = ? AND hello_id = ? LIMIT 1")
 # A holder that was not followed by another may still tell what it did with what it has.
-_OVER = """
+_OVER = _both("""
 SELECT p.customer_key, p.feature_key, p.period FROM lease_pools AS p
 WHERE p.end_us < ? AND NOT EXISTS (
     SELECT 1 FROM lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id
@@ -136,22 +163,22 @@ WHERE p.end_us < ? AND NOT EXISTS (
       AND l.standing = 'CURRENT'
       AND (h.reserved > 0 OR h.granted - max(h.returned, h.written_off) > h.used - h.refunded)
 ) LIMIT ?
-"""
+""")
 _HOLDERS = "lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_id AND l.hello_id = h.hello_id"
 _REST = "h.granted - max(h.returned, h.written_off) - (h.used - h.refunded)"
-_WITH_REST = f"""
-SELECT coalesce(sum(l.standing = 'CURRENT'), 0), coalesce(sum(l.standing <> 'CURRENT'), 0),
-    coalesce(sum(l.standing <> 'CURRENT' AND coalesce(a.last_seen_us, 0) < ?), 0)
+_WITH_REST = _both(f"""
+SELECT count(CASE WHEN l.standing = 'CURRENT' THEN 1 END), count(CASE WHEN l.standing <> 'CURRENT' THEN 1 END),
+    count(CASE WHEN l.standing <> 'CURRENT' AND coalesce(a.last_seen_us, 0) < ? THEN 1 END)
 FROM {_HOLDERS} LEFT JOIN agents AS a ON a.agent_id = h.agent_id
 WHERE {_REST} > 0
-"""  # noqa: S608 -- parts of the statement
-_IN_DOUBT = f"""
+""")  # noqa: S608 -- parts of the statement
+_IN_DOUBT = _both(f"""
 SELECT p.customer_key, p.feature_key, p.period, p.scale, sum({_REST})
 FROM {_HOLDERS} JOIN lease_pools AS p
     ON p.customer_key = h.customer_key AND p.feature_key = h.feature_key AND p.period = h.period
 WHERE l.standing <> 'CURRENT' AND {_REST} > 0 AND (p.end_us IS NULL OR p.end_us > ?)
 GROUP BY p.customer_key, p.feature_key, p.period LIMIT ?
-"""  # noqa: S608 -- the same
+""")  # noqa: S608 -- the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +274,7 @@ async def current_holders(conn: AsyncConnection) -> list[HolderId]:
 
 async def holds(conn: AsyncConnection, id_: HolderId) -> bool:
     """Whether that holder has a part of any pool."""
-    return bool(await _rows(conn, "SELECT 1 FROM lease_holdings WHERE agent_id = ? AND hello_id = ? LIMIT 1", *id_))
+    return bool(await _rows(conn, _HOLDS, *id_))
 
 
 async def newest_period(conn: AsyncConnection) -> int | None:
@@ -278,19 +305,21 @@ async def pools_of(
 async def put_pool(conn: AsyncConnection, pool: StoredPool) -> None:
     """Write a pool, new or in place of what was there."""
     counts = pool.meter_key, msgspec.json.encode(pool.slice).decode()
-    await conn.exec_driver_sql(_PUT_POOL, (*pool.id, *counts, pool.end_us, pool.scale, pool.outside, pool.turn))
+    await conn.exec_driver_sql(
+        _PUT_POOL.of(conn), (*pool.id, *counts, pool.end_us, pool.scale, pool.outside, pool.turn)
+    )
 
 
 async def add_outside(conn: AsyncConnection, units: Mapping[PoolId, int]) -> None:
     """Add usage that no holder speaks for."""
     if units:
-        await conn.exec_driver_sql(_OUTSIDE, [(more, *id_) for id_, more in units.items()])
+        await conn.exec_driver_sql(_OUTSIDE.of(conn), [(more, *id_) for id_, more in units.items()])
 
 
 async def turned(conn: AsyncConnection, ids: Collection[PoolId]) -> None:
     """Count a sync that asked for each of these pools."""
     if ids:
-        await conn.exec_driver_sql(_TURNED, list(ids))
+        await conn.exec_driver_sql(_TURNED.of(conn), list(ids))
 
 
 async def holdings(conn: AsyncConnection, ids: Iterable[PoolId]) -> dict[PoolId, list[Held]]:
@@ -314,7 +343,9 @@ async def others(conn: AsyncConnection, id_: HolderId, ids: Iterable[PoolId]) ->
     """The summary of all holders but one of these pools, as `leases.others` says; one without any is absent."""
     found = {}
     for customer, feature, period, active, *halves in await _rows(conn, _OTHERS, _json(ids), *id_):
-        held, spare, short, wanted = ((high << 32) + low for high, low in zip(halves[::2], halves[1::2], strict=True))
+        held, spare, short, wanted = (
+            (int(high) << 32) + int(low) for high, low in zip(halves[::2], halves[1::2], strict=True)
+        )
         found[customer, feature, period] = Others(held, active, spare, short, wanted)
     return found
 
@@ -323,7 +354,9 @@ async def put_holdings(conn: AsyncConnection, id_: HolderId, changed: Mapping[Po
     """Write what a holder has of these pools."""
     if changed:
         changes.note(conn, customers={customer for customer, _, _ in changed})
-        await conn.exec_driver_sql(_PUT, [(*pool, *id_, *_counts(holding)) for pool, holding in changed.items()])
+        await conn.exec_driver_sql(
+            _PUT.of(conn), [(*pool, *id_, *_counts(holding)) for pool, holding in changed.items()]
+        )
 
 
 async def over(conn: AsyncConnection, before_us: int, limit: int) -> list[PoolId]:
@@ -334,13 +367,13 @@ async def over(conn: AsyncConnection, before_us: int, limit: int) -> list[PoolId
 async def drop(conn: AsyncConnection, ids: Sequence[PoolId]) -> None:
     """Forget pools, and what anybody had of them."""
     if ids:
-        await conn.exec_driver_sql(_DROP_HOLDINGS, list(ids))
-        await conn.exec_driver_sql(_DROP, list(ids))
+        await conn.exec_driver_sql(_DROP_HOLDINGS.of(conn), list(ids))
+        await conn.exec_driver_sql(_DROP.of(conn), list(ids))
 
 
 async def in_doubt(conn: AsyncConnection, now_us: int, limit: int) -> list[tuple[PoolId, int, int]]:
     """At most `limit` pools of periods that are not over, with their scale, and the units left with holders that are gone."""
-    return [((row[0], row[1], row[2]), row[3], row[4]) for row in await _rows(conn, _IN_DOUBT, now_us, limit)]
+    return [((row[0], row[1], row[2]), row[3], int(row[4])) for row in await _rows(conn, _IN_DOUBT, now_us, limit)]
 
 
 async def figures(conn: AsyncConnection, heard_since_us: int) -> Figures:
@@ -352,8 +385,8 @@ async def figures(conn: AsyncConnection, heard_since_us: int) -> Figures:
     return Figures(holders, pools_, held, doubtful, stranded)
 
 
-async def _rows(conn: AsyncConnection, statement: str, *parameters: object) -> Sequence[Sequence[Any]]:
-    return list(await conn.exec_driver_sql(statement, parameters))
+async def _rows(conn: AsyncConnection, statement: Sql, *parameters: object) -> Sequence[Sequence[Any]]:
+    return list(await conn.exec_driver_sql(statement.of(conn), parameters))
 
 
 def _pool(customer: str, name: str, period: int, meter_key: str, sliced: str, *rest: Any) -> StoredPool:

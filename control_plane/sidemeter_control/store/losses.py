@@ -83,4 +83,4 @@ async def known(conn: AsyncConnection) -> Known:
     """All declarations together."""
     counted = select(func.count(), func.coalesce(func.sum(loss_declarations.c.events), 0))
     declarations, events = (await conn.execute(counted.select_from(loss_declarations))).one()
-    return Known(declarations, events)
+    return Known(declarations, int(events))

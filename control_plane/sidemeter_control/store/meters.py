@@ -34,7 +34,7 @@ _breaks = msgspec.json.Decoder(tuple[int, ...]).decode
 
 _LAST_ID = """
 SELECT max(id) FROM (SELECT id FROM meters UNION ALL SELECT id FROM meter_changes
-                     UNION ALL SELECT meter_id FROM retired_rollups)
+                     UNION ALL SELECT meter_id FROM retired_rollups) AS given
 """
 
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import Meter, Progress
 from sidemeter_control.metering.outcomes import Mention, OutcomeRule, Thing
+from sidemeter_control.store.sql import Sql, keeper, on_postgres, with_nul
 from sidemeter_control.store.tables import outcome_rules, retired_rollups
 
 __all__ = [
@@ -25,25 +26,34 @@ __all__ = [
     "unfilled",
 ]
 
-_MENTIONS = """
+_MENTIONS = Sql(
+    """
 SELECT m.subject, m.rule_id, m.thing, m.time_us, m.source, m.id, m.state, m.nano
 FROM json_each(?) AS asked CROSS JOIN outcome_mentions AS m
   ON m.subject = json_extract(asked.value, '$[0]') AND m.rule_id = json_extract(asked.value, '$[1]')
  AND m.thing = json_extract(asked.value, '$[2]')
-"""
-_ADD = """
+""",
+    postgres="""
+SELECT m.subject, m.rule_id, m.thing, m.time_us, m.source, m.id, m.state, m.nano
+FROM json_array_elements(?) AS asked JOIN outcome_mentions AS m
+  ON m.subject = asked.value ->> 0 AND m.rule_id = (asked.value ->> 1)::integer AND m.thing = asked.value ->> 2
+""",
+)
+_ADD = Sql("""
 INSERT INTO outcome_mentions (subject, rule_id, thing, time_us, source, id, state, nano) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
-"""
-_REMOVE = """
+""")
+_REMOVE = Sql("""
 DELETE FROM outcome_mentions
 WHERE subject = ? AND rule_id = ? AND thing = ? AND time_us = ? AND source = ? AND id = ? AND state = ?
-"""
+""")
 
 
 _TERMS = ("confirm_type", "reverse_type", "window_us", "named_by")
-_LAST_ID = "SELECT max(id) FROM (SELECT id FROM outcome_rules UNION ALL SELECT -meter_id FROM retired_rollups)"
-_SOME = "SELECT subject, rule_id, thing, time_us, source, id, state FROM outcome_mentions WHERE rule_id = ? LIMIT ?"
+_LAST_ID = "SELECT max(id) FROM (SELECT id FROM outcome_rules UNION ALL SELECT -meter_id FROM retired_rollups) AS given"
+_SOME = Sql(
+    "SELECT subject, rule_id, thing, time_us, source, id, state FROM outcome_mentions WHERE rule_id = ? LIMIT ?"
+)
 
 
 async def rules(conn: AsyncConnection, meters: Mapping[str, Meter]) -> list[OutcomeRule]:
@@ -86,7 +96,7 @@ async def renew_rules(conn: AsyncConnection, meter: Meter, watermark_seq: int) -
 
 async def drop_mentions(conn: AsyncConnection, rule_id: int, most: int) -> int:
     """Delete at most so many mentions of that number; answers how many there were to be deleted."""
-    found = (await conn.exec_driver_sql(_SOME, (rule_id, most))).all()
+    found = (await conn.exec_driver_sql(_SOME.of(conn), (rule_id, most))).all()
     await _many(conn, _REMOVE, [tuple(row) for row in found])
     return len(found)
 
@@ -99,24 +109,29 @@ def _rule(row: Row[Any], meter: Meter) -> OutcomeRule:
 async def mentions(conn: AsyncConnection, things: Collection[Thing]) -> dict[Thing, frozenset[Mention]]:
     """Everything that is known about those things; one that is never mentioned has an empty set."""
     found: defaultdict[Thing, set[Mention]] = defaultdict(set)
-    asked = msgspec.json.encode(list(things)).decode()
-    rows: Any = await conn.exec_driver_sql(_MENTIONS, (asked,)) if things else ()
+    kept, named = keeper(conn), with_nul if on_postgres(conn) else str
+    asked = msgspec.json.encode([(subject, rule_id, kept(name)) for subject, rule_id, name in things]).decode()
+    rows: Any = await conn.exec_driver_sql(_MENTIONS.of(conn), (asked,)) if things else ()
     for subject, rule_id, name, time_us, source, id_, state, nano in rows:
-        found[Thing(subject, rule_id, name)].add(Mention(time_us, source, id_, state, int(nano)))
+        found[Thing(subject, rule_id, named(name))].add(Mention(time_us, source, id_, state, int(nano)))
     return {thing: frozenset(found.get(thing, ())) for thing in things}
 
 
 async def add_mentions(conn: AsyncConnection, added: Iterable[tuple[Thing, Mention]]) -> None:
     """Keep what events say of things; what is kept already stays."""
-    rows = [(*thing, *mention[:4], str(mention.nano)) for thing, mention in added]
+    rows = [(*_kept(conn, thing), *mention[:4], str(mention.nano)) for thing, mention in added]
     await _many(conn, _ADD, rows)
 
 
 async def remove_mentions(conn: AsyncConnection, removed: Iterable[tuple[Thing, Mention]]) -> None:
     """Forget what events said of things."""
-    await _many(conn, _REMOVE, [(*thing, *mention[:4]) for thing, mention in removed])
+    await _many(conn, _REMOVE, [(*_kept(conn, thing), *mention[:4]) for thing, mention in removed])
 
 
-async def _many(conn: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _kept(conn: AsyncConnection, thing: Thing) -> tuple[Any, ...]:
+    return thing.subject, thing.rule_id, keeper(conn)(thing.name)
+
+
+async def _many(conn: AsyncConnection, statement: Sql, rows: Sequence[tuple[Any, ...]]) -> None:
     if rows:
-        await conn.exec_driver_sql(statement, list(rows))
+        await conn.exec_driver_sql(statement.of(conn), list(rows))

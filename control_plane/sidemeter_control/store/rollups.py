@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering.meters import NANO, Aggregation, Meter, from_nano, nano_of
 from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merge
 from sidemeter_control.metering.windows import Span
+from sidemeter_control.store.sql import ANY_OF, Sql, keeper, on_postgres
 
 __all__ = ["by_hour", "drop_some", "get", "leave", "put", "read", "totals"]
 
@@ -21,6 +22,14 @@ FROM json_each(?) AS m CROSS JOIN json_each(?) AS span CROSS JOIN rollups AS r
  AND r.bucket_us >= json_extract(span.value, '$[1]') AND r.bucket_us < json_extract(span.value, '$[2]')
 """
 _OF_SOME = _OF_ALL.replace("FROM", "FROM json_each(?) AS s CROSS JOIN") + " AND r.subject = s.value"
+# PostgreSQL walks the key for each of a list by itself.
+_OF_ALL_PG = """
+FROM rollups AS r JOIN json_array_elements(?) AS span
+  ON r.grain_s = (span.value ->> 0)::integer
+ AND r.bucket_us >= (span.value ->> 1)::bigint AND r.bucket_us < (span.value ->> 2)::bigint
+ AND r.meter_id = ANY (ARRAY(SELECT json_array_elements_text(?)::integer))
+"""
+_OF_SOME_PG = f"{_OF_ALL_PG} AND r.subject = {ANY_OF}"
 _READ = """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
        r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
@@ -29,13 +38,17 @@ _READ_VALUES = """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions, v.value, v.events
 {} JOIN rollup_values AS v USING (subject, meter_id, grain_s, bucket_us, dimensions)
 """
-# SQLite has no exact sum of decimals, but it joins their texts faster than rows reach Python one by one.
+# SQLite has no exact sum of decimals, but it joins their texts faster than rows reach Python one by one. PostgreSQL has one.
 _JOIN = """
 SELECT r.meter_id, sum(r.events), group_concat(r.sum), group_concat(r.min), group_concat(r.max), group_concat(r.moment)
 {} GROUP BY r.meter_id
 """
+_JOIN_PG = """
+SELECT r.meter_id, sum(r.events)::bigint, sum(r.sum)::text, min(r.min)::text, max(r.max)::text, sum(r.moment)::text
+{} GROUP BY r.meter_id
+"""
 _JOIN_VALUES = """
-SELECT r.meter_id, v.value, sum(v.events)
+SELECT r.meter_id, v.value, CAST(sum(v.events) AS bigint)
 {} JOIN rollup_values AS v USING (subject, meter_id, grain_s, bucket_us, dimensions) GROUP BY r.meter_id, v.value
 """
 # A COUNT has no sum. Both lists are joined from the same rows, so they are in one order.
@@ -43,18 +56,33 @@ _JOIN_HOURS = """
 SELECT r.meter_id, group_concat(r.bucket_us / 3600000000), group_concat(coalesce(r.sum, r.events))
 {} GROUP BY r.meter_id
 """
+_JOIN_HOURS_PG = """
+SELECT meter_id, string_agg(hour::text, ','), string_agg(amount::text, ',') FROM (
+    SELECT r.meter_id, r.bucket_us / 3600000000 AS hour, sum(coalesce(r.sum, r.events)) AS amount {} GROUP BY 1, 2
+) AS hours GROUP BY meter_id
+"""
 _WITH_VALUES = {Aggregation.UNIQUE_COUNT, Aggregation.PERCENTILE}
 
 # SQLite answers a list of row values by a scan; from a JSON array it takes one probe of the key for each bucket.
-_GET = """
+_GET = Sql(
+    """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
        r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
 FROM json_each(?) AS asked CROSS JOIN rollups AS r
   ON r.subject = json_extract(asked.value, '$[0]') AND r.meter_id = json_extract(asked.value, '$[1]')
  AND r.grain_s = json_extract(asked.value, '$[2]') AND r.bucket_us = json_extract(asked.value, '$[3]')
  AND r.dimensions = json_extract(asked.value, '$[4]')
-"""
-_PUT = """
+""",
+    postgres="""
+SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
+       r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
+FROM json_array_elements(?) AS asked JOIN rollups AS r
+  ON r.subject = asked.value ->> 0 AND r.meter_id = (asked.value ->> 1)::integer
+ AND r.grain_s = (asked.value ->> 2)::integer AND r.bucket_us = (asked.value ->> 3)::bigint
+ AND r.dimensions = asked.value ->> 4
+""",
+)
+_PUT = Sql("""
 INSERT INTO rollups (subject, meter_id, grain_s, bucket_us, dimensions,
                      events, sum, min, max, last, last_time_us, last_source, last_id, moment)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -62,15 +90,16 @@ ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
     events = excluded.events, sum = excluded.sum, min = excluded.min, max = excluded.max, last = excluded.last,
     last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id,
     moment = excluded.moment
-"""
-_PUT_VALUES = """
+""")
+_PUT_VALUES = Sql("""
 INSERT INTO rollup_values (subject, meter_id, grain_s, bucket_us, dimensions, value, events) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions, value) DO UPDATE SET events = events + excluded.events
-"""
+ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions, value)
+DO UPDATE SET events = rollup_values.events + excluded.events
+""")
 _DROP = "DELETE FROM rollups WHERE subject = ? AND meter_id = ? AND grain_s = ? AND bucket_us = ? AND dimensions = ?"
 _DROP_VALUES = _DROP.replace("rollups", "rollup_values")
-_DROP_VALUE = _DROP_VALUES + " AND value = ? AND events <= 0"
-_SOME = "SELECT subject, meter_id, grain_s, bucket_us, dimensions FROM rollups WHERE meter_id = ? LIMIT ?"
+_DROP_VALUE = Sql(_DROP_VALUES + " AND value = ? AND events <= 0")
+_SOME = Sql("SELECT subject, meter_id, grain_s, bucket_us, dimensions FROM rollups WHERE meter_id = ? LIMIT ?")
 
 
 async def read(
@@ -97,7 +126,9 @@ async def totals(
     values: dict[int, dict[str, int]] = {meter.id: {} for meter in with_values}
     for meter_id, value, events in await _within(conn, _JOIN_VALUES, with_values, spans, subjects) if values else ():
         values[meter_id][value] = events
-    for meter_id, *sums in await _within(conn, _JOIN, joined, spans, subjects) if joined else ():
+    for meter_id, *sums in (
+        await _within(conn, _JOIN_PG if on_postgres(conn) else _JOIN, joined, spans, subjects) if joined else ()
+    ):
         total[meter_id] = _total(values.get(meter_id), *sums)
     latest = [meter for meter in meters if meter.aggregation is Aggregation.LATEST]
     for bucket, rollup in await read(conn, latest, spans, subjects) if latest else ():
@@ -114,7 +145,8 @@ async def by_hour(
     """
     found: dict[int, dict[int, int]] = {meter.id: {} for meter in meters}
     asked = [Span(3600, from_us, to_us)]
-    for meter_id, hours, amounts in await _within(conn, _JOIN_HOURS, meters, asked, subjects) if meters else ():
+    wanted = _JOIN_HOURS_PG if on_postgres(conn) else _JOIN_HOURS
+    for meter_id, hours, amounts in await _within(conn, wanted, meters, asked, subjects) if meters else ():
         listed, nanos = list(map(int, hours.split(","))), list(_nanos(amounts))
         found[meter_id] = dict(zip(listed, nanos, strict=True))
         if len(found[meter_id]) < len(listed):  # several subjects or groups have something in one hour
@@ -137,6 +169,10 @@ async def _within(
     subjects: Sequence[str] | None,
 ) -> Sequence[Sequence[Any]]:
     asked = (_json({meter.id for meter in meters}), _json(spans))
+    if on_postgres(conn):
+        of = _OF_ALL_PG if subjects is None else _OF_SOME_PG
+        theirs = () if subjects is None else (_json(set(subjects)),)
+        return (await conn.exec_driver_sql(Sql(wanted.format(of)).postgres, (*asked[::-1], *theirs))).all()
     if subjects is None:
         return (await conn.exec_driver_sql(wanted.format(_OF_ALL), asked)).all()
     return (await conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(set(subjects)), *asked))).all()
@@ -183,7 +219,7 @@ def _nano_of_text(text: str) -> int:
 
 async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, Rollup]:
     """What those buckets hold so far, without their `values`."""
-    rows = await conn.exec_driver_sql(_GET, (_json(list(buckets)),))
+    rows = await conn.exec_driver_sql(_GET.of(conn), (_json(list(buckets)),))
     return {_bucket(row): _rollup(row, None) for row in rows}
 
 
@@ -191,32 +227,38 @@ async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
     """Write what those buckets hold now; their `values` are added to those known."""
     if not changed:
         return
-    await conn.exec_driver_sql(_PUT, [(*bucket, *_amounts(rollup)) for bucket, rollup in changed.items()])
-    values = [(*bucket, *value) for bucket, rollup in changed.items() for value in (rollup.values or {}).items()]
+    await conn.exec_driver_sql(_PUT.of(conn), [(*bucket, *_amounts(rollup)) for bucket, rollup in changed.items()])
+    kept = keeper(conn)
+    values = [
+        (*bucket, kept(value), events)
+        for bucket, rollup in changed.items()
+        for value, events in (rollup.values or {}).items()
+    ]
     if values:
-        await conn.exec_driver_sql(_PUT_VALUES, values)
+        await conn.exec_driver_sql(_PUT_VALUES.of(conn), values)
 
 
 async def leave(conn: AsyncConnection, left: Mapping[Bucket, Rollup]) -> None:
     """Write what is left in those buckets, as `minus` tells; those that nothing is left in, and values, disappear."""
     await put(conn, {bucket: rollup for bucket, rollup in left.items() if rollup.events})
     await _drop(conn, [bucket for bucket, rollup in left.items() if not rollup.events])
-    fewer = [(*bucket, value) for bucket, rollup in left.items() for value in rollup.values or {}]
+    kept = keeper(conn)
+    fewer = [(*bucket, kept(value)) for bucket, rollup in left.items() for value in rollup.values or {}]
     if fewer:
-        await conn.exec_driver_sql(_DROP_VALUE, fewer)
+        await conn.exec_driver_sql(_DROP_VALUE.of(conn), fewer)
 
 
 async def drop_some(conn: AsyncConnection, meter_id: int, most: int) -> int:
     """Delete at most so many rollups of that number; answers how many there were to be deleted."""
-    found = (await conn.exec_driver_sql(_SOME, (meter_id, most))).all()
+    found = (await conn.exec_driver_sql(_SOME.of(conn), (meter_id, most))).all()
     await _drop(conn, [Bucket._make(row) for row in found])
     return len(found)
 
 
 async def _drop(conn: AsyncConnection, buckets: Sequence[Bucket]) -> None:
     if buckets:
-        await conn.exec_driver_sql(_DROP_VALUES, [tuple(bucket) for bucket in buckets])
-        await conn.exec_driver_sql(_DROP, [tuple(bucket) for bucket in buckets])
+        await conn.exec_driver_sql(Sql(_DROP_VALUES).of(conn), [tuple(bucket) for bucket in buckets])
+        await conn.exec_driver_sql(Sql(_DROP).of(conn), [tuple(bucket) for bucket in buckets])
 
 
 def _bucket(row: Sequence[Any]) -> Bucket:

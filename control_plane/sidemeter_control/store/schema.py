@@ -9,11 +9,18 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 __all__ = ["newest", "revisions", "upgrade"]
 
 _STEP = "bringing the schema to this version"
+_SORTED_OTHERWISE = """
+SELECT c.relname, string_agg(format('ALTER COLUMN %I TYPE text COLLATE "C"', a.attname), ', ')
+FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+  AND a.atttypid = 'text'::regtype AND a.attcollation <> '"C"'::regcollation
+GROUP BY c.relname ORDER BY c.relname
+"""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -24,6 +31,8 @@ def upgrade(connection: Connection, report: Callable[[str, int, int], None] | No
     if report is not None:
         config.attributes["applied"] = _told(connection, config, report)
     command.upgrade(config, "head")
+    if connection.dialect.name == "postgresql":
+        _sort_by_bytes(connection)
 
 
 def _told(connection: Connection, config: Config, report: Callable[[str, int, int], None]) -> Callable[..., None]:
@@ -37,6 +46,12 @@ def _told(connection: Connection, config: Config, report: Callable[[str, int, in
         report(_STEP, next(done), steps)
 
     return applied
+
+
+def _sort_by_bytes(connection: Connection) -> None:
+    """Let every text sort as SQLite and Python sort it, whatever the language of the database is."""
+    for table, changes in connection.execute(text(_SORTED_OTHERWISE)).all():
+        connection.execute(text(f'ALTER TABLE "{table}" {changes}'))
 
 
 @cache

@@ -2,16 +2,17 @@
 
 import asyncio
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from typing import Any, Self, TypeAlias, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from sqlalchemy import Connection, CursorResult, Executable, Row
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Snapshot"]
+__all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Answer", "Answers", "Snapshot", "SqliteSnapshot"]
 
 T = TypeVar("T")
 
@@ -30,8 +31,16 @@ class _NotQuick(Exception):
     """The question is to begin anew, in a thread."""
 
 
-class Snapshot:
-    """What one reader sees. The coroutine that is asked may await nothing but the store, which never waits here.
+class Snapshot(ABC):
+    """What one reader sees. The coroutine that is asked may await nothing but the store."""
+
+    @abstractmethod
+    async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
+        """What the question answers, given the connection. One at a time; cancelled, it ends before this returns."""
+
+
+class SqliteSnapshot(Snapshot):
+    """See `Snapshot`. The store never waits here.
 
     A thread takes its turn with the loop for each statement, which costs more than the statement does: so a question
     is asked in the loop first, and once more in a thread when it turns out to be long. It must change nothing.
@@ -42,10 +51,10 @@ class Snapshot:
         self._threads = threads
         self._sqlite: Any = connection.connection.driver_connection
         self._turn = asyncio.Lock()
-        self._known: _Known = {}
+        self._known = Answers()
 
     async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
-        """What the question answers, given the connection. One at a time; cancelled, it ends before this returns."""
+        """See `Snapshot.ask`."""
         async with self._turn:
             try:
                 return self._quickly(question)
@@ -99,8 +108,9 @@ def _driven(question: Callable[[AsyncConnection], Coroutine[Any, Any, T]], direc
 class _Direct:
     """As much of an AsyncConnection as store functions read with, on a connection of this thread: nothing suspends."""
 
-    def __init__(self, connection: Connection, known: "_Known") -> None:
+    def __init__(self, connection: Connection, known: "Answers") -> None:
         self.sync_connection = connection
+        self.dialect = connection.dialect
         self._sqlite: Any = connection.connection.driver_connection
         self._known = known
 
@@ -111,7 +121,7 @@ class _Direct:
         self.spend()
         return self.sync_connection.execute(statement, parameters)
 
-    async def exec_driver_sql(self, statement: str, parameters: Sequence[Any] = ()) -> "_Answer":
+    async def exec_driver_sql(self, statement: str, parameters: Sequence[Any] = ()) -> "Answer":
         """What is the driver's own goes straight to it: SQLAlchemy's result around it costs more than the rows.
 
         A short answer is remembered: whoever asks the same again takes nothing of the database, nor of the bounds.
@@ -121,11 +131,10 @@ class _Direct:
             return self._known[asked]
         self.spend()
         try:
-            answer = _Answer(self._sqlite.execute(statement, parameters))
+            answer = Answer(self._sqlite.execute(statement, parameters))
         except sqlite3.Error as exc:
             raise DBAPIError.instance(statement, parameters, exc, sqlite3.Error) from exc
-        if len(answer) <= _REMEMBERED_ROWS and len(self._known) < _REMEMBERED_ANSWERS:
-            self._known[asked] = answer
+        self._known.keep(asked, answer)
         return answer
 
     async def scalar(self, statement: Executable, parameters: Any = None) -> Any:
@@ -142,7 +151,7 @@ class _Direct:
 class _Quick(_Direct):
     """The same within bounds."""
 
-    def __init__(self, connection: Connection, known: "_Known") -> None:
+    def __init__(self, connection: Connection, known: "Answers") -> None:
         super().__init__(connection, known)
         self.statements_left = QUICK_STATEMENTS
         self.steps_left = QUICK_STEPS
@@ -158,18 +167,26 @@ class _Quick(_Direct):
         return self.steps_left <= 0
 
 
-class _Answer(list[tuple[Any, ...]]):
+class Answer(list[tuple[Any, ...]]):
     """The rows of a statement, as far as store functions ask a result for them."""
 
     def all(self) -> Self:
+        """Every row."""
         return self
 
     def one(self) -> tuple[Any, ...]:
+        """The only row."""
         (row,) = self
         return row
 
 
-_Known: TypeAlias = dict[tuple[str, tuple[Any, ...]], _Answer]
+class Answers(dict[tuple[str, tuple[Any, ...]], Answer]):
+    """What is remembered of one snapshot: short answers, and not many."""
+
+    def keep(self, asked: tuple[str, tuple[Any, ...]], answer: Answer) -> None:
+        """Remember it, where there is room."""
+        if len(answer) <= _REMEMBERED_ROWS and len(self) < _REMEMBERED_ANSWERS:
+            self[asked] = answer
 
 
 class _Rows:

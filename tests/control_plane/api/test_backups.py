@@ -35,6 +35,13 @@ async def test_the_door_is_for_admins_alone(plane: Doors) -> None:
     assert (await plane.http.post("/v1/backup", headers=plane.key(Scope.ADMIN))).status_code == 405
 
 
+@pytest.mark.postgres
+async def test_a_database_on_a_server_is_backed_up_by_its_own_tools(plane: Doors) -> None:
+    response = await plane.http.get("/v1/backup", headers=plane.key(Scope.ADMIN))
+    assert response.status_code == 409
+    assert "pg_dump" in response.json()["detail"]
+
+
 async def test_the_answer_is_a_whole_backup_and_leaves_no_file_behind(plane: Doors, tmp_path: Path) -> None:
     response = await plane.http.get("/v1/backup", headers=plane.key(Scope.ADMIN))
     assert response.headers["content-type"] == "application/vnd.sqlite3"

@@ -66,6 +66,7 @@ async def ingest(control: Plane, *events: dict[str, object]) -> dict[str, object
     return (await control.ask(INGEST, events=list(events)))["ingest"]
 
 
+@pytest.mark.both_databases
 async def test_events_become_usage_cost_and_quota(sold: Plane) -> None:
     events = [
         completion("1", 800),
@@ -141,6 +142,7 @@ async def test_events_become_usage_cost_and_quota(sold: Plane) -> None:
     }
 
 
+@pytest.mark.both_databases
 async def test_a_line_leads_to_the_events_behind_it_page_by_page(sold: Plane) -> None:
     await ingest(
         sold,
@@ -164,6 +166,7 @@ async def test_a_line_leads_to_the_events_behind_it_page_by_page(sold: Plane) ->
     assert tokens["explain"]["edges"][0]["node"]["customer"] == "acme"
 
 
+@pytest.mark.both_databases
 async def test_each_bad_event_of_a_call_is_named_and_the_good_ones_count(sold: Plane) -> None:
     result = await ingest(
         sold,
@@ -186,6 +189,7 @@ async def test_each_bad_event_of_a_call_is_named_and_the_good_ones_count(sold: P
     assert "subject" in result["rejected"][0]["message"]
 
 
+@pytest.mark.both_databases
 async def test_events_keep_every_digit_and_get_source_id_and_time_where_they_have_none(sold: Plane) -> None:
     await ingest(sold, {"type": "t", "subject": "s", "data": {"cost": 0.1}})
     text = """mutation { ingest(events: [{id: "lit", type: "t", subject: "s", data: {cost: 1.10, big: 123456789012345678901}}]) {
@@ -201,6 +205,7 @@ async def test_events_keep_every_digit_and_get_source_id_and_time_where_they_hav
     assert len(minted["id"]) > 16
 
 
+@pytest.mark.both_databases
 async def test_what_a_meter_cannot_count_becomes_a_dead_letter_with_its_reason(sold: Plane) -> None:
     late = completion("future", 1) | {"time": "2030-01-01T00:00:00Z"}
     assert (await ingest(sold, completion("1", "many"), late))["accepted"] in {1, 2}
@@ -215,6 +220,7 @@ async def test_what_a_meter_cannot_count_becomes_a_dead_letter_with_its_reason(s
     assert all('"llm.completion"' in each["raw"] for each in letters)
 
 
+@pytest.mark.both_databases
 async def test_a_dead_letter_whose_time_has_come_is_replayed_and_leaves_the_list_with_a_trace(sold: Plane) -> None:
     await ingest(sold, completion("future", 7) | {"time": "2023-11-15T00:00:00Z"}, completion("1", "many"))
     listed = "{ node { id meter replayedAt replayedBy } }"
@@ -236,6 +242,7 @@ async def test_a_dead_letter_whose_time_has_come_is_replayed_and_leaves_the_list
     assert 'sidemeter_events_total{outcome="replayed"} 1.0' in figures
 
 
+@pytest.mark.both_databases
 async def test_entitlements_of_every_kind_are_shown(sold: Plane) -> None:
     answer = await sold.ask("""{ customer(key: "acme") {
       quotas { feature { key meter { key } } kind allowed value limit }
@@ -261,12 +268,14 @@ async def test_entitlements_of_every_kind_are_shown(sold: Plane) -> None:
     ]
 
 
+@pytest.mark.both_databases
 async def test_a_customer_at_the_limit_is_not_allowed_more(sold: Plane) -> None:
     await ingest(sold, completion("1", 2_500))
     answer = await sold.ask('{ customer(key: "acme") { quota(feature: "tokens") { allowed remaining overage } } }')
     assert answer["customer"]["quota"] == {"allowed": False, "remaining": "0", "overage": "500"}
 
 
+@pytest.mark.both_databases
 async def test_plans_have_versions_that_stay(sold: Plane) -> None:
     changed = PRO | {"charges": [{"key": "base", "model": "FLAT", "amount": "19"}]}
     assert await sold.make("publishPlan", "version subscribers", **changed) == {"version": 2, "subscribers": 0}
@@ -294,6 +303,7 @@ async def test_plans_have_versions_that_stay(sold: Plane) -> None:
     ]
 
 
+@pytest.mark.both_databases
 async def test_customers_come_page_by_page_and_by_search(sold: Plane) -> None:
     for key in ("beta", "delta", "gamma"):
         await sold.make("upsertCustomer", key=key, metadata={"from": key})
@@ -311,6 +321,7 @@ async def test_customers_come_page_by_page_and_by_search(sold: Plane) -> None:
     assert [edge["node"]["subjects"] for edge in found["edges"]] == [["delta"]]
 
 
+@pytest.mark.both_databases
 async def test_several_mutations_of_one_request_see_each_other(sold: Plane) -> None:
     answer = await sold.ask("""mutation {
       a: upsertCustomer(input: {key: "new", name: "Before"}) { name cost { total { amount } } }
@@ -324,6 +335,7 @@ async def test_several_mutations_of_one_request_see_each_other(sold: Plane) -> N
     }
 
 
+@pytest.mark.both_databases
 async def test_a_price_can_be_tried_without_storing_anything(sold: Plane) -> None:
     query = """query($usage: UsageInput!) { pricePreview(currency: "JPY", usage: $usage, charge: {
       key: "x", meter: "m", model: PACKAGE, packageSize: "100", packagePrice: "150" }) { total { amount rounded } lines { text } } }"""
@@ -338,6 +350,7 @@ async def test_a_price_can_be_tried_without_storing_anything(sold: Plane) -> Non
     assert error["extensions"] == {"code": "INVALID_INPUT", "field": "usage.quantity"}
 
 
+@pytest.mark.both_databases
 async def test_a_price_is_tried_from_events_and_lines_in_the_language_and_zone_that_are_asked_for(sold: Plane) -> None:
     query = """query($charge: ChargeInput!, $usage: UsageInput!, $zone: String) {
       pricePreview(currency: "EUR", usage: $usage, charge: $charge, language: DE, timeZone: $zone) {
@@ -392,6 +405,7 @@ async def test_a_match_that_is_no_object_of_texts_is_refused(sold: Plane, match:
     assert error["extensions"] == {"code": "INVALID_INPUT", "field": field}
 
 
+@pytest.mark.both_databases
 async def test_a_published_charge_shows_its_whole_definition(sold: Plane) -> None:
     charge = {
         "key": "deals",
@@ -406,12 +420,14 @@ async def test_a_published_charge_shows_its_whole_definition(sold: Plane) -> Non
     assert shown == {"charges": [{"definition": charge}]}
 
 
+@pytest.mark.both_databases
 async def test_an_archived_meter_is_shown_as_such(sold: Plane) -> None:
     archived = await sold.ask('mutation { archiveMeter(key: "tokens") { key archivedAt backfill { done fraction } } }')
     assert archived["archiveMeter"] == {"key": "tokens", "archivedAt": NOW, "backfill": {"done": True, "fraction": 1.0}}
     assert (await sold.ask("{ meters { key archivedAt } }"))["meters"] == [{"key": "tokens", "archivedAt": NOW}]
 
 
+@pytest.mark.both_databases
 async def test_a_new_key_works_at_once_and_a_revoked_one_no_more(sold: Plane) -> None:
     made = await sold.make("createApiKey", "id secret", name="dashboard", scopes=["READ"])
     assert "data" in await sold.post("{ meters { key } }", key=made["secret"])
@@ -501,6 +517,7 @@ query($plan: PlanInput!, $customers: [ID!]) {
 """
 
 
+@pytest.mark.both_databases
 async def test_a_draft_is_priced_on_the_usage_that_is_stored(sold: Plane) -> None:
     await sold.ask(INGEST, events=[completion("e1", 1500)])
     dearer = PRO | {"charges": [PRO["charges"][0] | {"amount": "12.90"}, PRO["charges"][1]]}  # type: ignore[index, operator]
@@ -516,6 +533,7 @@ async def test_a_draft_is_priced_on_the_usage_that_is_stored(sold: Plane) -> Non
     assert await sold.ask('{ plan(key: "pro") { version } }') == {"plan": {"version": 1}}
 
 
+@pytest.mark.both_databases
 async def test_a_draft_that_could_not_be_published_is_not_priced(sold: Plane) -> None:
     wrong = PRO | {"charges": [{"key": "base", "model": "FLAT"}]}
     error = await sold.refusal(SIMULATE, plan=wrong, customers=None)

@@ -37,6 +37,8 @@ from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
 from sidemeter_control.settings import Settings
 from sidemeter_control.store import closed_periods, state
 
+pytestmark = pytest.mark.both_databases
+
 HOUR_S = 3600
 AHEAD = msgspec.structs.replace(BASE, in_advance=True)
 

@@ -20,6 +20,8 @@ from sidemeter_control.store import credits, customers, top_ups
 from sidemeter_control.store.credits import Snapshot
 from sidemeter_control.store.database import Database
 
+pytestmark = pytest.mark.both_databases
+
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")
 FULL = CreditGrant(
     id="g1",

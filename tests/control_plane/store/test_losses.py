@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from sidemeter_control.metering.batches import Cursor
 from sidemeter_control.store import agents, losses
 from sidemeter_control.store.agents import Agent
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.losses import LossDeclaration
+
+pytestmark = pytest.mark.both_databases
 
 LOSS = LossDeclaration(
     agent_id="a",

@@ -20,6 +20,7 @@ async def version(conn: AsyncConnection) -> int:
     return (await state.get(conn)).config_version
 
 
+@pytest.mark.both_databases
 async def test_every_question_sees_what_the_first_one_saw(database: Database) -> None:
     async with database.snapshot() as before:
         assert await before.ask(version) == 1
@@ -32,6 +33,7 @@ async def test_every_question_sees_what_the_first_one_saw(database: Database) ->
         assert await after.ask(version) == 2
 
 
+@pytest.mark.both_databases
 async def test_a_change_that_was_not_committed_is_not_remembered(database: Database) -> None:
     async def fail() -> None:
         async with database.write() as conn:
@@ -70,6 +72,7 @@ async def test_what_is_asked_again_takes_no_more_of_the_bounds(database: Databas
     assert threads == [threading.get_ident()]
 
 
+@pytest.mark.both_databases
 async def test_what_one_snapshot_remembers_is_not_what_a_later_one_answers(database: Database) -> None:
     async def ask(conn: AsyncConnection) -> object:
         return (await conn.exec_driver_sql("SELECT config_version FROM state")).one()
