@@ -153,9 +153,8 @@ class ControlPlane(Program):
         self.host = host
         self.port = 0
         self.database = directory / "control.db"
-        url = f"sqlite:///{self.database}" if Kind.server is None else Kind.server.new()
-        where = {"SIDEMETER_DATABASE": url, "SIDEMETER_WITNESS": f"{self.database}.holders"}
-        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **where, **environ)
+        self._server_url = None if Kind.server is None else Kind.server.new()
+        super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **environ)
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
     @property
@@ -166,6 +165,8 @@ class ControlPlane(Program):
         """Start the process on the port it had; returns at once."""
         serve = ["serve", "--listen", f"{self.host}:{self.port}"]
         self.arguments = [sys.executable, "-m", "sidemeter_control.cli", *serve]
+        self.environ["SIDEMETER_DATABASE"] = self._server_url or f"sqlite:///{self.database}"
+        self.environ["SIDEMETER_WITNESS"] = f"{self.database}.holders"
         super().spawn()
 
     async def start(self) -> None:

@@ -47,7 +47,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "the control plane's commits are NORMAL in place of FULL",
-        "control_plane/sidemeter_control/store/database.py",
+        "control_plane/sidemeter_control/store/sqlite.py",
         "PRAGMA synchronous = FULL",
         "PRAGMA synchronous = NORMAL",
         "power",
@@ -132,8 +132,9 @@ MUTANTS: Final = (
     Mutant(
         "an id is remembered for a while only",
         "control_plane/sidemeter_control/store/events.py",
-        "ON CONFLICT DO NOTHING",
-        "ON CONFLICT (source, id) DO UPDATE SET seq = excluded.seq, received_at_us = excluded.received_at_us"
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (source, id) DO UPDATE SET seq = excluded.seq, received_at_us = excluded.received_at_us"
         " WHERE excluded.received_at_us - received_at_us > 200000",
         "repeats",
         1,

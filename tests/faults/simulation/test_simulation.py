@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import pytest
 
 from sidemeter.batches import Batch, Row
@@ -179,20 +178,6 @@ class DeclaresNothing(Buffer):
         """Nobody hears of it."""
 
 
-class ForgetsWhatItTold(Buffer):
-    """A loss that the control plane stored once is never told again."""
-
-    async def declared(self, ids: Sequence[str]) -> None:
-        """As before there was anything to open again."""
-
-        async def work(conn: aiosqlite.Connection) -> None:
-            await conn.executemany("DELETE FROM losses WHERE id = ?", [(each,) for each in ids])
-
-        await self._database.transact(work)
-        self.open_losses -= len(ids)
-        self._note()
-
-
 @pytest.mark.parametrize(
     ("cast", "seeds", "what"),
     [
@@ -202,7 +187,6 @@ class ForgetsWhatItTold(Buffer):
         pytest.param(Cast(buffer=AnswersEarly), 5, "nowhere durable", id="answered_before_the_commit"),
         pytest.param(Cast(buffer=DeletesEarly), 5, "nowhere else", id="deleted_before_the_answer"),
         pytest.param(Cast(buffer=DeclaresNothing, kinds=("damage",)), 2, "missing", id="lost_in_silence"),
-        pytest.param(Cast(buffer=ForgetsWhatItTold, kinds=("damage", "empty")), 30, "missing", id="declared_only_once"),
     ],
 )
 def test_a_broken_rule_shows_within_a_few_seeds(cast: Cast, seeds: int, what: str) -> None:

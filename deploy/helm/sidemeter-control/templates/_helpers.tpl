@@ -90,6 +90,8 @@ spec:
             secretKeyRef:
               name: {{ .Values.database.existingSecret }}
               key: {{ .Values.database.key }}
+        - name: SIDEMETER_WITNESS
+          value: /var/lib/sidemeter/database.holders
           {{- end }}
         {{- if .Values.adminKey.existingSecret }}
         - name: SIDEMETER_ADMIN_KEY
