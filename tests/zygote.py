@@ -88,9 +88,11 @@ class Zygote:
         self, arguments: list[str], environ: dict[str, str], log: Path, *, traced: bool = False, measured: bool = False
     ) -> Forked:
         """Run `python -m MODULE ...`. One that is `traced` begins once a tracer has attached to it; which lines run in one
-        that is `measured` is told to coverage, if `environ` asks for it."""
+        that is `measured` is told to coverage, if this process tells it too."""
         assert arguments[:2] == [sys.executable, "-m"], arguments
         log.touch()
+        if measured:
+            environ = {name: value for name, value in os.environ.items() if name not in unmeasured()} | environ
         wanted = {"arguments": arguments[2:], "environ": environ, "log": str(log)}
         wanted |= {"traced": traced, "measured": measured}
         self._channel.send(json.dumps(wanted).encode())

@@ -384,6 +384,7 @@ async def test_what_was_known_of_a_damaged_database_can_be_damaged_too(left: tup
     assert (None, None) in [(each.last_seq, each.events) for each in outcome.losses]
 
 
+@pytest.mark.no_cover  # noise of many pages is searched byte by byte
 async def test_a_file_that_is_overwritten_under_a_running_agent_is_begun_anew(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     buffer = await Buffer.open(directory, RestingClock())

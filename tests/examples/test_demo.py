@@ -27,7 +27,7 @@ def temporary() -> Iterator[Path]:
 
 
 def test_it_ends_by_itself_with_every_event_counted_and_a_customer_refused(temporary: Path) -> None:
-    printed = run(sys.executable, DEMO, SECONDS="4", TRACE="", TMPDIR=str(temporary))
+    printed = run(sys.executable, DEMO, SECONDS="8", TRACE="", TMPDIR=str(temporary))
     verdict = VERDICT.search(printed)
     assert verdict, printed
     assert int(verdict[1].replace(",", "")) > 100

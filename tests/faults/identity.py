@@ -14,7 +14,7 @@ from fakes import eventually
 from processes import ADMIN_KEY, AgentProcess, without_settings
 
 from .oracle import Tally
-from .rig import QUICK, Deployment, at_work, deliver, deployed, traffic, unmeasured
+from .rig import QUICK, Deployment, at_work, deliver, deployed, traffic
 
 __all__ = ["FAULTS", "Place", "command", "round"]
 
@@ -135,7 +135,6 @@ async def _cloned_alive(place: Place) -> None:
 async def _begin(place: Place, agent: AgentProcess, copy: Path) -> None:
     clone = AgentProcess(copy, place.it.plane.url, agent.environ["SIDEMETER_API_KEY"], **QUICK)
     place.stack.enter_context(clone)
-    clone.launch = unmeasured
     await place.stack.enter_async_context(clone.http)
     await clone.start()
     place.it.agents.append(clone)
@@ -167,7 +166,6 @@ async def _second(place: Place) -> None:
     agent = place.rng.choice(place.it.agents)
     second = AgentProcess(agent.data, place.it.plane.url, "smk_any", place.fresh().with_suffix(".log"))
     second.arguments[-1] = str(place.fresh())
-    second.launch = unmeasured
     with second:
         async with second.http:
             second.spawn()

@@ -33,7 +33,7 @@ from processes import AgentProcess, ControlPlane
 from .identity import Place, command
 from .oracle import Tally
 from .proxy import TWICE, Proxy
-from .rig import QUICK, Deployment, at_work, deployed, unmeasured
+from .rig import QUICK, Deployment, at_work, deployed
 from .spending import Budget, Spenders, sell_limits
 
 __all__ = ["FAULTS", "round"]
@@ -151,7 +151,6 @@ async def _cloned(it: Contest) -> None:
     environ = QUICK | {"SIDEMETER_CELL_DIR": str(cell)}
     key = agent.environ["SIDEMETER_API_KEY"]
     clone = it.place.stack.enter_context(AgentProcess(copy, proxy.to(it.it.plane.url), key, **environ))
-    clone.launch = unmeasured
     await it.place.stack.enter_async_context(clone.http)
     await clone.start()
     it.proxies.append(proxy)

@@ -18,7 +18,7 @@ from processes import AgentProcess, ControlPlane, Program
 from zygote import zygote
 
 from .oracle import Oracle, Tally
-from .rig import QUICK, Deployment, deliver, deliver_straight, free_port, has_drained, running, sell, unmeasured
+from .rig import QUICK, Deployment, deliver, deliver_straight, free_port, has_drained, running, sell
 from .strace import Blow, Tracer, traced
 
 __all__ = ["LIVES", "RESET", "Bench", "bench"]
@@ -81,7 +81,6 @@ async def _struck(program: Program, blow: Blow | None) -> AsyncIterator[Tracer]:
     """Spawn the program under a tracer; after the block it has ended, by itself or killed, and may start again."""
     program.launch = lambda *how: zygote().launch(*how, traced=True)
     program.spawn()
-    program.launch = unmeasured
     assert program.process is not None
     async with traced(program.process, blow) as tracer:
         yield tracer

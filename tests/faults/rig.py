@@ -33,7 +33,6 @@ __all__ = [
     "running",
     "sell",
     "traffic",
-    "unmeasured",
 ]
 
 QUICK: Final = {"SIDEMETER_FLUSH_AFTER_S": "0.02", "SIDEMETER_SYNC_INTERVAL_S": "0.2", "SIDEMETER_DRAIN_S": "1"}
@@ -50,11 +49,6 @@ USAGE: Final = """query($meter: ID!) {
 
 Launch = Callable[[list[str], dict[str, str], Path], Process]
 """Makes the process of a program from its arguments, environment and log."""
-
-
-def unmeasured(arguments: list[str], environ: dict[str, str], log: Path) -> Process:
-    """A forked program of which coverage does not hear: most are killed before they could tell, and all are quicker."""
-    return forked(arguments, environ, log, measured=False)
 
 
 class Door(Protocol):
@@ -122,8 +116,8 @@ async def deployed(
     agents: int = 1,
     through: Callable[[str], str] | None = None,
     host: str = "127.0.0.1",
-    launch: Callable[[int], Launch] = lambda n: unmeasured,
-    launch_plane: Launch = unmeasured,
+    launch: Callable[[int], Launch] = lambda n: forked,
+    launch_plane: Launch = forked,
     database: Path | None = None,
     data: Path | None = None,
     environ_of: Callable[[int], dict[str, str]] = lambda n: {},
@@ -165,7 +159,6 @@ Either = TypeVar("Either", AgentProcess, ControlPlane)
 @asynccontextmanager
 async def running(program: Either) -> AsyncIterator[Either]:
     """A program that forks when it is started; what still runs at the end of the block is killed."""
-    program.launch = unmeasured
     with program:
         async with program.http:
             yield program
