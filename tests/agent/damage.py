@@ -132,7 +132,7 @@ async def recovered(directory: Path, made: Made) -> Outcome:
         fresh = await recorder.record(Event("fresh", "chat", "call", "acme", 1))
         assert not fresh.duplicate
         made.acknowledged["fresh"] = encode(Event("fresh", "chat", "call", "acme", 1))
-        await eventually(lambda: forwarded(buffer, outcome), within_s=20)
+        await eventually(lambda: forwarded(buffer, outcome), within_s=100)
         outcome.losses = await buffer.losses()
         kept = await buffer._database.transact(
             lambda conn: conn.execute_fetchall("SELECT body FROM refused WHERE reason = 'poison'")

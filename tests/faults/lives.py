@@ -14,7 +14,7 @@ from typing import Final
 
 import httpx
 from fakes import eventually
-from processes import AgentProcess, ControlPlane, Program
+from processes import AgentProcess, ControlPlane, Program, forked
 from zygote import zygote
 
 from .oracle import Oracle, Tally
@@ -81,6 +81,7 @@ async def _struck(program: Program, blow: Blow | None) -> AsyncIterator[Tracer]:
     """Spawn the program under a tracer; after the block it has ended, by itself or killed, and may start again."""
     program.launch = lambda *how: zygote().launch(*how, traced=True)
     program.spawn()
+    program.launch = forked
     assert program.process is not None
     async with traced(program.process, blow) as tracer:
         yield tracer

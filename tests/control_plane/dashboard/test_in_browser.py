@@ -63,7 +63,9 @@ async def violations(tab: Visit, rules: list[str] = RULES) -> list[str]:
     """What axe-core finds, each with the element."""
     if not await tab.page.evaluate("'axe' in window"):
         await tab.page.evaluate(AXE_SCRIPT)
-    found = await tab.page.evaluate("runOnly => axe.run(document, { runOnly, resultTypes: ["violations"], selectors: false })", rules)
+    found = await tab.page.evaluate(
+        "runOnly => axe.run(document, { runOnly, resultTypes: ['violations'], selectors: false })", rules
+    )
     return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.no_cover
 """What is run here is measured by its own tests; thousands of steps would take three times as long."""
 
-SEEDS = 150
+SEEDS = 60
 FAULTS = {
     "agent killed",
     "agent stopped in order",
