@@ -1,7 +1,10 @@
 """What holds for every test."""
 
 import asyncio
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import postgres as servers
 import pytest
@@ -10,6 +13,21 @@ from hypothesis import settings
 # No test asserts a time: how long an example takes says how busy the machine is.
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Trace nothing of a test marked `no_cover`: in a worker pytest-cov has begun twice, and pauses once."""
+    if item.get_closest_marker("no_cover") is None:
+        return (yield)
+    traced, traced_in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    try:
+        return (yield)
+    finally:
+        threading.settrace(traced_in_threads)
+        sys.settrace(traced)
 
 
 @pytest.fixture(scope="session")

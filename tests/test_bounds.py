@@ -503,6 +503,7 @@ async def usage_rows(opened: Plane, added: range) -> int | None:
     return None if "errors" in body else len(body["data"]["usage"])
 
 
+@pytest.mark.no_cover
 async def test_an_answer_of_usage_has_only_so_many_rows(tmp_path: Path) -> None:
     async with plane(tmp_path) as opened:
         groups = [{"key": "g", "property": "g"}]

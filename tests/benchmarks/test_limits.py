@@ -31,6 +31,7 @@ def test_the_same_seed_is_the_same_faults() -> None:
     assert {each.kind for found in faults(1).values() for each in found} == {"cut", "killed", "rebooted"}
 
 
+@pytest.mark.no_cover
 def test_what_forgets_when_its_process_ends_passes_the_limit_then_and_leases_do_not() -> None:
     all_end = {40: [Fault(agent, kind) for agent in range(AGENTS) for kind in ("killed", "rebooted")]}
     checks = [[LIMIT // 800] * 60] * AGENTS

@@ -64,6 +64,7 @@ async def test_the_oldest_of_a_key_ends_when_there_is_one_too_many(gate: Gate, c
     assert [await gate.sessions.find(each.token) for each in opened] == [None] + [key] * MAX_SESSIONS_EACH
 
 
+@pytest.mark.no_cover
 async def test_there_are_only_so_many(gate: Gate, database: Database, clock: ManualClock) -> None:
     key, secret = await key_of(gate)
     async with database.write() as conn:

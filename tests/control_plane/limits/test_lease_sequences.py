@@ -203,6 +203,7 @@ class World:
             assert await recoveries.current(conn) is None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("capped", [Quota, TeamBudget])
 @settings(deadline=None, max_examples=15)
 @given(sequence=moves)

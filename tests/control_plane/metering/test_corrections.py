@@ -158,6 +158,7 @@ async def check(world: World, intervals: Sequence[tuple[int, int]]) -> None:
 intervals = st.builds(lambda start, length: (start, start + length), instants, st.integers(1, 3 * DAY_US))
 
 
+@pytest.mark.no_cover
 @settings(max_examples=15, deadline=None)
 @given(
     given_=st.lists(st.tuples(st.sampled_from("ab"), instants, contents), min_size=1, max_size=16),

@@ -247,6 +247,7 @@ FLUSH_AFTER_S = 0.5
 HOUR_S = 3600
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("counts_per_s", [RATE * 1.6, RATE * 1.05], ids=["a fast machine", "one that just keeps up"])
 def test_500_agents_drain_an_hour_within_the_rate_and_fresh_events_do_not_wait_for_them(counts_per_s: float) -> None:
     drains = [Agent(f"drains-{n}", 20.0, waiting=20.0 * HOUR_S) for n in range(500)]

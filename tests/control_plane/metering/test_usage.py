@@ -135,6 +135,7 @@ async def ingested(database: Database, events: Sequence[Event], chance: random.R
     return made + [await create_meter(database, meter) for meter in METERS if meter not in early]
 
 
+@pytest.mark.no_cover
 @settings(max_examples=25, deadline=None)
 @given(
     events=event_lists(),

@@ -368,6 +368,7 @@ class Life:
         await self.shop.use("acme", at.isoformat(), str(self.dice.randrange(-50, 900)))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(4))
 async def test_what_is_frozen_adjusted_and_open_is_the_bill_of_everything(shop: Shop, seed: int) -> None:
     acme = await shop.customer("acme")

@@ -276,6 +276,7 @@ async def who_takes_nothing(control: Served) -> AsyncIterator[ClientConnection]:
         yield socket
 
 
+@pytest.mark.no_cover
 async def test_who_takes_messages_slower_than_they_come_is_closed_on_with_the_reason(tmp_path: Path) -> None:
     waits = Waits(slow_s=0.3)
     async with served(tmp_path, every_s=0.001, waits=waits) as control, who_takes_nothing(control) as socket:

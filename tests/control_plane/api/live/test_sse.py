@@ -103,6 +103,7 @@ async def test_a_stream_ends_with_the_control_plane_and_is_not_complete(control:
         assert [each async for each in events] == []
 
 
+@pytest.mark.no_cover
 async def test_who_takes_events_slower_than_they_come_is_told_so_at_the_end(tmp_path: Path) -> None:
     async with served(tmp_path, every_s=0.001, waits=Waits(slow_s=0.3)) as control:
         parts = " ".join(f"l{n}: lines {{ text parts {{ text }} }}" for n in range(20))
