@@ -14,6 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from sidemeter_control.errors import ControlError, SettingsError
+from sidemeter_control.move_commands import move
 from sidemeter_control.options import FAILED, WARNED, WRONG_USE, fail, reported, settings_of, settings_options
 from sidemeter_control.plan_commands import plan
 from sidemeter_control.settings import ENVIRON_PREFIX, Settings, passwords_of
@@ -47,6 +48,7 @@ def main() -> None:
 
 
 main.add_command(plan)
+main.add_command(move)
 
 
 @main.command()
