@@ -42,12 +42,14 @@ _WITHOUT_NUL = frozenset({rollup_values.c.value, outcome_mentions.c.thing})
 
 
 class File:
-    """The file at `path`, open to be read: nothing of its log is recovered, written or held up."""
+    """The file at `path`, open to be read: nothing is written to it, and no log is held up. StoreUnavailable when it cannot be
+    read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         uri = f"{path.resolve().as_uri()}?mode=ro"
-        self._sqlite = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        with self._asked():
+            self._sqlite = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         self._engine: Engine = create_engine("sqlite+pysqlite://", creator=lambda: self._sqlite, poolclass=StaticPool)
         self._threads = ThreadPoolExecutor(1)
 

@@ -34,6 +34,8 @@ async def test_a_stretch_ends_where_it_has_as_many_bytes_as_may_be_copied_at_onc
 
 def test_a_file_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
+    with pytest.raises(StoreUnavailable, match=f"{path}: unable to open"):
+        File(path)
     path.write_bytes(b"")
     with File(path) as file:
         assert file.revision() is None
