@@ -1,21 +1,21 @@
 """The command `sidemeter-control`: run the control plane, and look after its database and keys."""
 
 import asyncio
-import contextlib
-import dataclasses
 import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import get_completion_class
 
 from sidemeter_control.errors import ControlError, SettingsError
+from sidemeter_control.move_commands import move
+from sidemeter_control.options import FAILED, WARNED, WRONG_USE, fail, reported, settings_of, settings_options
 from sidemeter_control.plan_commands import plan
 from sidemeter_control.settings import ENVIRON_PREFIX, Settings, passwords_of
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-FAILED, WRONG_USE, WARNED = 1, 2, 3
-NOT_OPTIONS = frozenset({"admin_key"})  # everybody on the host can read a command line
 SCOPES = ("AGENT", "READ", "WRITE", "ADMIN")
 
 
@@ -42,7 +38,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except ModuleNotFoundError as exc:
             extra = "postgres" if exc.name == "asyncpg" else "control-plane"
-            _fail(f"{exc.name} is not installed: pip install 'sidemeter[{extra}]'", FAILED)
+            fail(f"{exc.name} is not installed: pip install 'sidemeter[{extra}]'", FAILED)
 
 
 @click.group(cls=_Commands, help=__doc__)
@@ -52,37 +48,18 @@ def main() -> None:
 
 
 main.add_command(plan)
-
-
-def _shown_default(value: object) -> object:
-    """As it would be written."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "none" if value in {None, ()} else value
-
-
-def _settings_options(*names: str) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for each in reversed(dataclasses.fields(Settings)):
-            if each.name not in NOT_OPTIONS and (not names or each.name in names):
-                text = f"{each.metadata['help']} [{ENVIRON_PREFIX}{each.name.upper()}; default {_shown_default(each.default)}]"
-                command = click.option("--" + each.name.replace("_", "-"), each.name, metavar="VALUE", help=text)(
-                    command
-                )
-        return command
-
-    return decorate
+main.add_command(move)
 
 
 @main.command()
-@_settings_options()
+@settings_options()
 def serve(**options: str | None) -> None:
     """Serve GraphQL, agents and pages until SIGTERM or SIGINT.
 
     Makes and migrates the database. The first start prints an admin key, once, unless SIDEMETER_ADMIN_KEY gives it.
     Prints one line once requests are taken; logs to stderr.
     """
-    settings = _settings(options)
+    settings = settings_of(options)
     from sidemeter_control import logs, server, traces  # noqa: PLC0415 -- brings the web server, which help does not need
 
     secrets = [each for each in (settings.admin_key, *passwords_of(settings.database)) if each]
@@ -91,17 +68,17 @@ def serve(**options: str | None) -> None:
             logs.configure(settings.log_format, settings.log_level, secrets=secrets, ids=ids)
             server.run(settings, click.echo)
     except SettingsError as exc:
-        _fail(f"--{exc.field}: {exc.rule}", WRONG_USE)
+        fail(f"--{exc.field}: {exc.rule}", WRONG_USE)
     except (ControlError, OSError) as exc:
-        _fail(str(exc), FAILED)
+        fail(str(exc), FAILED)
 
 
 @main.command()
-@_settings_options("database")
+@settings_options("database")
 def migrate(**options: str | None) -> None:
     """Make the database, or bring it to this version's schema; `serve` does so too."""
-    settings = _settings(options)
-    with _reported() as report:
+    settings = settings_of(options)
+    with reported() as report:
         _with_database(settings, _nothing_more, report)
     click.echo("the database is up to date")
 
@@ -112,7 +89,7 @@ def migrate(**options: str | None) -> None:
     "--url", metavar="URL", help="Ask the control plane that runs there, with the ADMIN key in SIDEMETER_ADMIN_KEY."
 )
 @click.option("--replace", is_flag=True, help="Take the place of FILE if it is there.")
-@_settings_options("database")
+@settings_options("database")
 def backup(file: Path, url: str | None, replace: bool, **options: str | None) -> None:
     """Write all that the control plane holds to FILE, checked and durable when this ends.
 
@@ -121,12 +98,12 @@ def backup(file: Path, url: str | None, replace: bool, **options: str | None) ->
     """
     from sidemeter_control import backups  # noqa: PLC0415
 
-    settings = _settings(options)
-    with _reported() as report:
+    settings = settings_of(options)
+    with reported() as report:
         if url is None:
             contents = asyncio.run(backups.take(settings.database, file, report, replace=replace))
         elif settings.admin_key is None:
-            _fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: a backup holds everything", WRONG_USE)
+            fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: a backup holds everything", WRONG_USE)
         else:
             contents = backups.fetch(url.rstrip("/"), settings.admin_key, file, report, replace=replace)
     click.echo(f"{file}: {_shown(contents)}")
@@ -134,14 +111,14 @@ def backup(file: Path, url: str | None, replace: bool, **options: str | None) ->
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@_settings_options("database")
+@settings_options("database")
 def restore(file: Path, **options: str | None) -> None:
     """Make the backup FILE the database of a control plane that is stopped. What is there is moved aside, not deleted."""
     from sidemeter_control import backups  # noqa: PLC0415
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
 
-    settings = _settings(options)
-    with _reported() as report:
+    settings = settings_of(options)
+    with reported() as report:
         restored = backups.restore(settings.database, file, SystemClock(), report)
     click.echo(f"{settings.database} holds {file}: {_shown(restored.contents)}")
     if restored.aside is not None:
@@ -157,18 +134,6 @@ def restore(file: Path, **options: str | None) -> None:
     )
 
 
-@contextlib.contextmanager
-def _reported() -> Iterator[Callable[[str, int, int], None]]:
-    """What takes the steps of a long command and shows them on a terminal; at the end of a failed one, its error."""
-    from sidemeter_control import progress  # noqa: PLC0415
-
-    try:
-        with progress.shown() as report:
-            yield report
-    except (ControlError, OSError) as exc:
-        _fail(str(exc), FAILED)
-
-
 def _shown(contents: Any) -> str:
     latest = "no event yet" if contents.received_at_us is None else f"the last of {_instant(contents.received_at_us)}"
     return f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
@@ -177,7 +142,7 @@ def _shown(contents: Any) -> str:
 @main.command()
 @click.option("--url", metavar="URL", help="Ask the control plane there, and look at nothing of this host.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
-@_settings_options()
+@settings_options()
 def doctor(url: str | None, as_json: bool, **options: str | None) -> None:
     """Look at everything that a control plane with these settings needs, and say what to do.
 
@@ -224,7 +189,7 @@ def _asking(settings: Settings, url: str | None) -> "httpx.Client":
     try:
         verify = nearby.trust(settings) if url is None else True
     except OSError as exc:
-        _fail(f"{settings.tls_cert}: {exc}", FAILED)
+        fail(f"{settings.tls_cert}: {exc}", FAILED)
     return httpx.Client(headers=headers, timeout=nearby.ANSWERS_WITHIN_S, verify=verify, trust_env=url is not None)
 
 
@@ -242,17 +207,17 @@ def _show(findings: "Sequence[Finding]") -> None:
     "--url", metavar="URL", help="The control plane to ask; by default the one with these settings on this host."
 )
 @click.option("--alive", is_flag=True, help="Ask only whether it answers, not whether it can write.")
-@_settings_options("listen", "tls_cert", "tls_key")
+@settings_options("listen", "tls_cert", "tls_key")
 def ready(url: str | None, alive: bool, **options: str | None) -> None:
     """Exit 0 if the control plane takes requests, 1 if not: a health check where there is no curl. It asks without a key."""
     from sidemeter_control import nearby  # noqa: PLC0415
 
-    settings = _settings(options)
+    settings = settings_of(options)
     try:
         with _asking(settings, url) as http:
             nearby.check_ready(http, url.rstrip("/") if url else nearby.url_of(settings), alive=alive)
     except ControlError as exc:
-        _fail(str(exc), FAILED)
+        fail(str(exc), FAILED)
 
 
 @main.command()
@@ -270,12 +235,12 @@ def top(url: str, every_s: float, once: bool) -> None:
 
     key = os.environ.get("SIDEMETER_API_KEY") or os.environ.get("SIDEMETER_ADMIN_KEY")
     if not key:
-        _fail("SIDEMETER_API_KEY: must be set, to a key with the scope READ", WRONG_USE)
+        fail("SIDEMETER_API_KEY: must be set, to a key with the scope READ", WRONG_USE)
     try:
         with Remote(url, key) as remote:
             watching.watch(remote, url, SystemClock(), every_s=every_s, once=once)
     except ControlError as exc:
-        _fail(str(exc), FAILED)
+        fail(str(exc), FAILED)
     except KeyboardInterrupt:
         sys.exit(0)
 
@@ -293,7 +258,7 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     made = get_completion_class(shell)
     if made is None:
-        _fail(f"{shell} is not known", WRONG_USE)
+        fail(f"{shell} is not known", WRONG_USE)
     click.echo(made(ctx.find_root().command, {}, "sidemeter-control", "_SIDEMETER_CONTROL_COMPLETE").source())
 
 
@@ -314,7 +279,7 @@ def keys() -> None:
 @click.option(
     "--days", type=click.IntRange(1, 36_500), metavar="N", help="It ends after so many days; by default never."
 )
-@_settings_options("database")
+@settings_options("database")
 def create_key(
     name: str,
     scopes: tuple[str, ...],
@@ -336,11 +301,11 @@ def create_key(
         _, secret = await Keyring(database, clock).make(name, held, until_us, customer=customer, service=service)
         return secret
 
-    click.echo(_with_database(_settings(options), make))
+    click.echo(_with_database(settings_of(options), make))
 
 
 @keys.command("list")
-@_settings_options("database")
+@settings_options("database")
 def list_keys(**options: str | None) -> None:
     """Print every key, one JSON object a line, without secrets."""
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
@@ -351,7 +316,7 @@ def list_keys(**options: str | None) -> None:
             return await stored.every(conn)
 
     now_us = SystemClock().now_us()
-    for key in _with_database(_settings(options), read):
+    for key in _with_database(settings_of(options), read):
         click.echo(json.dumps(_shown_key(key, now_us)))
 
 
@@ -380,7 +345,7 @@ def _shown_key(key: Any, now_us: int) -> dict[str, object]:
     metavar="SECONDS",
     help="How long the former secret is still taken.",
 )
-@_settings_options("database")
+@settings_options("database")
 def rotate_key(key_id: str, overlap: int, **options: str | None) -> None:
     """Give the key with the id KEY_ID another secret and print it; it is never shown again."""
     from sidemeter_control.access.keyring import Keyring  # noqa: PLC0415
@@ -390,18 +355,18 @@ def rotate_key(key_id: str, overlap: int, **options: str | None) -> None:
         _, secret = await Keyring(database, SystemClock()).replace_secret(key_id, overlap)
         return secret
 
-    click.echo(_with_database(_settings(options), rotate))
+    click.echo(_with_database(settings_of(options), rotate))
 
 
 @keys.command("revoke")
 @click.argument("key_id")
-@_settings_options("database")
+@settings_options("database")
 def revoke_key(key_id: str, **options: str | None) -> None:
     """End the key with the id KEY_ID for good."""
     from sidemeter_control.access.keyring import Keyring  # noqa: PLC0415
     from sidemeter_control.clock import SystemClock  # noqa: PLC0415
 
-    _with_database(_settings(options), lambda database: Keyring(database, SystemClock()).revoke(key_id))
+    _with_database(settings_of(options), lambda database: Keyring(database, SystemClock()).revoke(key_id))
     click.echo(f"{key_id} is revoked")
 
 
@@ -415,7 +380,7 @@ def audit() -> None:
     "--url", metavar="URL", help="Ask the control plane that runs there, with the ADMIN key in SIDEMETER_ADMIN_KEY."
 )
 @click.option("--head", metavar="NUMBER:HASH", help="What an earlier check ended with: it must still be in the log.")
-@_settings_options("database")
+@settings_options("database")
 def verify_audit(url: str | None, head: str | None, **options: str | None) -> None:
     """See that no entry of the audit log was changed or taken out, and say where one was.
 
@@ -424,25 +389,17 @@ def verify_audit(url: str | None, head: str | None, **options: str | None) -> No
     """
     from sidemeter_control import audit_commands  # noqa: PLC0415
 
-    settings = _settings(options)
-    with _reported() as report:
+    settings = settings_of(options)
+    with reported() as report:
         if url is None:
             found = _with_database(settings, lambda database: audit_commands.of_database(database, head, report))
         elif settings.admin_key is None:
-            _fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: the log is for administrators", WRONG_USE)
+            fail(f"{ENVIRON_PREFIX}ADMIN_KEY: must be set: the log is for administrators", WRONG_USE)
         else:
             found = audit_commands.of_server(url, settings.admin_key, head, report)
     if found.problem is not None:
-        _fail(f"the audit log is not as it was written: entry {found.broken_at} {found.problem}", FAILED)
+        fail(f"the audit log is not as it was written: entry {found.broken_at} {found.problem}", FAILED)
     click.echo(f"{found.entries} entries, unbroken; head {found.head}")
-
-
-def _settings(options: dict[str, str | None]) -> Settings:
-    try:
-        return Settings.from_environ(os.environ, **options)
-    except SettingsError as exc:
-        name = "--" + exc.field.replace("_", "-") if exc.field in options else exc.field
-        _fail(f"{name}: {exc.rule}", WRONG_USE)
 
 
 def _with_database(
@@ -462,16 +419,11 @@ def _with_database(
     try:
         return asyncio.run(acting())
     except ControlError as exc:
-        _fail(str(exc), FAILED)
+        fail(str(exc), FAILED)
 
 
 async def _nothing_more(_: object) -> None:
     """Opening and migrating was all."""
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"sidemeter-control: {message}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ __all__ = [
     "check_at_start",
     "copy",
     "finish",
+    "is_held",
     "leftovers",
     "lock",
     "private",
@@ -115,6 +116,21 @@ def lock(path: Path) -> int:
         os.close(held)
         raise StoreUnavailable(f"{path}: another process has the database open") from exc
     return held
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process has the database open."""
+    try:
+        beside = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}: {exc.strerror}") from exc
+    try:
+        fcntl.flock(beside, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(beside)
+    return False
 
 
 def check_at_start(path: Path) -> None:

@@ -32,7 +32,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
-from sidemeter_control.store.schema import revisions
+from sidemeter_control.store.schema import UNFINISHED, revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
@@ -138,8 +138,12 @@ class PostgresDatabase(Database):
         except asyncpg.LockNotAvailableError as exc:
             raise StoreUnavailable("another process has the database open") from exc
         await raw.execute("RESET lock_timeout")
-        if await _revision(raw, self.name) is not None and self._known:
+        if await self._is_ours(raw) and self._known:
             await self._check_not_older(raw)
+
+    async def _is_ours(self, raw: asyncpg.Connection) -> bool:
+        """Whether there is something in it. DatabaseUnfit unless that may be used."""
+        return await _revision(raw, self.name) is not None
 
     async def _check_not_older(self, raw: asyncpg.Connection) -> None:
         """A server that took the place of another may lack its last commits, and grant again what it does not know of."""
@@ -267,6 +271,10 @@ async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
     if not {"alembic_version", "state", "events", "rollups", "agent_epochs"} <= tables:
         raise DatabaseUnfit(name, "is a database of something else: Sidemeter needs one of its own")
     revision = str(await raw.fetchval("SELECT version_num FROM alembic_version"))
+    if revision == UNFINISHED:
+        raise DatabaseUnfit(
+            name, "holds a part of a move that did not end: run `sidemeter-control move --replace` again"
+        )
     if revision not in revisions():
         raise DatabaseUnfit(name, f"was made by a newer version, with schema {revision}: start that version")
     return revision

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -11,7 +12,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-__all__ = ["newest", "revisions", "upgrade"]
+__all__ = ["UNFINISHED", "newest", "revisions", "upgrade"]
+
+UNFINISHED: Final = "unfinished move"
+"""In the place of a version, while a database is being moved there: no program of any version starts on it."""
 
 _STEP = "bringing the schema to this version"
 _SORTED_OTHERWISE = """

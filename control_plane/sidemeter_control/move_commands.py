@@ -1,0 +1,71 @@
+"""The command `sidemeter-control move`: from a file to a PostgreSQL server, with the proof that nothing was lost on the way."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sidemeter_control.options import FAILED, fail, reported, settings_of, settings_options
+
+if TYPE_CHECKING:
+    from sidemeter_control.moving import Line
+
+__all__ = ["move"]
+
+
+@click.command()
+@click.option(
+    "--to",
+    "to",
+    metavar="URL",
+    required=True,
+    help="The empty database: postgresql://USER:PASSWORD@HOST:PORT/NAME, whose password may stand in PGPASSWORD or ~/.pgpass"
+    " instead.",
+)
+@click.option("--replace", is_flag=True, help="Empty the database first of a move that did not end.")
+@settings_options("database", "witness")
+def move(to: str, replace: bool, **options: str | None) -> None:
+    """Move all that the control plane holds from its file to an empty PostgreSQL database, and prove that it is the same.
+
+    While a control plane serves from the file, its events are copied beside it; then the command waits until it is stopped,
+    copies the rest, reads everything back and compares it: rows, totals of each meter, credits, the audit log. Start it
+    again with SIDEMETER_DATABASE set to the new one: nothing is missing, and agents go on by themselves. Until the proof is
+    complete nothing starts on the new database, and the file stays as it was.
+    """
+    from sidemeter_control import moving  # noqa: PLC0415 -- brings a driver, which help does not need
+    from sidemeter_control.clock import SystemClock  # noqa: PLC0415
+    from sidemeter_control.settings import without_password  # noqa: PLC0415
+    from sidemeter_control.store.postgres import witness_of  # noqa: PLC0415
+
+    settings = settings_of(options)
+    try:
+        with reported() as report:
+            lines = asyncio.run(
+                moving.move(
+                    settings.database, to, SystemClock(), report, click.echo, witness=settings.witness, replace=replace
+                )
+            )
+    except moving.Unequal as exc:
+        _show(exc.lines)
+        fail(f"{exc}: nothing starts on it; run the move again, with --replace", FAILED)
+    except KeyboardInterrupt:
+        fail("the move was interrupted: nothing starts on what there is of it; run it again, with --replace", FAILED)
+    _show(lines)
+    witness = Path(settings.witness or witness_of(to)).resolve()
+    click.echo(
+        f"all of it is equal: start the control plane with SIDEMETER_DATABASE={without_password(to)}, its password, and"
+        f" SIDEMETER_WITNESS={witness}"
+    )
+    click.echo(
+        f"{settings.database} stays. Whoever starts it again starts a copy, as after a restore: with what was counted until"
+        " now, and nothing to grant of hard limits"
+    )
+
+
+def _show(lines: "list[Line]") -> None:
+    """One line for each thing that was compared; both, where they are not equal."""
+    width = max(len(line.what) for line in lines)
+    for line in lines:
+        said = f"{line.source}  equal" if line.is_equal else f"{line.source} in the file, {line.target} in the copy"
+        click.echo(f"{line.what:<{width}}  {said}")
