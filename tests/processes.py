@@ -147,13 +147,17 @@ class Program:
 
 
 class ControlPlane(Program):
-    """`sidemeter-control serve` on SQLite in `directory`, or on PostgreSQL; restarted, it keeps its port."""
+    """`sidemeter-control serve` on SQLite in `directory`, or on PostgreSQL; restarted, it keeps its port.
 
-    def __init__(self, directory: Path, host: str = "127.0.0.1", **environ: str) -> None:
+    `server_url`: the database that it shares with others, in place of one of its own."""
+
+    def __init__(
+        self, directory: Path, host: str = "127.0.0.1", *, server_url: str | None = None, **environ: str
+    ) -> None:
         self.host = host
         self.port = 0
         self.database = directory / "control.db"
-        self._server_url = None if Kind.server is None else Kind.server.new()
+        self._server_url = server_url or (None if Kind.server is None else Kind.server.new())
         super().__init__([], directory / "control.log", SIDEMETER_ADMIN_KEY=ADMIN_KEY, **environ)
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from doors import sidecar
+from fakes import eventually
 from processes import ADMIN_KEY, URL
 
 import sidemeter.connections as of_the_agent
@@ -25,7 +26,7 @@ PROGRAMS = ["agent", "control plane"]
 
 
 @asynccontextmanager
-async def serving(program: str, directory: Path, **bounds: float) -> AsyncIterator[int]:
+async def serving(program: str, directory: Path, drain_s: int = 1, **bounds: float) -> AsyncIterator[int]:
     """The port of a program with small bounds."""
     given = {"connections": MOST, "arrives_within_s": 30.0, "taken_within_s": 30.0} | bounds
     if program == "agent":
@@ -34,7 +35,7 @@ async def serving(program: str, directory: Path, **bounds: float) -> AsyncIterat
     else:
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         settings = Settings(
-            database=f"sqlite:///{directory}/control.db", listen="127.0.0.1:0", admin_key=ADMIN_KEY, drain_s=1
+            database=f"sqlite:///{directory}/control.db", listen="127.0.0.1:0", admin_key=ADMIN_KEY, drain_s=drain_s
         )
         task = asyncio.create_task(serve(settings, ready.set_result, None, of_the_control_plane.Bounds(**given)))
         found = URL.search(await ready)
@@ -193,3 +194,31 @@ def test_connections_leave_file_descriptors_to_everything_else(module, descripto
         os._exit(0 if module.accepted() == connections else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+async def test_a_control_plane_that_stops_beside_others_answers_what_is_on_its_way_to_it(tmp_path: Path) -> None:
+    ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with (
+        serving("control plane", tmp_path, drain_s=30, leaves_after_s=30.0) as port,
+        connected(port) as rests,
+        connected(port) as asks,
+    ):
+        for wire in (rests, asks):
+            wire.writer.write(ask)
+            assert b"connection: close" not in (await wire.reader.readuntil(b"ok\n")).lower()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+        async def is_refused() -> bool:
+            try:
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+            except ConnectionRefusedError:
+                return True
+            except ConnectionResetError:
+                pass  # just now
+            return False
+
+        await eventually(is_refused)
+        for wire in (rests, asks):
+            wire.writer.write(ask)
+            assert b"connection: close" in (await wire.reader.readuntil(b"ok\n")).lower()
+            assert await wire.reader.read() == b""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -47,6 +48,9 @@ from sidemeter_control.store.database import Database
 from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["Loop", "build", "loops", "repeat"]
+
+FOLLOWS_AFTER_S: Final = 1.0
+"""How soon one that does nothing of it looks whether it is its turn now."""
 
 _log = logging.getLogger(__name__)
 
@@ -125,13 +129,15 @@ class Loop:
     """Something done again and again, `every_s` seconds after it was done.
 
     `until_done`: while it answers that it did something it goes on sooner, after a rest as long as its turn was, so that
-    ingest, which has the same one writer, has every other one.
+    ingest, which has the same one writer, has every other one. Of several control planes on one database one does it, which
+    others take up as they find it; `everywhere`: each does its own.
     """
 
     name: str
     once: Callable[[], Awaitable[object]]
     every_s: float
     until_done: bool = False
+    everywhere: bool = False
 
 
 def loops(database: Database, settings: Settings, clock: Clock, gate: Gate) -> Sequence[Loop]:
@@ -149,14 +155,20 @@ def loops(database: Database, settings: Settings, clock: Clock, gate: Gate) -> S
         Loop("looking at every customer for alerts", lambda: sweep_once(database, clock), every_s=600),
         Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
         Loop("looking ahead for alerts", Foreseeing(database, clock).once, every_s=10, until_done=True),
-        Loop("noting when keys were used", gate.note_uses_once, every_s=60),
+        Loop("noting when keys were used", gate.note_uses_once, every_s=60, everywhere=True),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
 
 
-async def repeat(loop: Loop, clock: Clock) -> None:
-    """The one loop, until it is cancelled. What escapes `once` is a fault of ours or of the disk: say so, and go on."""
+async def repeat(loop: Loop, clock: Clock, leads: Callable[[], bool] = lambda: True) -> None:
+    """The one loop, until it is cancelled. What escapes `once` is a fault of ours or of the disk: say so, and go on.
+
+    `leads`: whether what one control plane does is this one's to do.
+    """
     while True:
+        if not (loop.everywhere or leads()):
+            await asyncio.sleep(FOLLOWS_AFTER_S)
+            continue
         began_s, done = clock.monotonic_s(), False
         try:
             done = bool(await loop.once())

@@ -15,6 +15,7 @@ __all__ = [
     "ARRIVES_WITHIN_S",
     "BACKLOG",
     "KEEP_ALIVE_S",
+    "LEAVES_AFTER_S",
     "MAX_CONNECTIONS",
     "MAX_HEAD_BYTES",
     "MAX_MESSAGE_BYTES",
@@ -32,6 +33,10 @@ BACKLOG: Final = 1024
 
 KEEP_ALIVE_S: Final = 75
 """How long a connection may rest between two requests."""
+
+LEAVES_AFTER_S: Final = 1.0
+"""How long a control plane that stops beside others leaves a connection that rests open, for what is on its way to it: that is
+answered, and the answer says that it was the last there."""
 
 MAX_CONNECTIONS: Final = 1024
 """Open at once: 500 agents with two each. Each takes a file descriptor and some 20 KiB."""
@@ -59,11 +64,13 @@ PING_S: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a server allows: open connections, and seconds for a request to arrive and for an answer to be taken."""
+    """What a server allows: open connections, and seconds for a request to arrive, for an answer to be taken, and for a
+    connection that rests once it stops."""
 
     connections: int
     arrives_within_s: float = ARRIVES_WITHIN_S
     taken_within_s: float = TAKEN_WITHIN_S
+    leaves_after_s: float = 0.0
 
 
 def accepted() -> int:
@@ -127,6 +134,7 @@ class _Connection(HttpToolsProtocol):
         self._stalled: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._upgraded = False
+        self._leaves = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or refuse one too many."""
@@ -161,10 +169,26 @@ class _Connection(HttpToolsProtocol):
         if self._upgraded:
             return
         cycle: RequestResponseCycle | None = self.cycle
+        if self._leaves and cycle is not None:
+            cycle.keep_alive = False
         if cycle is None or cycle.more_body or cycle.scope is not self.scope:
             self._arriving(len(data))
         elif self._late is not None:
             self._arrived()
+
+    def shutdown(self) -> None:
+        """Take no more than what is on its way, see LEAVES_AFTER_S."""
+        self._leaves = True
+        cycle: RequestResponseCycle | None = self.cycle
+        rests = cycle is None or cycle.response_complete
+        if rests and self._bounds.leaves_after_s:
+            self.loop.call_later(self._bounds.leaves_after_s, self._leave)
+        else:
+            super().shutdown()
+
+    def _leave(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over: `_Socket` has its own bounds from here on."""

@@ -49,7 +49,7 @@ def is_running(settings: Settings, clock: Clock) -> bool:
     """Whether a control plane has the database open."""
     if is_postgres(settings.database):
         try:
-            return _seen(settings, clock).is_open
+            return _seen(settings, clock).open_in > 0
         except ControlError:
             return False  # what keeps it from being looked at is found below
     return host.is_locked(Path(f"{sqlite_path(settings.database)}.lock"))
@@ -74,8 +74,8 @@ def _server(settings: Settings, clock: Clock) -> Iterator[Finding]:
         )
         return
     size = f"PostgreSQL {seen.version}, {seen.size_bytes // _MIB:,} MiB"
-    if seen.is_open:
-        state = "open in a control plane"
+    if seen.open_in:
+        state = "open in a control plane" if seen.open_in == 1 else f"open in {seen.open_in} control planes"
     elif seen.revision is None:
         state = "empty; serve will make its tables"
     elif seen.revision != newest():

@@ -22,6 +22,7 @@ from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.connections import (
     BACKLOG,
     KEEP_ALIVE_S,
+    LEAVES_AFTER_S,
     MAX_MESSAGE_BYTES,
     PING_S,
     Bounds,
@@ -66,7 +67,7 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then answer what was asked and return.
 
     `announce` gets the admin key where one was made, and one line once requests are taken. Raises StoreUnavailable for a
-    database that does not open, OSError for an address that is taken, SettingsError for files that are no certificate and
+    database that does not open, or has become an older copy of itself meanwhile, OSError for an address that is taken, SettingsError for files that are no certificate and
     its key, and for an address that others reach while there is no key.
     """
     _check_tls(settings)
@@ -76,9 +77,10 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
     traces = traces_of(settings.traces)
-    database = await Database.open(settings.database, witness=settings.witness)
+    database = await Database.open(settings.database, witness=settings.witness, alone=False)
     try:
         await database.migrate()
+        await database.join()
         with contextlib.closing(_bind(settings.listen)) as door:
             gate = Gate(database, clock, origins=_origins(settings))
             await _check_exposure(gate, settings)
@@ -91,7 +93,7 @@ async def serve(
                 _config(
                     await build(database, gate, settings, clock, hub=hub, traces=traces),
                     settings,
-                    bounds or Bounds(accepted()),
+                    bounds or Bounds(accepted(), leaves_after_s=LEAVES_AFTER_S if database.is_shared else 0),
                 ),
                 lambda: announce(_ready(door, "http" if settings.tls_cert is None else "https")),
             )
@@ -100,13 +102,17 @@ async def serve(
             gc.freeze()
             serving = asyncio.create_task(server.serve([door]))
             stopping = asyncio.create_task(stop.wait())
-            async with _repeated(loops(database, settings, clock, gate), clock):
-                await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            failing = asyncio.create_task(database.is_older.wait())
+            async with _repeated(loops(database, settings, clock, gate), clock, database):
+                await asyncio.wait({serving, stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
+            failing.cancel()
             await hub.close()  # what goes on for ever is ended first: the others end by themselves
             server.should_exit = True
             await serving
             await _note_uses(gate)
+        if database.is_older.is_set():
+            raise StoreUnavailable("the database has become an older copy of itself: this ends, to be started anew")
     finally:
         await database.close()
 
@@ -120,9 +126,9 @@ async def _note_uses(gate: Gate) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _repeated(wanted: Iterable[Loop], clock: Clock) -> AsyncIterator[None]:
+async def _repeated(wanted: Iterable[Loop], clock: Clock, database: Database) -> AsyncIterator[None]:
     """Run the loops meanwhile; what one of them is at when the block ends is ended, or undone, before this returns."""
-    running = [asyncio.create_task(repeat(each, clock)) for each in wanted]
+    running = [asyncio.create_task(repeat(each, clock, lambda: database.leads)) for each in wanted]
     try:
         yield
     finally:

@@ -179,7 +179,7 @@ class Settings:
     sync_interval_ms: int = _setting(_count(50, 60_000), "How often agents ask for limits.", 1000)
     rate_events_per_s: int = _setting(
         _count(10, 10_000_000),
-        "Events a second that are taken from all agents together; lower, it leaves more of the machine to questions.",
+        "Events a second that are taken from all agents together, by all control planes on the database; lower, it leaves more of the machine to questions.",
         100_000,
     )
     max_batches_at_once: int = _setting(
@@ -194,7 +194,7 @@ class Settings:
     )
     requests_per_s: int = _setting(
         _count(0, 1_000_000),
-        "GraphQL requests a second of one key, further ones get 429; 0: as many as it likes.",
+        "GraphQL requests a second of one key at one control plane, further ones get 429; 0: as many as it likes.",
         1000,
     )
     private_webhooks: bool = _setting(

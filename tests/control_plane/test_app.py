@@ -53,6 +53,25 @@ async def test_a_loop_with_more_to_do_rests_as_long_as_its_turn_was(until_done: 
     running.cancel()
 
 
+async def test_what_one_does_another_takes_up_once_it_leads_and_what_is_each_ones_own_does_not_wait() -> None:
+    turns: list[str] = []
+    leads = False
+
+    def loop(name: str, *, everywhere: bool) -> asyncio.Task[None]:
+        async def once() -> None:
+            turns.append(name)
+
+        each = Loop(name, once, every_s=3600, everywhere=everywhere)
+        return asyncio.create_task(repeat(each, ManualClock(), lambda: leads))
+
+    running = [loop("own", everywhere=True), loop("one's", everywhere=False)]
+    await eventually(lambda: turns == ["own"])
+    leads = True
+    await eventually(lambda: turns == ["own", "one's"])
+    for task in running:
+        task.cancel()
+
+
 async def test_every_loop_of_the_control_plane_takes_a_turn_on_an_empty_database(tmp_path: Path) -> None:
     async with open_database(tmp_path) as database:
         clock = ManualClock()

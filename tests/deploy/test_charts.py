@@ -49,6 +49,7 @@ CASES: dict[str, tuple[Path, dict[str, Any]]] = {
     "everything": (CONTROL, EVERYTHING),
     "postgresql": (CONTROL, POSTGRES),
     "postgresql and everything": (CONTROL, EVERYTHING | POSTGRES),
+    "three on postgresql": (CONTROL, EVERYTHING | POSTGRES | {"replicas": 3}),
     "sidecar": (EXAMPLE, {}),
     "sidecar with settings": (
         EXAMPLE,
@@ -232,7 +233,7 @@ def test_the_agent_is_a_native_sidecar_that_takes_its_settings(resources: list[d
     ("chart", "values", "says"),
     [
         (CONTROL, {"replicas": 2}, "replicas: must be 1 with database.kind sqlite, and is 2"),
-        (CONTROL, {"replicas": 3} | POSTGRES, "replicas: must be 1, and is 3"),
+        (CONTROL, {"strategy": "BlueGreen"} | POSTGRES, "strategy"),
         (CONTROL, {"database": {"kind": "postgresql"}}, "database.existingSecret: must name a secret"),
         (CONTROL, {"database": {"kind": "mysql"}}, "database/kind"),
         (CONTROL, {"ingress": {"enabled": True}}, "ingress.host: must be set"),
@@ -249,6 +250,27 @@ def test_what_cannot_work_is_refused_before_it_is_installed(chart: Path, values:
     done = helm(chart, values)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "strategy"),
+    [
+        ({}, "Recreate"),
+        ({"replicas": 3}, "RollingUpdate"),
+        ({"replicas": 3, "strategy": "Recreate"}, "Recreate"),
+        ({"strategy": "RollingUpdate"}, "RollingUpdate"),
+    ],
+)
+def test_several_are_replaced_one_after_the_other_unless_they_are_to_go_together(
+    values: dict[str, Any], strategy: str
+) -> None:
+    rendered = yaml.safe_load_all(manifests(CONTROL, POSTGRES | values))
+    (workload,) = [each for each in rendered if each["kind"] == "Deployment"]
+    assert workload["spec"]["replicas"] == values.get("replicas", 1)
+    assert workload["spec"]["strategy"]["type"] == strategy
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert ("lifecycle" in container) == (strategy == "RollingUpdate")
 
 
 def test_every_setting_can_be_given_but_those_that_the_chart_gives() -> None:

@@ -1,6 +1,6 @@
 """Keys are made, found, replaced and revoked here, and what was used when is noted.
 
-Valid keys are remembered, and forgotten with every change of a key. The lookup goes by the secret's SHA-256, so its time
+Valid keys are remembered, and forgotten with every change of a key; none is where other processes may change it. The lookup goes by the secret's SHA-256, so its time
 says nothing of the secret.
 """
 
@@ -50,6 +50,7 @@ class Keyring:
         self._clock = clock
         self._known: OrderedDict[bytes, Key] = OrderedDict()
         self._remembered = remembered
+        self._most_known = 0 if database.is_shared else remembered
         self._changes = 0
         self._used_at_us: dict[str, int] = {}
 
@@ -58,12 +59,12 @@ class Keyring:
         key = self._known.get(hashed)
         if key is None:
             changes = self._changes
-            async with self._database.read() as conn:
+            async with self._database.point() as conn:
                 key = await keys.by_hash(conn, hashed)
             # A key read before a change must not be remembered after it.
             if key is not None and changes == self._changes:
                 self._known[hashed] = key
-                if len(self._known) > self._remembered:
+                if len(self._known) > self._most_known:
                     self._known.popitem(last=False)
         now_us = self._clock.now_us()
         if key is None or not key.valid_at(now_us):
@@ -135,7 +136,7 @@ class Keyring:
     async def has_admin(self) -> bool:
         """Whether there ever was an admin key: who let the last one end, makes another on the machine."""
         async with self._database.read() as conn:
-            return any(key.allows(Scope.ADMIN) for key in await keys.every(conn))
+            return await _has_admin(conn)
 
     async def first_key(self, given: str | None) -> str | None:
         """See that an admin key exists. Returns the secret of one made now, which must be shown; else None.
@@ -145,9 +146,13 @@ class Keyring:
         if given is not None:
             await self._accept(given)
             return None
-        if await self.has_admin():
-            return None
-        _, secret = await self.make("first admin", frozenset({Scope.ADMIN}), None)
+        secret, now_us = self._new_secret(), self._clock.now_us()
+        async with self._database.write() as conn:
+            if await _has_admin(conn):
+                return None
+            admin = frozenset({Scope.ADMIN})
+            key = Key(self._clock.new_id("key"), "first admin", admin, now_us, prefix=secret[:_SHOWN_CHARS])
+            await _create(conn, key, keys.secret_hash(secret), audit.OPERATOR)
         return secret
 
     async def note_uses_once(self) -> int:
@@ -193,6 +198,10 @@ def _check(key: Key) -> None:
         raise InvalidInput("scopes", "must be READ or WRITE for one customer")
     if key.service is not None and key.scopes & _NOT_FOR_ONE_SERVICE:
         raise InvalidInput("scopes", "must be AGENT, READ or WRITE for one service")
+
+
+async def _has_admin(conn: AsyncConnection) -> bool:
+    return any(key.allows(Scope.ADMIN) for key in await keys.every(conn))
 
 
 async def _create(conn: AsyncConnection, key: Key, hashed: bytes, by: str) -> None:

@@ -74,9 +74,10 @@ class Portal:
         if self._signing is not None:
             return self._signing
         changes = self._changes
-        async with self._database.read() as conn:
+        async with self._database.point() as conn:
             found = await links.in_force(conn, now_us)
-        if changes == self._changes:  # keys read before a change must not be remembered after it
+        # Keys read before a change must not be remembered after it, nor where others may change them.
+        if changes == self._changes and not self._database.is_shared:
             self._signing = found
         return found
 

@@ -68,7 +68,7 @@ class Sessions:
 
     async def find(self, token: str) -> Key | None:
         """What the session of that token stands for, if both are valid now."""
-        async with self._database.read() as conn:
+        async with self._database.point() as conn:
             session = await sessions.get(conn, keys.secret_hash(token))
         if session is None or session.expires_at_us <= self._clock.now_us():
             return None

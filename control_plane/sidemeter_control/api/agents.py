@@ -128,13 +128,14 @@ class AgentDoor:
         with about(agent_id=message.agent_id):
             begun = await self._begin(message)
             _log.info("epoch %d of %s %s", begun.cursor.epoch, message.service, message.version)
+        self.pacer.share(self._database.replicas)
         return HelloReply(
             begun.cursor.epoch,
             begun.cursor.next_batch_no,
             begun.generation,
             self._sync_interval_ms,
             begun.losses_stored,
-            self.pacer.rate_events_per_s,
+            self.pacer.announced_events_per_s,
             self.pacer.max_batch_events,
         )
 
@@ -194,6 +195,7 @@ class AgentDoor:
         if arrival is None:
             yield None
             return
+        self.pacer.share(self._database.replicas)
         entry = self.pacer.admit(arrival, self._clock.monotonic_s())
         if not entry.admitted:
             self._send_away(entry)

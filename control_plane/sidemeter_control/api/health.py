@@ -135,7 +135,7 @@ class _Figures(Collector):
             GaugeMetricFamily(
                 "sidemeter_announced_events_per_second",
                 "Events a second that all agents together may send.",
-                pacer.rate_events_per_s,
+                pacer.announced_events_per_s,
             ),
             GaugeMetricFamily("sidemeter_batches_inside", "Batches that are worked on.", pacer.inside),
             GaugeMetricFamily("sidemeter_agents_in_line", "Agents that wait for their turn.", pacer.waiting_agents),

@@ -116,7 +116,7 @@ class Ingest:
         self._max_future_us = max_future_s * 1_000_000
         self._reader = reader
         self._traces = traces
-        self._readers: tuple[int, tuple[Readers, OutcomeReaders]] = (0, ({}, {}))
+        self._readers: tuple[state.State | None, tuple[Readers, OutcomeReaders]] = (None, ({}, {}))
         self.rollbacks = Rollbacks(clock, database.witness)
         self.events: Counter[str] = Counter(accepted=0, duplicate=0, dead_letter=0, replayed=0)
         self.batches: Counter[BatchStatus] = Counter(dict.fromkeys(BatchStatus, 0))
@@ -237,11 +237,11 @@ class Ingest:
 
     async def _current_readers(self, conn: AsyncConnection) -> tuple[Readers, OutcomeReaders]:
         """The meters and outcome rules as this transaction sees them; read anew only when the configuration has changed."""
-        version = (await state.get(conn)).config_version
-        if self._readers[0] != version:
+        now = await state.get(conn)
+        if self._readers[0] != now:
             known = {each.key: each for each in await meters.list_all(conn, archived=True)}
             settling = outcome_readers(await outcomes.rules(conn, known))
-            self._readers = version, (readers(await meters.counting(conn), self._reader), settling)
+            self._readers = now, (readers(await meters.counting(conn), self._reader), settling)
         return self._readers[1]
 
 

@@ -85,9 +85,9 @@ class Pacer:
     """
 
     def __init__(self, *, rate_events_per_s: int, max_batches: int) -> None:
-        self.rate_events_per_s = rate_events_per_s
-        self.max_batch_events = min(MAX_BATCH_EVENTS, max(rate_events_per_s // _BATCHES_PER_S, 1))
-        self._fresh_events = max(min(rate_events_per_s // _FRESH_PART, self.max_batch_events // 5), 1)
+        self.announced_events_per_s = rate_events_per_s
+        self._shared_by = 0
+        self.share(1)
         self._max_batches = max_batches
         self._max_drains = max(max_batches // _DRAIN_PART, 1)
         self._inside = 0
@@ -103,6 +103,15 @@ class Pacer:
         self._come_back_s = -inf
         self._tickets: OrderedDict[str, _Ticket] = OrderedDict()
         self._fresh_until_s: OrderedDict[str, float] = OrderedDict()
+
+    def share(self, control_planes: int) -> None:
+        """Keep to this one's part of the announced rate: so many together keep to all of it, whoever asks which of them."""
+        if control_planes == self._shared_by:
+            return
+        self._shared_by = control_planes
+        rate = self.rate_events_per_s = max(self.announced_events_per_s // control_planes, 1)
+        self.max_batch_events = min(MAX_BATCH_EVENTS, max(rate // _BATCHES_PER_S, 1))
+        self._fresh_events = max(min(rate // _FRESH_PART, self.max_batch_events // 5), 1)
 
     @property
     def inside(self) -> int:

@@ -1,7 +1,7 @@
 """What a transaction changes that somebody may be watching: noted while it is open, told once it is committed.
 
 Who listens in this process is told by `Database.write`. Where several processes share a database, the same notes travel
-between them, and listeners stay as they are.
+between them (`replicas.py`), and listeners stay as they are.
 """
 
 from collections.abc import Iterable
@@ -19,13 +19,14 @@ class Changes:
     """Whose cost or quotas may be others by now, and who was alerted.
 
     `subjects` used something; `customers` have other terms; `alerted` are customers with a new alert; `everyone`: a
-    definition changed that may be anybody's.
+    definition changed that may be anybody's, or nobody knows what did. `state`: the row of that name is another.
     """
 
     subjects: set[str] = field(default_factory=set)
     customers: set[str] = field(default_factory=set)
     alerted: set[str] = field(default_factory=set)
     everyone: bool = False
+    state: bool = False
 
 
 _noted: WeakKeyDictionary[Transaction, Changes] = WeakKeyDictionary()
@@ -38,6 +39,7 @@ def note(
     customers: Iterable[str] = (),
     alerted: Iterable[str] = (),
     everyone: bool = False,
+    state: bool = False,
 ) -> None:
     """Note it of the transaction that is open. What a savepoint undoes stays noted: who looks finds nothing new."""
     transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
@@ -48,6 +50,7 @@ def note(
     changes.customers.update(customers)
     changes.alerted.update(alerted)
     changes.everyone |= everyone
+    changes.state |= state
 
 
 def noted(conn: AsyncConnection) -> Changes | None:

@@ -37,6 +37,10 @@ class Database(ABC):
     """An open database. `write` and `read` give a connection inside a transaction; store functions take it. `witness` is
     the file that is no part of it; `name` is what an operator knows it by, without secrets.
 
+    `is_shared`: other processes may write to it meanwhile, so that nothing read of it holds for long. `replicas`: how many
+    have it open, this one too. `leads`: whether what is to be done once is this one's to do. `is_older`: set once it was seen
+    to have become an older copy of itself under this process, which then has to start anew.
+
     Both raise StoreUnavailable when the database gives no answer (disk full, read-only, failing, or no turn in time):
     nothing is then known of the transaction's effect, and it may be repeated.
     """
@@ -44,14 +48,19 @@ class Database(ABC):
     def __init__(self, name: str, writer: AsyncEngine, witness: Witness) -> None:
         self.name = name
         self.witness = witness
+        self.is_shared = False
+        self.is_older = asyncio.Event()
         self._writer = writer
         self._listeners: list[Callable[[Changes], None]] = []
 
     @staticmethod
-    async def open(url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None) -> "Database":
+    async def open(
+        url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None, alone: bool = True
+    ) -> "Database":
         """Open the database at `url`: `sqlite:///PATH`, whose file is made when absent, or `postgresql://…`.
 
-        `witness`: the path of its file, where that is not beside the database. SettingsError when the URL is not one,
+        `witness`: the path of its file, where that is not beside the database. Not `alone`: beside others that say so, too,
+        where the database is one for several; a file never is. SettingsError when the URL is not one,
         StoreUnavailable when the database does not answer or another process has it open, DatabaseUnfit when it is none
         that may be used: something else than a sound database of this version, or one that does not keep what it commits.
         """
@@ -59,7 +68,7 @@ class Database(ABC):
         if is_postgres(url):
             from sidemeter_control.store.postgres import PostgresDatabase  # noqa: PLC0415
 
-            return await PostgresDatabase.at(url, max_wait_s, witness=witness)
+            return await PostgresDatabase.at(url, max_wait_s, witness=witness, alone=alone)
         from sidemeter_control.store.sqlite import SqliteDatabase  # noqa: PLC0415
 
         return await SqliteDatabase.at(url, max_wait_s)
@@ -81,14 +90,36 @@ class Database(ABC):
                 await conn.begin()
                 yield conn
                 changes = noted(conn)
+                if changes is not None and self.is_shared:
+                    await self._note(conn, changes)
                 try:
                     await _to_the_end(conn.commit())
                 finally:
                     if changes is not None:
                         self._tell(changes)
 
+    async def _note(self, conn: AsyncConnection, changes: Changes) -> None:  # noqa: B027 -- a file is nobody else's
+        """Let other processes hear of it, once the transaction is committed."""
+
+    @property
+    def replicas(self) -> int:
+        """See the class."""
+        return 1
+
+    @property
+    def leads(self) -> bool:
+        """See the class."""
+        return True
+
+    async def join(self) -> None:  # noqa: B027 -- as above
+        """Hear of what other processes change, and be counted among them; once the schema is this version's.
+
+        StoreUnavailable when the database does not answer.
+        """
+
     def listen(self, listener: Callable[[Changes], None]) -> Callable[[], None]:
-        """Tell `listener` what each transaction changed, right after its COMMIT; answers what ends that.
+        """Tell `listener` what each transaction changed, right after its COMMIT, and a moment later where it was another
+        process's; answers what ends that.
 
         It must be quick and raise nothing. One whose COMMIT failed is told of, too: nobody knows what became of it.
         """
@@ -102,6 +133,10 @@ class Database(ABC):
     @abstractmethod
     def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """One snapshot of the database: every query in the block sees the same state."""
+
+    def point(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """As `read`, for one statement that is over at once, and waits for no question that takes longer."""
+        return self.read()
 
     @abstractmethod
     def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:

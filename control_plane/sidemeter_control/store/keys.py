@@ -138,9 +138,11 @@ async def retiring(conn: AsyncConnection, ids: Iterable[str], now_us: int) -> di
 
 
 async def used(conn: AsyncConnection, at_us: Mapping[str, int]) -> None:
-    """Say when keys were used last, by their ids."""
+    """Say when keys were used last, by their ids; who says so later may know of an earlier use."""
     if at_us:
-        last = update(api_keys).where(api_keys.c.id == bindparam("key")).values(last_used_at_us=bindparam("at"))
+        earlier = api_keys.c.last_used_at_us.is_(None) | (api_keys.c.last_used_at_us < bindparam("at"))
+        own = (api_keys.c.id == bindparam("key")) & earlier
+        last = update(api_keys).where(own).values(last_used_at_us=bindparam("at"))
         await conn.execute(last, [{"key": key_id, "at": at} for key_id, at in at_us.items()])
 
 

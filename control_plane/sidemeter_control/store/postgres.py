@@ -9,9 +9,10 @@ keeps the lock until it is over, so whoever looks it up (P15) waits for its outc
 among processes as among connections, and with it "each event once" and "one grantor of leases". A transaction that reads
 its snapshot at REPEATABLE READ, READ ONLY, and waits for nobody.
 
-One process at a time has a database open, because subscriptions and deliveries are still one process's: its writing
-connection holds a second advisory lock for as long as it lives. So a pooler between the two must leave a connection to whoever
-opened it until it is closed (PgBouncer: `pool_mode = session`).
+Control planes share a database, commands have it alone: the writing connection of each holds a second advisory lock for as
+long as it lives, shared or exclusive. Who shares it and has to change the schema waits until nobody else has it open. What
+processes tell each other goes by a connection of its own (`replicas.py`). So a pooler between must leave a connection to
+whoever opened it until it is closed (PgBouncer: `pool_mode = session`).
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
@@ -28,11 +29,14 @@ from sqlalchemy import Connection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from sidemeter_control.clock import Clock
+from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
+from sidemeter_control.store import files
+from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
-from sidemeter_control.store.schema import UNFINISHED, revisions
+from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, Replicas, notes_of
+from sidemeter_control.store.schema import UNFINISHED, newest, revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
@@ -44,18 +48,24 @@ DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """Settings of a server that loses what it committed, in a power cut, where one of them is off (P1)."""
 MIN_VERSION: Final = 14
 
-# Names of locks, which nobody else's are likely to be.
 _TURN: Final = 0x5349_4445_4D45_5401
-_OPEN: Final = 0x5349_4445_4D45_5402
 _CONNECTS_WITHIN_S: Final = 10.0
 _ANSWERS_WITHIN_S: Final = 600.0
 """A server that has not answered a statement by then is taken for one that is gone."""
+_TRY_AGAIN_S: Final = 0.1
 _LET_GO_WITHIN_S: Final = 5.0
 """How long a server may take to notice that the process before this one was killed."""
-_IDLE_WITHIN_S: Final = 60
-"""A transaction that does nothing for so long belongs to a process that hangs: the server ends it, and others go on."""
+_IDLE_WITHIN_S: Final = 15
+"""A transaction that does nothing for so long belongs to a process that hangs: the server ends it, and others go on, within
+the time that they wait for their turn."""
+_POINTS: Final = 2
 _STATEMENTS: Final = 512
 
+_NOTIFY = "SELECT pg_notify($1, note) FROM unnest($2::text[]) AS note"
+_NOTIFY_STATE = """
+SELECT pg_notify($1, json_build_object('origin', $2::text, 'state',
+    json_build_array(generation, config_version, lease_version, holders))::text) FROM state
+"""
 _SETTINGS = "SELECT name, setting FROM pg_settings WHERE name = ANY ($1::text[])"
 _LOOKED_AT = ["server_version_num", "server_encoding", "transaction_read_only", *DURABLE]
 _STANDBY = "SELECT CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END"
@@ -63,7 +73,7 @@ _SIGHT = """
 SELECT current_setting('server_version'), pg_database_size(current_database()),
     inet_server_addr() IS NULL OR inet_server_addr() <<= inet '127.0.0.0/8' OR inet_server_addr() = inet '::1'
         OR (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()),
-    EXISTS (SELECT 1 FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
+    (SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database
             WHERE d.datname = current_database() AND locktype = 'advisory' AND l.granted
               AND l.classid::bigint = $1 AND l.objid::bigint = $2)
 """
@@ -73,22 +83,30 @@ _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 class PostgresDatabase(Database):
     """See `Database`. `witness` is a file of the machine that the control plane runs on."""
 
-    def __init__(self, url: str, max_wait_s: float, witness: Path) -> None:
+    def __init__(self, url: str, max_wait_s: float, witness: Path, *, alone: bool) -> None:
         self._url = url
         self._max_wait_s = max_wait_s
         self._known = False
+        self._seen: tuple[str, int, int] | None = None
         writer = _engine(self._connect_writer, max_wait_s, connections=1)
         super().__init__(without_password(url), writer, Witness(witness))
+        self.is_shared = not alone
+        self._migrates = False
         self._reader = _engine(self._connect_reader, max_wait_s, connections=2 * READERS)
+        self._points = _engine(self._connect_reader, max_wait_s, connections=_POINTS, isolation="AUTOCOMMIT")
+        self._origin = SystemClock().new_id("process")
+        self._others = Replicas(self._origin, self._connect_listener, self._tell, self._is_now)
 
         @event.listens_for(writer.sync_engine, "begin")
         def _begun(connection: Connection) -> None:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock($1)", (_TURN,))
 
     @classmethod
-    async def at(cls, url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None) -> Self:
+    async def at(
+        cls, url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None, alone: bool = True
+    ) -> Self:
         """Open the database at `url`, which is there, and empty or a control plane's. Errors as for `Database.open`."""
-        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url))
+        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url), alone=alone)
         try:
             with named(database.name):
                 async with database.write():
@@ -97,6 +115,48 @@ class PostgresDatabase(Database):
         except BaseException:
             await database.close()
             raise
+
+    async def migrate(self, report: files.Report | None = None) -> None:
+        """See `Database.migrate`. Whoever has it open alone for that alone shares it afterwards."""
+        if self.is_shared and not self._migrates:
+            return
+        await super().migrate(report)
+        if self._migrates:
+            await self._writer.dispose()
+            async with self.write():
+                """Others are to see that it has the database open."""
+
+    async def join(self) -> None:
+        """See `Database.join`."""
+        if self.is_shared:
+            await self._others.begin()
+
+    @property
+    def replicas(self) -> int:
+        """See `Database`."""
+        return self._others.count
+
+    @property
+    def leads(self) -> bool:
+        """See `Database`."""
+        return not self.is_shared or self._others.leads
+
+    async def _note(self, conn: AsyncConnection, changes: Changes) -> None:
+        if notes := notes_of(self._origin, changes):
+            await conn.exec_driver_sql(_NOTIFY, (CHANNEL, notes))
+        if changes.state:
+            await conn.exec_driver_sql(_NOTIFY_STATE, (CHANNEL, self._origin))
+
+    def _is_now(self, generation: str, config_version: int, lease_version: int, holders: int) -> None:
+        self._check_versions(generation, config_version, lease_version)
+        self._seen = generation, config_version, lease_version
+        self.witness.hear(generation, lease_version, holders)
+
+    def _check_versions(self, generation: str, configured: int, leased: int) -> None:
+        """What is remembered goes by these versions: one that comes again may stand for something else."""
+        seen = self._seen
+        if seen is not None and generation == seen[0] and (configured < seen[1] or leased < seen[2]):
+            self.is_older.set()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -107,37 +167,52 @@ class PostgresDatabase(Database):
                 yield conn
 
     @asynccontextmanager
+    async def point(self) -> AsyncIterator[AsyncConnection]:
+        """See `Database.point`: on a connection of its own, and the statement is its own transaction."""
+        with translated():
+            async with self._points.connect() as conn:
+                yield conn
+
+    @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """See `Database.snapshot`."""
         async with self.read() as conn:
             yield PostgresSnapshot(conn)
 
     async def close(self) -> None:
-        """Close every connection; the writer's is the one that keeps other processes out."""
+        """Close every connection; the writer's is the one that keeps other processes out, or is counted by them."""
         await self._reader.dispose()
+        await self._points.dispose()
         await self._writer.dispose()
+        await self._others.end()
 
     async def _connect_writer(self) -> asyncpg.Connection:
         wait_ms = str(round(self._max_wait_s * 1000))
         own = {"default_transaction_isolation": "read committed", "lock_timeout": wait_ms}
-        own["idle_in_transaction_session_timeout"] = f"{_IDLE_WITHIN_S}s"
+        own["idle_in_transaction_session_timeout"] = str(round(min(_IDLE_WITHIN_S, self._max_wait_s / 2) * 1000))
         return await _connected(self._url, own, self._take)
 
     async def _connect_reader(self) -> asyncpg.Connection:
         own = {"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on"}
         return await _connected(self._url, own, _nothing_more)
 
+    async def _connect_listener(self) -> asyncpg.Connection:
+        return await _connected(self._url, {"application_name": APPLICATION}, _nothing_more)
+
     async def _take(self, raw: asyncpg.Connection) -> None:
         """Make it the one connection that writes. Each new one is looked at: a server may start anew with other settings."""
         found = unfit(dict(await raw.fetch(_SETTINGS, _LOOKED_AT)))
         if found is not None:
             raise DatabaseUnfit(self.name, found)
-        await raw.execute(f"SET lock_timeout = {round(min(self._max_wait_s, _LET_GO_WITHIN_S) * 1000)}")
         try:
-            await raw.execute(f"SELECT pg_advisory_lock({_OPEN})")
-        except asyncpg.LockNotAvailableError as exc:
-            raise StoreUnavailable("another process has the database open") from exc
-        await raw.execute("RESET lock_timeout")
+            async with asyncio.timeout(self._max_wait_s if self.is_shared else min(self._max_wait_s, _LET_GO_WITHIN_S)):
+                while not await self._opened(raw):  # noqa: ASYNC110 -- it is another process that lets go
+                    await asyncio.sleep(_TRY_AGAIN_S)
+        except TimeoutError as exc:
+            raise StoreUnavailable(
+                "another process has the database open"
+                + (", and the schema is to be changed: stop all others" if self._migrates else "")
+            ) from exc
         if await self._is_ours(raw) and self._known:
             await self._check_not_older(raw)
 
@@ -145,11 +220,29 @@ class PostgresDatabase(Database):
         """Whether there is something in it. DatabaseUnfit unless that may be used."""
         return await _revision(raw, self.name) is not None
 
+    async def _opened(self, raw: asyncpg.Connection) -> bool:
+        """Try to have it as this process wants to. Nobody waits in the server's line, where others would wait behind it."""
+        # What another made of the schema meanwhile decides whether it is to be changed.
+        self._migrates = self.is_shared and await _revision(raw, self.name) != newest()
+        if not self.is_shared or self._migrates:
+            return bool(await raw.fetchval("SELECT pg_try_advisory_lock($1)", OPEN))
+        if not await raw.fetchval("SELECT pg_try_advisory_lock_shared($1)", OPEN):
+            return False
+        if await _revision(raw, self.name) == newest():
+            return True
+        await raw.fetchval("SELECT pg_advisory_unlock_shared($1)", OPEN)
+        return False
+
     async def _check_not_older(self, raw: asyncpg.Connection) -> None:
         """A server that took the place of another may lack its last commits, and grant again what it does not know of."""
         last = self.witness.last
-        generation, lease_version = await raw.fetchrow("SELECT generation, lease_version FROM state")
-        if last is not None and generation == last.generation and lease_version < last.lease_version:
+        generation, configured, leased = await raw.fetchrow(
+            "SELECT generation, config_version, lease_version FROM state"
+        )
+        if last is not None and generation == last.generation and leased < last.lease_version:
+            self.is_older.set()
+        self._check_versions(generation, configured, leased)
+        if self.is_older.is_set():
             raise StoreUnavailable(
                 "the database has become an older copy of itself: start the control plane anew, which then waits for what"
                 " agents hold"
@@ -245,7 +338,11 @@ async def _nothing_more(_: asyncpg.Connection) -> None:
 
 
 def _engine(
-    connect: Callable[[], Awaitable[asyncpg.Connection]], max_wait_s: float, *, connections: int
+    connect: Callable[[], Awaitable[asyncpg.Connection]],
+    max_wait_s: float,
+    *,
+    connections: int,
+    isolation: Literal["AUTOCOMMIT"] | None = None,
 ) -> AsyncEngine:
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -253,6 +350,7 @@ def _engine(
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
+        **({} if isolation is None else {"isolation_level": isolation}),
     )
 
     @event.listens_for(engine.sync_engine, "checkout")
@@ -282,13 +380,13 @@ async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What a server says of a database: `version` its own, `revision` the schema's (None: there is none yet). `is_open`: a
-    control plane has it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing."""
+    """What a server says of a database: `version` its own, `revision` the schema's (None: there is none yet). `open_in`: how
+    many control planes have it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing."""
 
     version: str
     revision: str | None
     size_bytes: int
-    is_open: bool
+    open_in: int
     encrypted: bool
     took_s: float
 
@@ -306,7 +404,7 @@ async def look(url: str, clock: Clock) -> Sight:
                 raise DatabaseUnfit(name, found)
             revision = await _revision(raw, name)
             before_s = clock.monotonic_s()
-            version, size_bytes, encrypted, is_open = await raw.fetchrow(_SIGHT, _OPEN >> 32, _OPEN & 0xFFFF_FFFF)
+            version, size_bytes, encrypted, open_in = await raw.fetchrow(_SIGHT, OPEN >> 32, OPEN & 0xFFFF_FFFF)
             took_s = clock.monotonic_s() - before_s
         except asyncpg.PostgresError as exc:
             raise StoreUnavailable(str(exc)) from exc
@@ -316,7 +414,7 @@ async def look(url: str, clock: Clock) -> Sight:
         version=version,
         revision=revision,
         size_bytes=size_bytes,
-        is_open=is_open,
+        open_in=open_in,
         encrypted=encrypted,
         took_s=took_s,
     )

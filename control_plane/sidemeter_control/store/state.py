@@ -68,38 +68,38 @@ async def config_changed(conn: AsyncConnection, *customers: str) -> None:
     """
     changes.note(conn, customers=customers, everyone=not customers)
     await conn.execute(update(state).values(config_version=state.c.config_version + 1))
-    _seen.clear()
+    _is_another(conn)
 
 
 async def closed_until(conn: AsyncConnection, until_us: int) -> None:
     """Say that a billing period that ends there is closed in this transaction."""
     await conn.execute(update(state).where(state.c.closed_until_us < until_us).values(closed_until_us=until_us))
-    _seen.clear()
+    _is_another(conn)
 
 
 async def set_generation(conn: AsyncConnection, generation: str) -> None:
     """Give this copy of the database a name of its own: it does not go on from where the last one of its name was."""
     await conn.execute(update(state).values(generation=generation))
-    _seen.clear()
+    _is_another(conn)
 
 
 async def leases_changed(conn: AsyncConnection) -> State:
     """Say that something of leases is stored in this transaction; answers the state as it is then."""
     await conn.execute(update(state).values(lease_version=state.c.lease_version + 1))
-    _seen.clear()
+    _is_another(conn)
     return await get(conn)
 
 
 async def losses_stored(conn: AsyncConnection) -> None:
     """Say that losses are stored in this transaction: agents notice a copy of the database that lacks them as older."""
     await conn.execute(update(state).values(lease_version=state.c.lease_version + 1))
-    _seen.clear()
+    _is_another(conn)
 
 
 async def holder_joined(conn: AsyncConnection) -> None:
     """Say that one more holder of leases is known from this transaction on."""
     await conn.execute(update(state).values(holders=state.c.holders + 1))
-    _seen.clear()
+    _is_another(conn)
 
 
 async def generation_of_leases(conn: AsyncConnection) -> str | None:
@@ -111,3 +111,8 @@ async def generation_of_leases(conn: AsyncConnection) -> str | None:
 async def keep_leases_under(conn: AsyncConnection, generation: str) -> None:
     """Say that leases are granted in that generation from here on: what another may have granted is seen to."""
     await conn.execute(update(state).values(leases_generation=generation))
+
+
+def _is_another(conn: AsyncConnection) -> None:
+    _seen.clear()
+    changes.note(conn, state=True)

@@ -1,6 +1,7 @@
 """The witness: a small file beside the database that is not put back with it, so that an older copy can be told from it."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import zlib
@@ -69,7 +70,7 @@ class Witness:
         async with self._turn:
             if statement.number < self._kept:
                 return
-            said = statement.testimony
+            said = self._with_what_was_heard(statement.testimony)
             if said != self.last:
                 durable = self.last is None or replace(said, lease_version=self.last.lease_version) != self.last
                 if durable:
@@ -77,6 +78,28 @@ class Witness:
                 else:
                     self._write(said, durable=False)
             self.last, self._kept = said, statement.number
+
+    def hear(self, generation: str, lease_version: int, holders: int) -> None:
+        """Another control plane on the database has come so far with it: one that is older than that is an older copy.
+
+        It is in the file after a while, or with what is kept next: whoever came so far has kept it.
+        """
+        last = self.last
+        if last is None or last.generation != generation or lease_version <= last.lease_version:
+            return
+        known = None if last.holders is None else max(holders, last.holders)
+        self.last = replace(last, lease_version=lease_version, holders=known)
+        if not self._turn.locked():
+            with contextlib.suppress(StoreUnavailable):
+                self._write(self.last, durable=False)
+
+    def _with_what_was_heard(self, said: Attested) -> Attested:
+        """Never less than what others were heard to have come to meanwhile."""
+        last = self.last
+        if last is None or last.generation != said.generation or last.lease_version <= said.lease_version:
+            return said
+        known = None if said.holders is None else max(said.holders, last.holders or 0)
+        return replace(said, lease_version=last.lease_version, holders=known)
 
     def _write(self, said: Attested, *, durable: bool) -> None:
         text = msgspec.json.encode(said).ljust(_RECORD_BYTES - _CRC_BYTES, b"\0")

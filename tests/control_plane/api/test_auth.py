@@ -71,6 +71,39 @@ async def test_a_revoked_key_is_refused_at_once(gate: Gate) -> None:
         await gate.revoke(key.id)
 
 
+async def test_where_several_share_a_database_what_one_revokes_or_replaces_no_other_takes(
+    database: Database, clock: ManualClock
+) -> None:
+    database.is_shared = True
+    here, there = Gate(database, clock), Gate(database, clock)
+    key, secret = await here.make("probe", frozenset({READ}), None)
+    assert (await there.admit(f"Bearer {secret}", READ)).id == key.id
+    _, replaced = await here.replace_secret(key.id, 0)
+    with pytest.raises(Unauthenticated):
+        await there.admit(f"Bearer {secret}", READ)
+    assert (await there.admit(f"Bearer {replaced}", READ)).id == key.id
+    await here.revoke(key.id)
+    with pytest.raises(Unauthenticated):
+        await there.admit(f"Bearer {replaced}", READ)
+
+
+async def test_where_several_begin_at_once_one_makes_the_first_key(database: Database, clock: ManualClock) -> None:
+    made = await asyncio.gather(*(Gate(database, clock).first_key(None) for _ in range(3)))
+    assert sorted(secret is None for secret in made) == [False, True, True]
+
+
+async def test_a_use_that_is_noted_later_does_not_hide_a_later_one(database: Database, clock: ManualClock) -> None:
+    here, there = Gate(database, clock), Gate(database, clock)
+    _, secret = await here.make("probe", frozenset({READ}), None)
+    await here.admit(f"Bearer {secret}", READ)
+    clock.advance(5)
+    await there.admit(f"Bearer {secret}", READ)
+    for gate in (there, here):
+        assert await gate.note_uses_once() == 1
+    async with database.read() as conn:
+        assert [each.last_used_at_us for each in await keys.every(conn)] == [clock.now_us()]
+
+
 async def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(gate: Gate) -> None:
     key, secret = await gate.make("racing", frozenset({READ}), None)
     await asyncio.gather(gate.admit(f"Bearer {secret}", READ), gate.revoke(key.id), return_exceptions=True)

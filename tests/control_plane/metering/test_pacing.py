@@ -184,9 +184,10 @@ class Agent:
 
 @dataclass
 class Outage:
-    """Agents that come back together, in virtual time: a request takes a while, and batches are counted one by one."""
+    """Agents that come back together, in virtual time: a request takes a while, and batches are counted one by one. Where
+    several share the `rate`, each request comes to any of them."""
 
-    pace: Pacer
+    paces: list[Pacer]
     rng: random.Random
     counts_per_s: float
     let_in: list[tuple[float, int]] = field(default_factory=list)
@@ -196,7 +197,7 @@ class Outage:
     def run(self, agents: list[Agent], until_s: float) -> None:
         """Until nobody drains any more; fails if that is later than `until_s`."""
         self.numbers = itertools.count()
-        self.queue: list[tuple[float, int, Agent, tuple[Entry, int] | None]] = []
+        self.queue: list[tuple[float, int, Agent, tuple[Entry, int, Pacer] | None]] = []
         self.draining = {agent.name for agent in agents if agent.waiting}
         self.free_s = 0.0
         for agent in agents:
@@ -209,7 +210,7 @@ class Outage:
             else:
                 self.answer(agent, *counted, now_s)
 
-    def at(self, at_s: float, agent: Agent, counted: tuple[Entry, int] | None = None) -> None:
+    def at(self, at_s: float, agent: Agent, counted: tuple[Entry, int, Pacer] | None = None) -> None:
         heapq.heappush(self.queue, (at_s, next(self.numbers), agent, counted))
 
     def after(self, wait_s: float, agent: Agent, now_s: float) -> None:
@@ -217,21 +218,22 @@ class Outage:
 
     def ask(self, agent: Agent, now_s: float) -> None:
         waiting = agent.record(now_s)
-        events = min(waiting, self.pace.max_batch_events)
+        pace = self.paces[0] if len(self.paces) == 1 else self.rng.choice(self.paces)
+        events = min(waiting, pace.max_batch_events)
         if not events:
             self.after(FLUSH_AFTER_S, agent, now_s)
             return
         self.requests += 1
-        entry = self.pace.admit(Arrival(agent.name, events, waiting), now_s)
+        entry = pace.admit(Arrival(agent.name, events, waiting), now_s)
         if not entry.admitted:
             self.after(entry.wait_s, agent, now_s)
             return
         self.let_in.append((now_s, events))
         self.free_s = max(self.free_s, now_s) + events / self.counts_per_s
-        self.at(self.free_s, agent, (entry, events))
+        self.at(self.free_s, agent, (entry, events, pace))
 
-    def answer(self, agent: Agent, entry: Entry, events: int, now_s: float) -> None:
-        self.pace.finish(entry, now_s)
+    def answer(self, agent: Agent, entry: Entry, events: int, pace: Pacer, now_s: float) -> None:
+        pace.finish(entry, now_s)
         agent.waiting -= events
         self.delays_s[agent.name.partition("-")[0]].append(now_s - agent.sent_s)
         agent.sent_s = now_s
@@ -239,8 +241,8 @@ class Outage:
         if left <= RATE / 50 and agent.name in self.draining:
             self.draining.discard(agent.name)
             agent.drained_s = now_s
-        wait_s = self.pace.next_wait_s(agent.name, left, now_s)
-        self.after(wait_s if left > self.pace.max_batch_events else max(wait_s, FLUSH_AFTER_S), agent, now_s)
+        wait_s = pace.next_wait_s(agent.name, left, now_s)
+        self.after(wait_s if left > pace.max_batch_events else max(wait_s, FLUSH_AFTER_S), agent, now_s)
 
 
 FLUSH_AFTER_S = 0.5
@@ -252,7 +254,7 @@ HOUR_S = 3600
 def test_500_agents_drain_an_hour_within_the_rate_and_fresh_events_do_not_wait_for_them(counts_per_s: float) -> None:
     drains = [Agent(f"drains-{n}", 20.0, waiting=20.0 * HOUR_S) for n in range(500)]
     fresh = [Agent(f"fresh-{n}", 50.0) for n in range(40)]
-    outage = Outage(pacer(), random.Random(7), counts_per_s)
+    outage = Outage([pacer()], random.Random(7), counts_per_s)
     outage.run([*drains, *fresh, Agent("busy", 8000.0)], until_s=2000)
 
     counted = sum(events for _, events in outage.let_in)
@@ -270,9 +272,26 @@ def test_a_machine_that_counts_less_than_it_announced_is_not_overrun(part: int, 
     counts_per_s = RATE / part
     drains = [Agent(f"drains-{n}", 0.0, waiting=60_000 / part) for n in range(200)]
     fresh = [Agent(f"fresh-{n}", 20.0 / part) for n in range(20)]
-    outage = Outage(pacer(), random.Random(7), counts_per_s)
+    outage = Outage([pacer()], random.Random(7), counts_per_s)
     outage.run([*drains, *fresh], until_s=500)
     counted = sum(events for _, events in outage.let_in)
     assert outage.requests <= 3 * len(outage.let_in)
     assert max(agent.drained_s for agent in drains) <= drained * counted / counts_per_s + 5
     assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + fresh_s
+
+
+def test_several_together_keep_to_the_rate_whichever_of_them_an_agent_asks() -> None:
+    paces = [pacer() for _ in range(3)]
+    for pace in paces:
+        pace.share(3)
+    drains = [Agent(f"drains-{n}", 20.0, waiting=20.0 * HOUR_S / 4) for n in range(300)]
+    fresh = [Agent(f"fresh-{n}", 50.0) for n in range(40)]
+    outage = Outage(paces, random.Random(7), RATE * 1.6)
+    outage.run([*drains, *fresh], until_s=2000)
+    counted = sum(events for _, events in outage.let_in)
+    assert most_in_a_second(outage.let_in) <= RATE
+    assert max(agent.drained_s for agent in drains) <= 2 * counted / RATE
+    assert max(outage.delays_s["fresh"]) <= FLUSH_AFTER_S + 3
+    for pace in paces:
+        pace.share(1)
+    assert {(pace.rate_events_per_s, pace.max_batch_events) for pace in paces} == {(RATE, 5000)}

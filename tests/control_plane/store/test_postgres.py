@@ -263,9 +263,9 @@ async def test_it_is_copied_by_its_own_tools(database: Database, tmp_path: Path)
 async def test_a_look_says_how_it_is_and_changes_nothing(server: Server, url: str, tmp_path: Path) -> None:
     clock = ManualClock()
     seen = await postgres.look(url, clock)
-    assert (seen.revision, seen.is_open, seen.encrypted, seen.took_s) == (newest(), False, True, 0)
+    assert (seen.revision, seen.open_in, seen.encrypted, seen.took_s) == (newest(), 0, True, 0)
     database = await opened(url, tmp_path)
-    assert await postgres.look(url, clock) == replace(seen, is_open=True)
+    assert await postgres.look(url, clock) == replace(seen, open_in=1)
     await database.close()
     async with server.empty() as empty:
         assert (await postgres.look(empty, clock)).revision is None

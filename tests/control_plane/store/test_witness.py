@@ -29,6 +29,21 @@ async def test_the_order_is_that_of_the_transactions_not_of_the_writes(tmp_path:
     assert witness.last == Witness(tmp_path / "w").last == THIRD
 
 
+async def test_it_hears_how_far_others_have_come_and_never_says_less_again(tmp_path: Path) -> None:
+    witness = Witness(tmp_path / "w")
+    witness.hear("gen_1", 9, 9)
+    assert witness.last is None  # nobody knows how far it had come before
+    await witness.keep(witness.statement(SECOND))
+    for generation, lease_version, holders in (("gen_1", 7, 3), ("gen_1", 6, 2), ("gen_0", 99, 99)):
+        witness.hear(generation, lease_version, holders)
+        assert witness.last == Witness(tmp_path / "w").last == Attested("gen_1", 7, 3)
+    await witness.keep(witness.statement(THIRD))  # of a transaction before those that were heard of
+    assert witness.last == Witness(tmp_path / "w").last == Attested("gen_1", 7, 3)
+    await witness.keep(witness.statement(Attested("gen_1", 8, None)))
+    witness.hear("gen_1", 9, 4)
+    assert witness.last == Witness(tmp_path / "w").last == Attested("gen_1", 9, None)
+
+
 @pytest.mark.parametrize("place", range(0, 512, 41))
 async def test_a_file_that_is_damaged_or_cut_says_nothing(tmp_path: Path, place: int) -> None:
     path = tmp_path / "w"

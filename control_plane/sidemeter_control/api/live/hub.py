@@ -1,6 +1,6 @@
 """Who watches what, and when to look again: each thing that is watched is looked at once for all who watch it.
 
-Changes come from the transactions of this process (`Database.listen`). A look costs a read of the database, so there are
+Changes come from the transactions of this process, and of others on the database (`Database.listen`). A look costs a read of the database, so there are
 few at once, each at most every quarter of a second, and none of what nobody watches.
 """
 
@@ -98,6 +98,9 @@ class Hub:
         if changes.everyone:
             for watch in self._viewed:
                 watch.look()
+            for alarms in self._alarms.values():
+                for alarm in alarms:
+                    alarm.set()
         for index, keys in ((self._customers, changes.customers), (self._subjects, changes.subjects)):
             if index:
                 for key in keys:

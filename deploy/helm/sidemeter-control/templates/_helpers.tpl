@@ -18,8 +18,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "sidemeter-control.check" -}}
 {{- if and (gt (int .Values.replicas) 1) (eq .Values.database.kind "sqlite") }}
 {{- fail (printf "replicas: must be 1 with database.kind sqlite, and is %d: a SQLite file is one process's. Use one control plane, which agents can do without for a while" (int .Values.replicas)) }}
-{{- else if gt (int .Values.replicas) 1 }}
-{{- fail (printf "replicas: must be 1, and is %d: one process at a time has a database open, and a second one would end again and again" (int .Values.replicas)) }}
 {{- end }}
 {{- if and (eq .Values.database.kind "postgresql") (not .Values.database.existingSecret) }}
 {{- fail "database.existingSecret: must name a secret with the database URL: it holds a password" }}
@@ -30,6 +28,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.existingSecret) }}
 {{- fail "serviceMonitor.existingSecret: must name a secret with a key of scope READ: /metrics asks for one" }}
 {{- end }}
+{{- end }}
+
+{{- define "sidemeter-control.strategy" -}}
+{{- .Values.strategy | default (ternary "RollingUpdate" "Recreate" (gt (int .Values.replicas) 1)) }}
 {{- end }}
 
 {{- define "sidemeter-control.probe" -}}
@@ -116,6 +118,13 @@ spec:
       ports:
         - name: http
           containerPort: 8780
+      {{- if and (ne .Values.database.kind "sqlite") (eq (include "sidemeter-control.strategy" .) "RollingUpdate") }}
+      # Whoever sends requests here has time to hear that this pod goes, before it takes no more.
+      lifecycle:
+        preStop:
+          exec:
+            command: [/opt/sidemeter/bin/python3, -c, import time; time.sleep(5)]
+      {{- end }}
       # A start migrates the database, which takes its time where it is large.
       startupProbe:
         {{- include "sidemeter-control.probe" (dict "root" . "path" "/healthz") | nindent 8 }}
