@@ -32,6 +32,7 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
+from sidemeter_control.store.driving import COMPILED, POSTGRES
 from sidemeter_control.store.schema import revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
@@ -244,8 +245,9 @@ def _engine(
     connect: Callable[[], Awaitable[asyncpg.Connection]], max_wait_s: float, *, connections: int
 ) -> AsyncEngine:
     engine = create_async_engine(
-        "postgresql+asyncpg://",
+        f"{POSTGRES}://",
         connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": _STATEMENTS},
+        execution_options=COMPILED,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
