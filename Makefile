@@ -45,6 +45,7 @@ bench: $(READY) ## one table of figures, and bench.json
 
 soak: $(READY) ## what has to hold time after time, then every kind of fault for MINUTES, and a report
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m heavy --hypothesis-profile=soak --timeout=3600
 	$(BIN)/python -m tests.faults.simulation --seeds $(SEEDS)
 	$(BIN)/python -m tests.faults.leases --seeds $(SEEDS)
 	$(BIN)/python -m tests.fuzz --minutes 5

@@ -8,10 +8,12 @@ from typing import Any
 
 import postgres as servers
 import pytest
+from heavy import USUAL
 from hypothesis import settings
 
 # No test asserts a time: how long an example takes says how busy the machine is.
-settings.register_profile("here", deadline=None)
+settings.register_profile("here", deadline=None, max_examples=USUAL)
+settings.register_profile("soak", deadline=None, max_examples=20 * USUAL)
 settings.load_profile("here")
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
 from sidemeter_control.metering.identity import SyncStatus
 from sidemeter_control.metering.ingest import Hello, Ingest
 
-__all__ = ["PLENTY", "Counts", "Lessee", "Spender"]
+__all__ = ["PLENTY", "Counts", "Lessee", "Spender", "spend_all"]
 
 PLENTY = 10**15
 
@@ -158,3 +159,26 @@ class Spender:
         batch = Batch(self.agent.agent_id, self.agent.epoch, self.batches, self.last_digest, own, body)
         assert (await Ingest(shop.database, shop.clock).batch(batch)).recorded.accepted == len(rows)
         self.last_digest = own
+
+
+async def spend_all(agents: Sequence[Spender], tokens: Sequence[int], *, rounds: int) -> AsyncIterator[None]:
+    """Spend all that can be had in events of so many tokens, count it, settle it, and again; yields after each round.
+
+    Ends after two that allowed nothing and left nothing to count: each further one would be the same.
+    """
+    quiet = 0
+    for _ in range(rounds):
+        before = [each.allowed for each in agents]
+        for each in agents:
+            await each.send()
+            await each.hear(0)
+            while any(each.consume(many) for many in tokens):
+                pass
+            if (free := each.counts.free) > 0:
+                each.counts.returned += free
+            await each.hear()
+        yield
+        allowed = [each.allowed for each in agents] != before
+        quiet = 0 if allowed or any(each.unsent or each.unheard for each in agents) else quiet + 1
+        if quiet == 2:
+            break

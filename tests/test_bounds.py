@@ -46,6 +46,7 @@ from sidemeter_control.limits.spending import MAX_CUSTOMERS_REMEMBERED as SPENDI
 from sidemeter_control.metering import events, formats, meters, windows
 from sidemeter_control.metering.explain import MAX_LOOKED_AT, counted_events
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.rollups import HOUR_US
 from sidemeter_control.metering.usage import MAX_ROWS
 from sidemeter_control.pricing import catalogue, customers, plans, register
 from sidemeter_control.pricing.catalogue import MAX_CUSTOMERS_REMEMBERED as CATALOGUE_REMEMBERS
@@ -490,27 +491,37 @@ async def billing_periods(opened: Plane, count: int) -> bool:
     return "errors" not in body
 
 
-async def usage_rows(opened: Plane, added: range) -> int | None:
-    """How many rows a question has after so many more events of as many groups; None: it is refused."""
-    made = [events.Event(f"e{n}", "s", "call", "acme", 0, f'{{"g":{n}}}') for n in added]
-    ingest = Ingest(opened.database, opened.clock)
-    for start in range(0, len(made), 10_000):
-        await ingest.record(made[start : start + 10_000])
-    query = (
-        """{ usage(meter: "m", from: "1970-01-01T00:00:00Z", to: "1970-02-01T00:00:00Z", groupBy: ["g"]) { events } }"""
-    )
-    body = await opened.post(query)
+async def usage_rows(opened: Plane, starts: list[int]) -> int | None:
+    """How many rows a question has once one more group each has a running total from that hour on; None: it is refused.
+
+    A total that stands gives every later hour a row, so that few events make many.
+    """
+    made = [
+        events.Event(f"e{hour}-{n}", "s", "call", "acme", hour * HOUR_US, f'{{"g":"{hour}-{n}","n":1}}')
+        for n, hour in enumerate(starts)
+    ]
+    await Ingest(opened.database, opened.clock).record(made)
+    to = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(hours=HOURS_ASKED)
+    query = """query($to: DateTime!) {
+      usage(meter: "m", from: "1970-01-01T00:00:00Z", to: $to, window: HOUR, groupBy: ["g"]) { events } }"""
+    body = await opened.post(query, to=to.isoformat())
     return None if "errors" in body else len(body["data"]["usage"])
+
+
+HOURS_ASKED = 500
 
 
 @pytest.mark.no_cover
 async def test_an_answer_of_usage_has_only_so_many_rows(tmp_path: Path) -> None:
+    assert MAX_ROWS % HOURS_ASKED == 0
     async with plane(tmp_path) as opened:
         groups = [{"key": "g", "property": "g"}]
-        await opened.make("createMeter", key="m", eventType="call", aggregation="COUNT", groupBy=groups)
-        assert await usage_rows(opened, range(MAX_ROWS - 1)) == MAX_ROWS - 1
-        assert await usage_rows(opened, range(MAX_ROWS - 1, MAX_ROWS)) == MAX_ROWS
-        assert await usage_rows(opened, range(MAX_ROWS, MAX_ROWS + 1)) is None
+        of = {"aggregation": "TIME_WEIGHTED", "valueProperty": "n", "groupBy": groups}
+        await opened.make("createMeter", key="m", eventType="call", **of)
+        whole = MAX_ROWS // HOURS_ASKED
+        assert await usage_rows(opened, [0] * (whole - 1) + [1]) == MAX_ROWS - 1
+        assert await usage_rows(opened, [HOURS_ASKED - 1]) == MAX_ROWS
+        assert await usage_rows(opened, [HOURS_ASKED - 2]) is None
 
 
 async def events_looked_at(opened: Plane, count: int) -> bool:

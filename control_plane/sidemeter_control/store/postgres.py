@@ -35,6 +35,7 @@ from sidemeter_control.settings import without_password
 from sidemeter_control.store import files
 from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
+from sidemeter_control.store.driving import COMPILED, POSTGRES
 from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, Replicas, notes_of
 from sidemeter_control.store.schema import UNFINISHED, newest, revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
@@ -345,8 +346,9 @@ def _engine(
     isolation: Literal["AUTOCOMMIT"] | None = None,
 ) -> AsyncEngine:
     engine = create_async_engine(
-        "postgresql+asyncpg://",
+        f"{POSTGRES}://",
         connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": _STATEMENTS},
+        execution_options=COMPILED,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,

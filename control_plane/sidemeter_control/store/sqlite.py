@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.store import files
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
+from sidemeter_control.store.driving import ASYNC_SQLITE, COMPILED, SQLITE
 from sidemeter_control.store.snapshot import Snapshot, SqliteSnapshot
 from sidemeter_control.store.witness import Witness
 
@@ -167,8 +168,9 @@ def _prepare(path: Path) -> None:
 
 def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float, *, connections: int) -> AsyncEngine:
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+        URL.create(ASYNC_SQLITE, database=str(path)),
         connect_args=_CONNECT,
+        execution_options=COMPILED,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
@@ -185,8 +187,9 @@ def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float,
 
 def _sync_engine(path: Path) -> Engine:
     engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),
+        URL.create(SQLITE, database=str(path)),
         connect_args=_CONNECT | {"check_same_thread": False},
+        execution_options=COMPILED,
         poolclass=QueuePool,
         pool_size=READERS,
         max_overflow=0,

@@ -2,11 +2,12 @@
 
 import pytest
 from fakes import ManualClock
+from sqlalchemy import insert
 
 from sidemeter_control.access.sessions import MAX_SESSIONS, MAX_SESSIONS_EACH, SESSION_S
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.errors import Conflict
-from sidemeter_control.store import sessions
+from sidemeter_control.store import tables
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key, Scope
 
@@ -67,12 +68,13 @@ async def test_the_oldest_of_a_key_ends_when_there_is_one_too_many(gate: Gate, c
 @pytest.mark.no_cover
 async def test_there_are_only_so_many(gate: Gate, database: Database, clock: ManualClock) -> None:
     key, secret = await key_of(gate)
+    full = [
+        {"token_hash": number.to_bytes(4, "big"), "owner": f"key {number}", "created_at_us": 0}
+        | {"expires_at_us": clock.now_us() + 1_000_000}
+        for number in range(MAX_SESSIONS)
+    ]
     async with database.write() as conn:
-        for number in range(MAX_SESSIONS):
-            row = sessions.Session(
-                number.to_bytes(4, "big"), f"key {number}", None, None, 0, clock.now_us() + 1_000_000
-            )
-            await sessions.create(conn, row)
+        await conn.execute(insert(tables.sessions), full)
     with pytest.raises(Conflict):
         await gate.sessions.open(key, secret)
     clock.advance(1)

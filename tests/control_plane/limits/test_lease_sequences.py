@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from heavy import few
+from hypothesis import given
 from hypothesis import strategies as st
 from lessees import Lessee
 from shop import BASE, Shop, open_shop, us
@@ -205,7 +206,7 @@ class World:
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("capped", [Quota, TeamBudget])
-@settings(deadline=None, max_examples=15)
+@few(6)
 @given(sequence=moves)
 def test_no_sequence_of_messages_grants_more_than_there_is(
     capped: type[Quota], sequence: list[tuple[str, str | None, int]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lessees import PLENTY, Lessee, Spender
+from lessees import PLENTY, Lessee, Spender, spend_all
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
 
 from sidemeter_control.errors import InvalidInput
@@ -77,19 +77,9 @@ async def unpaid(shop: Shop) -> Decimal:
 
 
 async def drain(shop: Shop, *agents: Spender) -> None:
-    """Spend all that can be had, count it, settle it, and again."""
-    for _ in range(30):
-        for each in agents:
-            await each.send()
-            await each.hear(0)
-            while each.consume(400) or each.consume(40) or each.consume(1):
-                pass
-            if (free := each.counts.free) > 0:
-                each.counts.returned += free
-            await each.hear()
+    """Spend all that can be had; nothing is owed meanwhile that credits do not pay."""
+    async for _ in spend_all(agents, (400, 40, 1), rounds=30):
         assert await unpaid(shop) == 0
-        if not any(each.counts.free or each.unsent or each.unheard for each in agents):
-            break
 
 
 def after(shop: Shop, text: str) -> None:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from zoneinfo import ZoneInfo
 
 import naive
 import pytest
 from fakes import ManualClock
-from hypothesis import given, settings
+from heavy import few
+from hypothesis import given
 from hypothesis import strategies as st
+from planes import open_database
 
 from sidemeter_control.errors import InvalidInput
 from sidemeter_control.metering import usage
@@ -136,7 +139,7 @@ async def ingested(database: Database, events: Sequence[Event], chance: random.R
 
 
 @pytest.mark.no_cover
-@settings(max_examples=25, deadline=None)
+@few(15)
 @given(
     events=event_lists(),
     seed=st.integers(0, 2**32),
@@ -156,52 +159,50 @@ async def test_usage_is_what_the_events_add_up_to(
     kept: dict[str, set[str]],
 ) -> None:
     with TemporaryDirectory() as directory:
-        database = await Database.open(f"sqlite:///{directory}/control.db")
-        await database.migrate()
-        made = await ingested(database, events, random.Random(seed))
-        counted = [event for event in events if json.loads(event.data or "").get("mode") != "test"]
-        kept_events = [event for event in counted if not kept or dimensions(event)["model"] in kept["model"]]
-        async with database.read() as conn:
-            for (from_us, to_us), meter in zip(intervals * len(METERS), made, strict=False):
-                rows = await usage.rows(
-                    conn,
-                    meter,
-                    subjects=OWNERS,
-                    from_us=from_us,
-                    to_us=to_us,
-                    window=window,  # type: ignore[arg-type]
-                    time_zone=zone,
-                    group_by=group_by,
-                    filters=kept,
-                )
-                starts = [*window_starts(from_us, to_us, window, zone), to_us]
-                assert {
-                    (row.window_start_us, row.window_end_us, row.customer, tuple(row.dimensions.values())): (
-                        row.value,
-                        row.events,
+        async with open_database(Path(directory)) as database:
+            made = await ingested(database, events, random.Random(seed))
+            counted = [event for event in events if json.loads(event.data or "").get("mode") != "test"]
+            kept_events = [event for event in counted if not kept or dimensions(event)["model"] in kept["model"]]
+            async with database.read() as conn:
+                for (from_us, to_us), meter in zip(intervals * len(METERS), made, strict=False):
+                    rows = await usage.rows(
+                        conn,
+                        meter,
+                        subjects=OWNERS,
+                        from_us=from_us,
+                        to_us=to_us,
+                        window=window,  # type: ignore[arg-type]
+                        time_zone=zone,
+                        group_by=group_by,
+                        filters=kept,
                     )
-                    for row in rows
-                } == naive.rows(
-                    meter,
-                    kept_events,
-                    list(pairwise(starts)),
-                    lambda event: (OWNERS[event.subject], tuple(dimensions(event)[key] for key in group_by)),
-                )
-                mine = [event for event in counted if OWNERS[event.subject] == "acme"]
-                inside = [event for event in mine if from_us <= event.time_us < to_us]
-                before = [event for event in mine if event.time_us < from_us]
-                quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
-                expected = naive.added_up(meter, inside, (from_us, to_us), before)
-                assert quantity == usage.Quantity(expected, len(inside))
-                cut = [Interval(*each) for each in pairwise([*starts, to_us]) if each[0] < each[1]]
-                some = cut[:24:2]
-                assert await usage.series(conn, meter, ["a", "b"], some) == [
-                    counted_in(meter, mine, each) for each in some
-                ]
-                assert await usage.running(conn, meter, ["a", "b"], cut[:24]) == [
-                    counted_in(meter, mine, Interval(from_us, each.to_us)) for each in cut[:24]
-                ]
-        await database.close()
+                    starts = [*window_starts(from_us, to_us, window, zone), to_us]
+                    assert {
+                        (row.window_start_us, row.window_end_us, row.customer, tuple(row.dimensions.values())): (
+                            row.value,
+                            row.events,
+                        )
+                        for row in rows
+                    } == naive.rows(
+                        meter,
+                        kept_events,
+                        list(pairwise(starts)),
+                        lambda event: (OWNERS[event.subject], tuple(dimensions(event)[key] for key in group_by)),
+                    )
+                    mine = [event for event in counted if OWNERS[event.subject] == "acme"]
+                    inside = [event for event in mine if from_us <= event.time_us < to_us]
+                    before = [event for event in mine if event.time_us < from_us]
+                    quantity = await usage.quantity(conn, meter, ["a", "b"], from_us, to_us)
+                    expected = naive.added_up(meter, inside, (from_us, to_us), before)
+                    assert quantity == usage.Quantity(expected, len(inside))
+                    cut = [Interval(*each) for each in pairwise([*starts, to_us]) if each[0] < each[1]]
+                    some = cut[:24:2]
+                    assert await usage.series(conn, meter, ["a", "b"], some) == [
+                        counted_in(meter, mine, each) for each in some
+                    ]
+                    assert await usage.running(conn, meter, ["a", "b"], cut[:24]) == [
+                        counted_in(meter, mine, Interval(from_us, each.to_us)) for each in cut[:24]
+                    ]
 
 
 async def test_usage_of_everybody_comes_by_customer_and_what_is_nobodys_last(database: Database) -> None:
