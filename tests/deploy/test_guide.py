@@ -11,7 +11,7 @@ OURS = re.compile(r"^ {4}(?!helm )(?:.*?\s)?((?:/opt/sidemeter/bin/)?sidemeter(?
 """A command alone, or behind `sudo -u`, `docker compose exec` and `kubectl exec`."""
 
 
-@pytest.mark.parametrize("command", OURS.findall(GUIDE))
+@pytest.mark.parametrize("command", OURS.findall(re.sub(r" \\\n +", " ", GUIDE)))
 def test_a_command_is_one(command: str) -> None:
     check_command(command)
 
