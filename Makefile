@@ -26,7 +26,7 @@ demo: $(READY) ## the whole product on this machine; SECONDS=20 ends by itself, 
 	SECONDS=$(SECONDS) TRACE=$(TRACE) $(BIN)/python examples/demo.py
 
 test: $(READY) ## every test but the soak runs and the benchmarks
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not soak and not benchmark"
 
 check: $(READY) ## what CI runs: format, lint, types, import floors, tests with coverage, docs examples
 	$(BIN)/ruff format --check .
@@ -34,7 +34,7 @@ check: $(READY) ## what CI runs: format, lint, types, import floors, tests with 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not soak and not benchmark" --durations=25 --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not soak and not benchmark" --durations=25 --cov --cov-report=term --cov-fail-under=90
 
 format: $(READY) ## rewrite the code as `check` wants it
 	$(BIN)/ruff format .
