@@ -278,7 +278,7 @@ async def test_where_the_server_has_become_an_older_copy_all_end_and_grant_nothi
         server = await asyncpg.connect(one.environ["SIDEMETER_DATABASE"])
         newest = await server.fetchval(lease_version)
         heard = [tmp_path / f"plane-{number}" / "control.db.holders" for number in range(2)]
-        await eventually(lambda: all(f'"lease_version":{newest},'.encode() in each.read_bytes() for each in heard))
+        await eventually(lambda: all(f'"lease_version":{newest},'.encode() in each.read_bytes() for each in heard), 60)
         await server.execute("DELETE FROM lease_holdings")
         await server.execute(f"UPDATE state SET lease_version = {newest - 1}")
         await server.execute(
