@@ -34,7 +34,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[servers.Server]:
-    """A PostgreSQL server of this session's own."""
+    """A PostgreSQL server for all tests of one process."""
     if servers.programs() is None:
         pytest.skip("there is no PostgreSQL on this machine")
     with servers.running() as server:

@@ -1,5 +1,6 @@
 """A control plane in this process, asked over HTTP: a real database, real requests, a clock the test moves."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 from alembic import command
+from click.testing import CliRunner
 from fakes import ManualClock
 from postgres import Kind
 from sqlalchemy import Connection, create_engine
@@ -18,15 +20,25 @@ from starlette.types import ASGIApp
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import build
+from sidemeter_control.cli import main
 from sidemeter_control.settings import Settings
 from sidemeter_control.store import state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
 from sidemeter_control.store.schema import _config, upgrade
 
-__all__ = ["NOW_US", "Doors", "Plane", "open_database", "open_doors", "plane"]
+__all__ = ["NOW_US", "Doors", "Plane", "control", "open_database", "open_doors", "plane"]
 
 NOW_US = 1_767_225_600_000_000
+
+
+def control(*arguments: str, exit_code: int = 0, **environ: str) -> str:
+    """What `sidemeter-control` prints, run in this process."""
+    unset = {name: None for name in os.environ if name.startswith("SIDEMETER_")}
+    done = CliRunner(env=unset | environ).invoke(main, arguments)
+    assert isinstance(done.exception, SystemExit | None), done.exc_info
+    assert done.exit_code == exit_code, done.output
+    return done.output
 
 
 class Plane:

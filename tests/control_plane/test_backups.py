@@ -7,21 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from planes import control
 from processes import ADMIN_KEY, ControlPlane, control_plane
 
-from sidemeter_control.cli import main
-
 STORED = "{ events(first: 100) { edges { node { id } } } }"
-
-
-def control(*arguments: str, exit_code: int = 0, **environ: str) -> str:
-    """What the command prints, run in this process."""
-    unset = {name: None for name in os.environ if name.startswith("SIDEMETER_")}
-    done = CliRunner(env=unset | environ).invoke(main, arguments)
-    assert isinstance(done.exception, SystemExit | None), done.exc_info
-    assert done.exit_code == exit_code, done.output
-    return done.output
 
 
 async def online(plane: ControlPlane, file: Path, *arguments: str, exit_code: int = 0, key: str = ADMIN_KEY) -> str:

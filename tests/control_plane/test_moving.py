@@ -1,7 +1,6 @@
 """`sidemeter-control move`: all of a file's contents on a PostgreSQL server, proven, or nothing that anybody could start."""
 
 import asyncio
-import os
 import re
 import shutil
 import sqlite3
@@ -16,16 +15,14 @@ import asyncpg
 import msgspec
 import pytest
 import showcase
-from click.testing import CliRunner
 from fakes import ManualClock
-from planes import Plane, caller, plane
+from planes import Plane, caller, control, plane
 from postgres import PASSWORD, Kind, Server, in_use
 from sqlalchemy import text
 
 from sidemeter_control import moving
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import build
-from sidemeter_control.cli import main
 from sidemeter_control.clock import SystemClock
 from sidemeter_control.errors import DatabaseUnfit
 from sidemeter_control.metering.holders import look_at_start
@@ -161,15 +158,6 @@ async def source(server: Server, tmp_path: Path) -> Path:
         _stocked["control.db"] = path.read_bytes()
     path.write_bytes(_stocked["control.db"])
     return path
-
-
-def control(*arguments: str, exit_code: int = 0, **environ: str) -> str:
-    """What the command prints, run in this process."""
-    unset = {name: None for name in os.environ if name.startswith("SIDEMETER_")}
-    done = CliRunner(env=unset | environ).invoke(main, arguments)
-    assert isinstance(done.exception, SystemExit | None), done.exc_info
-    assert done.exit_code == exit_code, done.output
-    return done.output
 
 
 async def move(source: Path, to: str, *arguments: str, exit_code: int = 0) -> str:

@@ -41,7 +41,7 @@ from sidemeter_control.store.schema import UNFINISHED, newest, revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["DURABLE", "MIN_VERSION", "PostgresDatabase", "Sight", "look", "unfit", "witness_of"]
+__all__ = ["DURABLE", "MIN_VERSION", "TABLES", "PostgresDatabase", "Sight", "look", "unfit", "witness_of"]
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ SELECT current_setting('server_version'), pg_database_size(current_database()),
             WHERE d.datname = current_database() AND locktype = 'advisory' AND l.granted
               AND l.classid::bigint = $1 AND l.objid::bigint = $2)
 """
-_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 
 
 class PostgresDatabase(Database):
@@ -365,7 +365,7 @@ def _engine(
 
 async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
     """The version of its schema, None: it is empty. DatabaseUnfit unless it is one of ours, of no newer version."""
-    tables = {table for (table,) in await raw.fetch(_TABLES)}
+    tables = {table for (table,) in await raw.fetch(TABLES)}
     if not tables:
         return None
     if not {"alembic_version", "state", "events", "rollups", "agent_epochs"} <= tables:

@@ -11,14 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.store.contents import CORRECTED, Row, columns_of
 from sidemeter_control.store.files import Report
-from sidemeter_control.store.postgres import PostgresDatabase
+from sidemeter_control.store.postgres import TABLES, PostgresDatabase
 from sidemeter_control.store.schema import UNFINISHED, newest, upgrade
 from sidemeter_control.store.tables import metadata
 
 __all__ = ["Target"]
 
 _FETCHED: Final = 500  # rows, of 64 KiB at most, but for a dead letter's
-_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
 
 
 class Target(PostgresDatabase):
@@ -29,7 +28,7 @@ class Target(PostgresDatabase):
     async def prepare(self, report: Report, *, replace: bool) -> None:
         """Make its tables, empty, and see that nobody starts on them. `replace`: in the place of what did not end."""
         async with self.write() as conn:
-            tables = (await conn.scalars(text(_TABLES))).all()
+            tables = (await conn.scalars(text(TABLES))).all()
             if tables and not replace:
                 raise DatabaseUnfit(
                     self.name, "holds a part of a move that did not end; with --replace it is emptied first"
@@ -80,7 +79,7 @@ class Target(PostgresDatabase):
 
     async def _is_ours(self, raw: asyncpg.Connection) -> bool:
         """Not while it is moved to."""
-        tables = {table for (table,) in await raw.fetch(_TABLES)}
+        tables = {table for (table,) in await raw.fetch(TABLES)}
         expected = {UNFINISHED, newest()} if self._is_whole else {UNFINISHED}
         if tables and not (
             "alembic_version" in tables and await raw.fetchval("SELECT version_num FROM alembic_version") in expected

@@ -12,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from fakes import ManualClock
-from postgres import PASSWORD, Kind, Server
+from postgres import PASSWORD, Server
 from sqlalchemy import Connection, text
 
 from sidemeter_control import store
@@ -30,12 +30,6 @@ from sidemeter_control.store.tables import metadata
 pytestmark = pytest.mark.postgres
 
 BUMP = "UPDATE state SET config_version = config_version + 1"
-
-
-@pytest.fixture
-def server() -> Server:
-    assert Kind.server is not None
-    return Kind.server
 
 
 @pytest.fixture

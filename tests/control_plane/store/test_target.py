@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from fakes import eventually
-from postgres import Kind, Server
+from postgres import Server
 from sqlalchemy import text
 
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
@@ -20,12 +20,6 @@ from sidemeter_control.store.target import Target
 pytestmark = pytest.mark.postgres
 
 ENDED = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
-
-
-@pytest.fixture
-def server() -> Server:
-    assert Kind.server is not None
-    return Kind.server
 
 
 @pytest.fixture
