@@ -113,6 +113,8 @@ class Spender:
     batches: int = 0
     last_digest: bytes = NO_DIGEST
     allowed: int = 0
+    more: str = ""
+    """What the data of its events says besides their tokens."""
 
     @property
     def counts(self) -> Counts:
@@ -121,7 +123,7 @@ class Spender:
     async def hear(self, want: int = PLENTY) -> None:
         """A sync, in which it tells what it settled before, and settles what is counted now."""
         answer = await self.agent.sync({self.key: want}, subjects=("a",), knows_prices=True)
-        (limit,) = [each for each in answer.limits if each.prices]
+        (limit,) = [each for each in answer.limits if each.id == self.key[0]]
         for cap in limit.prices:
             of = cap.meter.aggregation
             self.caps[of] = Decimal(cap.per_unit), Decimal(cap.per_event)
@@ -150,7 +152,7 @@ class Spender:
         if not self.unsent or self.unheard:
             return
         at, shop = self.agent.shop.clock.now_us(), self.agent.shop
-        rows = [[id_, "chat", "llm", "a", at, f'{{"tokens":{tokens}}}'] for id_, tokens in self.unsent]
+        rows = [[id_, "chat", "llm", "a", at, f'{{"tokens":{tokens}{self.more}}}'] for id_, tokens in self.unsent]
         self.unheard = sum(self.price(tokens) for _, tokens in self.unsent)
         self.unsent = []
         self.batches += 1

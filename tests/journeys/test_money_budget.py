@@ -138,6 +138,31 @@ async def test_agents_that_are_killed_and_a_control_plane_that_is_leave_the_bill
         assert Decimal("1.90") <= Decimal(own["spent"]) <= 2
 
 
+async def test_teams_that_pay_alike_each_stop_at_their_own_money_whoever_is_killed(tmp_path: Path) -> None:
+    async with (
+        control_plane(tmp_path) as plane,
+        agent(tmp_path / "a", plane, **QUICK) as one,
+        agent(tmp_path / "b", plane, **QUICK) as other,
+    ):
+        await define(plane, "100", CHARGES)
+        await plane.ask('mutation { removeBudget(key: "team-a") }')
+        amounts = {"a": Decimal("0.40"), "b": Decimal("0.10")}
+        for team, amount in amounts.items():
+            sliced = {"slice": {"team": team}, "amount": str(amount), "period": "BILLING_PERIOD"}
+            await plane.make(
+                "setBudget", "BudgetInput", key=f"team-{team}", customer="acme", enforcement="HARD", **sliced
+            )
+        load = Load(plane, [one, other])
+        await asyncio.gather(*(load.ask(each) for each in load.agents for _ in range(6)))
+        one.kill()
+        await one.start()
+        await load.until_denied()
+        for team, amount in amounts.items():
+            spent = Decimal((await budget(plane, f"team-{team}"))["spent"])
+            assert spent == Decimal("0.004") * load.calls[team]  # of tokens no team is known
+            assert amount - Decimal("0.09") <= spent <= amount
+
+
 async def prepay(plane: ControlPlane, credits: str) -> None:
     """Acme pays for calls with credits, and with nothing else."""
     await plane.make("createMeter", "MeterInput", key="calls", eventType="call", aggregation="COUNT")

@@ -28,8 +28,8 @@ strawberry.enum(BudgetUnit)
 class BudgetInput:
     """A cap on what a customer spends in each period, in place of the one of its key.
 
-    unit METER: of what the meter counts, with a slice only where its dimensions have those values: {"team": "a"}.
-    Agents stop usage at a HARD one. In MONEY that takes prices that are known before anything is used: PERCENTAGE with free
+    unit METER: of what the meter counts, with a slice only where its dimensions have those values: {"team": "a"}. MONEY of
+    a slice: of what its usage costs by itself, by the charges whose meters have these dimensions, without fees. Agents stop usage at a HARD one. In MONEY that takes prices that are known before anything is used: PERCENTAGE with free
     events or a free amount is refused, and meters other than COUNT, SUM and UNIQUE_COUNT are. thresholds: at which percentages of
     the amount an alert is raised.
     """
@@ -65,7 +65,7 @@ class BudgetInput:
 class Budget:
     """A cap on what is spent in a period, and what is spent of it, of everything counted by asOf.
 
-    MONEY is the customer's cost of the period before credits, as on the bill.
+    MONEY is the customer's cost of the period before credits, as on the bill; with a slice, what its usage costs by itself.
     """
 
     key: strawberry.ID

@@ -36,11 +36,12 @@ async def set_budget(
         own = (await subscribed(conn, [customer]))[customer.key]
         currency = currency_of(customer, own)
         meter = await _meter(conn, spec)
-        budget = new_budget(spec, meter=meter, currency=currency, now_us=clock.now_us())
+        priced = [each.meters[key] for each in own for charge in each.charges if (key := charge.spec.meter) is not None]
+        budget = new_budget(spec, meter=meter, currency=currency, priced=priced, now_us=clock.now_us())
         budget = replace(budget, by_customer=by_customer)
         await _check_change(conn, budget)
         if budget.is_enforced and budget.meter_key is None:
-            _check_prices(own, clock.now_us())
+            _check_prices(own, budget.dimensions, clock.now_us())
         before = await budgets.get(conn, spec.key)
         if by_customer:
             _check_own(before, customer.key)
@@ -98,9 +99,9 @@ async def _check_change(conn: AsyncConnection, budget: Budget) -> None:
         raise InvalidInput("meter", f"must not be about to change so: the budget {misfit}")
 
 
-def _check_prices(own: Sequence[Subscribed], now_us: int) -> None:
+def _check_prices(own: Sequence[Subscribed], dimensions: Sequence[str], now_us: int) -> None:
     """What the customer uses from now on must have a price that is known before it is used."""
-    reason = uncapped(own, Period(now_us, EVER.end_us))
+    reason = uncapped(own, Period(now_us, EVER.end_us), dimensions)
     if reason is not None:
         raise InvalidInput("enforcement", f"must be SOFT: {reason}")
 

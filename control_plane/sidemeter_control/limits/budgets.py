@@ -4,7 +4,7 @@ A slice is what a meter counts with certain dimensions: a team, a key, a model. 
 budget for each level; what is used counts toward all of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -152,10 +152,13 @@ class BudgetAnswer:
         return None if self.period == EVER else self.period.end_us
 
 
-def new_budget(spec: BudgetSpec, *, meter: Meter | None, currency: str | None, now_us: int) -> Budget:
+def new_budget(
+    spec: BudgetSpec, *, meter: Meter | None, currency: str | None, priced: Collection[Meter] = (), now_us: int
+) -> Budget:
     """The budget that `spec` describes, else InvalidInput naming the field.
 
-    `meter` is the one that it names, if it names one; `currency` what the customer pays in, if that is known.
+    `meter` is the one that it names, if it names one; `currency` what the customer pays in, if that is known, and `priced`
+    the meters that its plans price.
 
     >>> new_budget(BudgetSpec(key="team-a", customer="acme", amount=Decimal(0)), meter=None, currency="EUR", now_us=0)
     Traceback (most recent call last):
@@ -173,7 +176,7 @@ def new_budget(spec: BudgetSpec, *, meter: Meter | None, currency: str | None, n
         amount=spec.amount,
         meter_key=spec.meter,
         reset=spec.period,
-        slice=_slice(spec.slice or {}, meter),
+        slice=_slice(spec.slice or {}, priced if meter is None else [meter]),
         enforcement=spec.enforcement,
         thresholds=_thresholds(spec.thresholds),
         set_at_us=now_us,
@@ -185,8 +188,6 @@ def _check_money(spec: BudgetSpec, currency: str | None) -> None:
         raise InvalidInput("unit", "must not be MONEY: the customer has no currency yet")
     if spec.meter is not None:
         raise InvalidInput("meter", "must be absent: the unit is MONEY")
-    if spec.slice:
-        raise InvalidInput("slice", "must be absent: money is owed by the customer as a whole")
     if spec.period is ResetPeriod.NEVER:
         raise InvalidInput("period", "must not be NEVER: money is owed for billing periods")
 
@@ -202,12 +203,13 @@ def _check_meter(spec: BudgetSpec, meter: Meter | None) -> None:
         )
 
 
-def _slice(wanted: Mapping[str, object], meter: Meter | None) -> Slice:
-    known = {each.key for each in meter.dimensions} if meter else set()
+def _slice(wanted: Mapping[str, object], meters: Collection[Meter]) -> Slice:
+    split = [{each.key for each in meter.dimensions} for meter in meters]
+    known = next((keys for keys in split if keys.issuperset(wanted)), max(split, key=len, default=set()))
     chosen: list[tuple[str, str]] = []
     for key, value in sorted(wanted.items()):
         if key not in known:
-            raise InvalidInput(f"slice.{key}", "must be a dimension of the meter")
+            raise InvalidInput(f"slice.{key}", "must be a dimension of the meter, or in money of one that is priced")
         text = property_text(value)
         if text is None or len(text) > MAX_SLICE_CHARS:
             raise InvalidInput(f"slice.{key}", f"must be a text of at most {MAX_SLICE_CHARS} characters, or a number")

@@ -147,6 +147,8 @@ async def _expected(
 ) -> ExpectedBy | None:
     """What will be used or spent by an instant; None: it cannot be said."""
     meter, until_us = watched.meter, watched.period.end_us
+    if meter is None and watched.slice:
+        return None  # its shape is not that of the customer as a whole
     if meter is None:
         forecast = await forecast_of(conn, customer, now_us, watched.period)
         return None if forecast.refusal is not None else forecast.owed_by

@@ -1,8 +1,9 @@
 """What is spent of budgets, from the usage and the cost as they are counted now.
 
 Of MONEY it is the customer's live cost of the budget's period, exact and before credits: fees, minimums and what came
-late to closed periods are in it, as on the bill. Credits pay what is owed; they do not make it less. Of a METER it is
-exactly what the meter counts in the period, of the slice if there is one.
+late to closed periods are in it, as on the bill. Credits pay what is owed; they do not make it less. With a slice it is
+what the usage of the slice costs by itself (`pricing/attribution.py`). Of a METER it is exactly what the meter counts in
+the period, of the slice if there is one.
 """
 
 from collections import defaultdict
@@ -17,8 +18,9 @@ from sidemeter_control.limits.entitlements import reset_period
 from sidemeter_control.limits.units import Slice
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.meters import Meter
+from sidemeter_control.pricing.attribution import attributed
 from sidemeter_control.pricing.catalogue import subscribed
-from sidemeter_control.pricing.cost import Cost, cost
+from sidemeter_control.pricing.cost import Cost, cost, current_period
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.periods import Interval, Period, Recurrence
 from sidemeter_control.pricing.plans import ResetPeriod
@@ -49,6 +51,9 @@ class Enforced:
 
 Metered = tuple[Budget, Meter | None]
 """A budget and the meter that it caps; None: it is in money."""
+
+_Of = tuple[ResetPeriod, Slice]
+"""Which cost a budget in money is of: of which period, and of all or of a slice."""
 
 _known: Remembered[str, Sequence[Metered]] = Remembered(MAX_CUSTOMERS_REMEMBERED)
 
@@ -93,13 +98,17 @@ async def _enforced(
 ) -> Sequence[Enforced]:
     answers, costs = await _answers(conn, customer, hard, now_us, now_us)
     subscriptions = (await subscribed(conn, [customer]))[customer.key] if costs else ()
-    capped = {reset: price_caps(subscriptions, Period(owed.from_us, owed.to_us)) for reset, owed in costs.items()}
+    capped = {
+        (reset, dimensions): price_caps(subscriptions, Period(owed.from_us, owed.to_us), dimensions)
+        for (reset, sliced), owed in costs.items()
+        for dimensions in [tuple(key for key, _ in sliced)]
+    }
     found = []
     for answer, (budget, meter) in zip(answers, hard, strict=True):
         if meter is not None:
             found.append(Enforced(answer, meter, None, answer.spent))
             continue
-        owed, caps = costs[budget.reset], capped[budget.reset]
+        owed, caps = costs[budget.reset, budget.slice], capped[budget.reset, budget.dimensions]
         found.append(Enforced(answer, None, caps, taken(caps, budget.amount, owed.total, owed.lines)))
     return found
 
@@ -117,31 +126,48 @@ async def counted(
 
 async def _answers(
     conn: AsyncConnection, customer: Customer, own: Sequence[Metered], now_us: int, at_us: int
-) -> tuple[list[BudgetAnswer], Mapping[ResetPeriod, Cost]]:
+) -> tuple[list[BudgetAnswer], Mapping[_Of, Cost]]:
     """What is spent of each, and the costs that those in money are of."""
     subscriptions = (await subscribed(conn, [customer]))[customer.key]
     periods = {each.key: _period(each.reset, subscriptions, customer, at_us) for each, _ in own}
     quantities = await _counted(conn, customer, own, periods)
-    costs: dict[ResetPeriod, Cost] = {}
+    in_money = [each for each, meter in own if meter is None]
+    costs = await _costs(conn, customer, subscriptions, in_money, periods, now_us=at_us) if in_money else {}
     answers = []
     for budget, meter in own:
         if meter is not None:
             period, spent = periods[budget.key], quantities[budget.key]
             answers.append(BudgetAnswer(budget, period, spent, now_us, meter.unit))
             continue
-        if budget.reset not in costs:
-            costs[budget.reset] = await _cost(conn, customer, budget.reset, periods[budget.key], at_us)
-        owed = costs[budget.reset]
+        owed = costs[budget.reset, budget.slice]
         period = Period(owed.from_us, owed.to_us)
         answers.append(BudgetAnswer(budget, period, owed.total.amount, now_us, owed.total.currency))
     return answers, costs
 
 
-async def _cost(conn: AsyncConnection, customer: Customer, reset: ResetPeriod, period: Period, at_us: int) -> Cost:
+async def _costs(
+    conn: AsyncConnection,
+    customer: Customer,
+    own: Sequence[Subscribed],
+    in_money: Sequence[Budget],
+    periods: Mapping[str, Period],
+    *,
+    now_us: int,
+) -> Mapping[_Of, Cost]:
     """Of a billing period, the very cost that the customer is shown: what lies before a change of plan is in it."""
-    if reset is ResetPeriod.BILLING_PERIOD:
-        return await cost(conn, customer, at_us)
-    return await cost(conn, customer, at_us, period.start_us, period.end_us)
+    found: dict[_Of, Cost] = {}
+    together: defaultdict[tuple[ResetPeriod, tuple[str, ...]], list[Budget]] = defaultdict(list)
+    for each in in_money:
+        together[each.reset, each.dimensions].append(each)
+    for (reset, dimensions), some in together.items():
+        whole = current_period(own, customer, now_us) if reset is ResetPeriod.BILLING_PERIOD else periods[some[0].key]
+        if dimensions:
+            wanted = {each.values for each in some}
+            by_values = await attributed(conn, customer, own, whole, dimensions, wanted, now_us)
+            found |= {(reset, each.slice): by_values[each.values] for each in some}
+        else:
+            found[reset, ()] = await cost(conn, customer, now_us, whole.start_us, whole.end_us)
+    return found
 
 
 def _period(reset: ResetPeriod, own: Sequence[Subscribed], customer: Customer, at_us: int) -> Period:

@@ -32,7 +32,7 @@ from sidemeter_control.limits.sync_messages import (
     SyncAnswer,
     SyncQuestion,
 )
-from sidemeter_control.limits.units import LEASED, limit_id, pool_id
+from sidemeter_control.limits.units import LEASED, Slice, limit_id, pool_id
 from sidemeter_control.metering import holders
 from sidemeter_control.metering.identity import Claim, SyncStatus, decide_sync
 from sidemeter_control.metering.meters import Aggregation, Meter
@@ -315,7 +315,7 @@ def _budget_limits(
         policy_version=policy_version,
         period=period_of(answer),
         scale=None if shared is None else shared.scale,
-        prices=tuple(_price_cap(each) for each in caps),
+        prices=tuple(_price_cap(each, budget.slice) for each in caps),
     )
     return [limit] if enforced_.caps is None or knows_prices else _without_prices(limit)
 
@@ -345,8 +345,8 @@ def _credit_limits(
     return [limit] if knows_prices else _without_prices(limit)
 
 
-def _price_cap(cap: MeterCap) -> PriceCap:
-    meter = _meter(cap.meter)
+def _price_cap(cap: MeterCap, sliced: Slice = ()) -> PriceCap:
+    meter = _meter(cap.meter, sliced)
     if cap.meter.aggregation not in LEASED:  # of unique values an event adds one at most
         meter = LimitMeter(meter.event_type, Aggregation.COUNT.value, None, meter.filters)
     return PriceCap(meter, decimal_text(cap.per_unit), decimal_text(cap.per_event))
@@ -369,7 +369,7 @@ def _without_prices(limit: LimitState) -> Sequence[LimitState]:
     ]
 
 
-def _meter(meter: Meter, sliced: Sequence[tuple[str, str]] = ()) -> LimitMeter:
+def _meter(meter: Meter, sliced: Slice = ()) -> LimitMeter:
     rules = [PropertyRule(each.property, each.is_in, each.not_in) for each in meter.filters]
     properties = {each.key: each.property for each in meter.dimensions}
     rules += [PropertyRule(properties[key], (value,), None) for key, value in sliced]

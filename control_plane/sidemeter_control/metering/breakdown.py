@@ -1,16 +1,18 @@
 """What was used, in the parts that some prices ask for: by dimension, interval or outcome, or event by event in order."""
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering import usage
 from sidemeter_control.metering.events import Event, parse_data
-from sidemeter_control.metering.meters import Meter, Reader, Uncountable, band_of, from_nano
+from sidemeter_control.metering.meters import Meter, Reader, Uncountable, band_of, from_nano, values_of
 from sidemeter_control.metering.outcomes import (
     Mention,
     OutcomeReader,
@@ -25,9 +27,12 @@ from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store import events, outcomes, rollups
 
-__all__ = ["Settled", "amounts", "by_band", "by_dimensions", "counted", "over", "settled_within"]
+__all__ = ["Settled", "Values", "amounts", "by_band", "by_dimensions", "by_slice", "counted", "over", "settled_within"]
 
 MANY = 5_000
+
+Values: TypeAlias = tuple[str | None, ...]
+"""What each of some dimensions is."""
 
 
 async def by_dimensions(
@@ -63,6 +68,28 @@ async def by_band(
         band = band_of(bucket.group)
         totals[band] = merge(totals.get(band, EMPTY), rollup)
     return {band: (total.events, from_nano(total.sum or 0)) for band, total in totals.items()}
+
+
+async def by_slice(  # noqa: PLR0917 -- whose, when, and how it is told apart
+    conn: AsyncConnection,
+    meter: Meter,
+    subjects: Sequence[str],
+    cut: Sequence[Interval],
+    keys: Sequence[str],
+    wanted: Collection[Values],
+) -> dict[Values, dict[tuple[int, int], Rollup]]:
+    """What the meter adds up to in each of the wanted slices, by the index of the interval and the band between the
+    meter's breaks (0 where it has none). A slice is the values of the dimensions `keys`; the intervals are in order.
+    """
+    starts = [each.from_us for each in cut]
+    found: dict[Values, dict[tuple[int, int], Rollup]] = {values: {} for values in wanted}
+    async for bucket, rollup in usage.parts(conn, [meter], cut, subjects):
+        of = values_of(meter, bucket.group)
+        totals = found.get(tuple(of[key] for key in keys))
+        if totals is not None:
+            place = bisect_right(starts, bucket.bucket_us) - 1, band_of(bucket.group) if meter.breaks else 0
+            totals[place] = merge(totals.get(place, EMPTY), rollup)
+    return found
 
 
 async def amounts(

@@ -62,7 +62,7 @@ async def update_meter(
             raise NotFound("meter", meter.key)
         if known.archived_at_us is not None:
             raise Conflict(f"meter {meter.key!r} is archived")
-        await _check_budgets(conn, meter)
+        await _check_budgets(conn, known, meter)
         pending = (await meters.changes(conn, [meter.key])).get(meter.key)
         meter = meter.split_at((pending or known).breaks)
         if pending is not None and not pending.counts_like(meter):
@@ -111,11 +111,16 @@ async def archive_meter(database: Database, key: str, now_us: int, *, by: str = 
         return replace(known, archived_at_us=now_us)
 
 
-async def _check_budgets(conn: AsyncConnection, meter: Meter) -> None:
+async def _check_budgets(conn: AsyncConnection, known: Meter, meter: Meter) -> None:
     for budget in await budgets.of_meter(conn, meter.key):
         misfit = budget.misfit(meter)
         if misfit is not None:
             raise Conflict(f"budget {budget.key!r} caps meter {meter.key!r} and {misfit}: remove it first")
+    lost = {each.key for each in known.dimensions} - {each.key for each in meter.dimensions}
+    for budget in await budgets.sliced_by(conn, lost):
+        raise Conflict(
+            f"budget {budget.key!r} caps what is priced of a slice by the dimension it would lose: remove it first"
+        )
 
 
 async def _unfilled(conn: AsyncConnection, meter: Meter) -> Meter:

@@ -159,6 +159,12 @@ class Meter:
             wanted = list(self.breaks) if self.aggregation is Aggregation.SUM else []
         return replace(self, breaks=tuple(wanted))
 
+    def only(self, values: Mapping[str, str]) -> "Meter":
+        """One that takes the events of which these dimensions have these values, and no others. Nothing is kept for it."""
+        properties = {each.key: each.property for each in self.dimensions}
+        more = (PropertyFilter(properties[key], (value,)) for key, value in values.items())
+        return replace(self, filters=(*self.filters, *more))
+
     def counts_like(self, other: "Meter") -> bool:
         """Whether both take the same events and make the same quantity of them, whatever they are called."""
         return replace(self, **_NAMES) == replace(other, **_NAMES)

@@ -100,17 +100,25 @@ class Slice:
         what the plan as a whole owes.
         """
         for charge in self.own.charges:
-            name, key = charge.spec.name or charge.spec.key, charge.spec.meter
-            if key is not None:
-                events = EventsBehind(self.own.meters[key], customer.subjects, self.part.start_us, self.part.end_us)
-                then = None if before is None else before[charge.spec.key]
-                yield self._usage_line(
-                    _for_leg(self.own, self.leg, charge), self._text(name), events, used[charge.spec.key], then
-                )
+            if charge.spec.meter is not None:
+                yield self.usage_line(customer, charge, used, before, final=self.is_final)
             else:
+                name = charge.spec.name or charge.spec.key
                 yield from self._line(charge.spec.key, name, self._fee(charge, self.part))
         if self.is_final:
             yield from self._settled(used, reckoned)
+
+    def usage_line(
+        self, customer: Customer, charge: Charge, used: UsedBy, before: UsedBy | None, *, final: bool
+    ) -> CostLine:
+        """What one metered charge comes to in the part, of what was used `so_far` and `earlier`. `final`: its minimum is
+        owed with it."""
+        key = charge.spec.key
+        meter = self.own.meters[charge.spec.meter or ""]
+        events = EventsBehind(meter, customer.subjects, self.part.start_us, self.part.end_us)
+        then = None if before is None else before[key]
+        text = self._text(charge.spec.name or key)
+        return self._usage_line(_for_leg(self.own, self.leg, charge), text, events, used[key], then, final=final)
 
     @exact
     def _settled(self, used: UsedBy, reckoned: Sequence[UsedBy]) -> list[CostLine]:
@@ -145,12 +153,14 @@ class Slice:
             yield CostLine(key, self._text(name), None, total(lines, self.own.plan.currency), lines, None)
 
     @exact
-    def _usage_line(self, charge: Charge, text: str, events: EventsBehind, used: Used, before: Used | None) -> CostLine:
+    def _usage_line(
+        self, charge: Charge, text: str, events: EventsBehind, used: Used, before: Used | None, *, final: bool
+    ) -> CostLine:
         words = self._words(events.meter)
         if before is None:
-            price, quantity = charge.price(used, words, final=self.is_final), used.quantity
+            price, quantity = charge.price(used, words, final=final), used.quantity
         else:
-            price = charge.price_since(before, used, words, final=self.is_final)
+            price = charge.price_since(before, used, words, final=final)
             quantity = used.quantity - before.quantity
         return CostLine(charge.spec.key, text, quantity, price.total, price.lines, events)
 

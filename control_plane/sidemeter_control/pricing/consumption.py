@@ -1,7 +1,7 @@
 """What a subscription's charges have to price: how much was used in a period, in the parts that each model needs."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -24,7 +24,7 @@ from sidemeter_control.pricing.periods import Period
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import outcomes
 
-__all__ = ["used"]
+__all__ = ["by_outcome", "in_figures", "of_figures", "used"]
 
 FEW = 100
 """Events that are looked at first for an allowance of an amount, which says nothing of their number."""
@@ -39,15 +39,15 @@ async def used(
     """
     question = _Question(conn, customer, Interval(period.start_us, period.end_us), now_us)
     priced = {charge.spec.key: (charge, own.meters[key]) for charge in own.charges if (key := charge.spec.meter)}
-    plain = list({meter.key: meter for charge, meter in priced.values() if _in_figures(charge)}.values())
+    plain = list({meter.key: meter for charge, meter in priced.values() if in_figures(charge)}.values())
     counted = dict(zip((meter.key for meter in plain), await question.quantities(plain), strict=True))
     return {
-        key: _of_figures(charge, counted[meter.key]) if _in_figures(charge) else await question.answer(charge, meter)
+        key: of_figures(charge, counted[meter.key]) if in_figures(charge) else await question.answer(charge, meter)
         for key, (charge, meter) in priced.items()
     }
 
 
-def _in_figures(charge: Charge) -> bool:
+def in_figures(charge: Charge) -> bool:
     """Whether the quantity and the number of events are all that the price depends on."""
     model = charge.model
     if isinstance(model, Percentage):
@@ -55,11 +55,32 @@ def _in_figures(charge: Charge) -> bool:
     return model.needs is Needs.QUANTITY
 
 
-def _of_figures(charge: Charge, counted: Quantity) -> Used:
+def of_figures(charge: Charge, counted: Quantity) -> Used:
+    """What such a charge has to price."""
     quantity = counted.value or Decimal(0)
     if isinstance(charge.model, Percentage):
         return Used.of_pieces(Pieces(between=Tally(counted.events, quantity)))
     return Used.of(quantity)
+
+
+async def by_outcome(
+    interval: Interval, window_us: int, now_us: int, settled: Callable[[Interval], Awaitable[tuple[Decimal, Settled]]]
+) -> Used:
+    """What was used within the last window is provisional until it is settled; what is older stays as it is.
+
+    `settled` answers all that was used in an interval, and what of it is settled.
+    """
+    began_us = max(interval.from_us, now_us - window_us + 1)
+    all_, known = await settled(interval)
+    recent, early = await settled(Interval(began_us, max(began_us, interval.to_us)))
+    provisional = recent - early.confirmed - early.reversed
+    states = {
+        Outcome.CONFIRMED: known.confirmed,
+        Outcome.EXPIRED: all_ - known.confirmed - known.reversed - provisional,
+        Outcome.PROVISIONAL: provisional,
+        Outcome.REVERSED: known.reversed,
+    }
+    return Used.of_lines(UsedLine(quantity, outcome=state) for state, quantity in states.items() if quantity)
 
 
 class _Question:
@@ -140,19 +161,8 @@ class _Question:
         return Used.of_lines((line for line in found if line.quantity), zone)
 
     async def _by_outcome(self, model: OutcomeCharge, meter: Meter) -> Used:
-        """What was used within the last window is provisional until it is settled; what is older stays as it is."""
         rule = await self._rule(model, meter)
-        began_us = max(self._interval.from_us, self._now_us - rule.window_us + 1)
-        all_, settled = await self._settled(rule, self._interval)
-        recent, early = await self._settled(rule, Interval(began_us, max(began_us, self._interval.to_us)))
-        provisional = recent - early.confirmed - early.reversed
-        states = {
-            Outcome.CONFIRMED: settled.confirmed,
-            Outcome.EXPIRED: all_ - settled.confirmed - settled.reversed - provisional,
-            Outcome.PROVISIONAL: provisional,
-            Outcome.REVERSED: settled.reversed,
-        }
-        return Used.of_lines(UsedLine(quantity, outcome=state) for state, quantity in states.items() if quantity)
+        return await by_outcome(self._interval, rule.window_us, self._now_us, lambda each: self._settled(rule, each))
 
     async def _settled(self, rule: OutcomeRule, interval: Interval) -> tuple[Decimal, Settled]:
         subjects = self._customer.subjects

@@ -5,7 +5,7 @@ Whatever is debited and not counted yet, a bill never exceeds `taken` by more th
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from functools import partial
@@ -85,22 +85,24 @@ class PriceCaps:
         return only if simple and only.meter.aggregation is not Aggregation.UNIQUE_COUNT else None
 
 
-def uncapped(own: Sequence[Subscribed], period: Period) -> str | None:
-    """Why what is used in a period cannot be capped, naming the charge; None: it can."""
+def uncapped(own: Sequence[Subscribed], period: Period, dimensions: Collection[str] = ()) -> str | None:
+    """Why what is used in a period, with these dimensions, cannot be capped, naming the charge; None: it can."""
     for each in own:
         if not any(True for _ in each.legs(period.start_us, period.end_us)):
             continue
         for charge in each.charges:
-            reason = _uncapped(each, charge)
+            reason = _uncapped(each, charge, sliced=bool(dimensions)) if each.meters_by(charge, dimensions) else None
             if reason is not None:
                 return f"charge {charge.spec.key!r} of plan {each.plan.key!r} {reason}"
     return None
 
 
-def _uncapped(own: Subscribed, charge: Charge) -> str | None:
-    if charge.spec.meter is None:
-        return None
-    meter = own.meters[charge.spec.meter]
+def _uncapped(own: Subscribed, charge: Charge, *, sliced: bool) -> str | None:
+    meter = own.meters[charge.spec.meter or ""]
+    if sliced and charge.model.needs is Needs.OUTCOMES:
+        return (
+            "is settled by outcomes, which say nothing of a slice: all of its events would be looked at again and again"
+        )
     if meter.aggregation not in _COUNTED:
         return f"prices a {meter.aggregation.value} meter: what an event adds to it is not known when it happens"
     cap = cap_of(charge)
@@ -108,16 +110,16 @@ def _uncapped(own: Subscribed, charge: Charge) -> str | None:
 
 
 @exact
-def price_caps(own: Sequence[Subscribed], period: Period) -> PriceCaps:
-    """The caps of what is used in a period by a customer with these subscriptions.
+def price_caps(own: Sequence[Subscribed], period: Period, dimensions: Collection[str] = ()) -> PriceCaps:
+    """The caps of what is used in a period by a customer with these subscriptions; with `dimensions`, of what has them.
 
     Of a meter that several charges price at a time they add up. Where one plan follows another, the dearer one counts for
     all of the period: an agent does not ask when, and may hear of the change late.
     """
-    priced = tuple(_priced(own, period))
-    reason = uncapped(own, period) or _unfilled(priced)
+    priced = tuple(_priced(own, period, dimensions))
+    reason = uncapped(own, period, dimensions) or _unfilled(priced)
     if reason is not None:
-        return PriceCaps(tuple(_closed(own, period)), (), period, reason)
+        return PriceCaps(tuple(_closed(own, period, dimensions)), (), period, reason)
     by_meter: dict[str, MeterCap] = {}
     for at_us in {each.leg.period.start_us for each in priced}:
         for key, cap in _at(priced, at_us).items():
@@ -132,19 +134,25 @@ def _unfilled(priced: Sequence[_Priced]) -> str | None:
     return next((f"meter {key!r} still counts what was stored before it" for key in unfilled), None)
 
 
-def _closed(own: Sequence[Subscribed], period: Period) -> Iterator[MeterCap]:
+def _closed(own: Sequence[Subscribed], period: Period, dimensions: Collection[str]) -> Iterator[MeterCap]:
     """Whatever is priced at all costs something: where nothing is left, that is all that has to be known."""
     charged = [each for each in own if any(True for _ in each.legs(period.start_us, period.end_us))]
-    meters = {key: meter for each in charged for key, meter in each.meters.items()}
+    meters = {
+        meter.key: meter
+        for each in charged
+        for charge in each.charges
+        if each.meters_by(charge, dimensions)
+        for meter in [each.meters[charge.spec.meter or ""]]
+    }
     return (MeterCap(meters[key], _NOTHING, _ONE) for key in sorted(meters))
 
 
-def _priced(own: Sequence[Subscribed], period: Period) -> Iterator[_Priced]:
+def _priced(own: Sequence[Subscribed], period: Period, dimensions: Collection[str]) -> Iterator[_Priced]:
     for each in own:
         factor = _ONE if each.plan.commitment is None else max(each.plan.commitment.overage_factor, _ONE)
         for leg in each.legs(period.start_us, period.end_us):
             for charge in each.charges:
-                cap = cap_of(charge) if charge.spec.meter is not None else "costs what it costs"
+                cap = cap_of(charge) if each.meters_by(charge, dimensions) else "costs nothing more"
                 if isinstance(cap, Cap):
                     yield _Priced(each, leg, charge, cap.times(factor))
 

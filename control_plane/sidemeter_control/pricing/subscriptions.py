@@ -1,6 +1,6 @@
 """Subscriptions: a customer on a plan version from an instant on, and the billing periods that follow from it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -159,6 +159,12 @@ class Subscribed:
             plan.interval, plan.interval_count, subscription.anchor_us, subscription.time_zone
         )
         return cls(subscription, plan, charges, priced, recurrence)
+
+    def meters_by(self, charge: Charge, dimensions: Collection[str]) -> bool:
+        """Whether the charge prices what a meter with all of these dimensions counts; with none of them, any meter."""
+        if charge.spec.meter is None:
+            return False
+        return {each.key for each in self.meters[charge.spec.meter].dimensions}.issuperset(dimensions)
 
     def period_at(self, at_us: int) -> Period:
         """The billing period of an instant; before the start the first one, from the end on the last one."""

@@ -12,7 +12,7 @@ from sidemeter_control.limits.units import Slice
 from sidemeter_control.pricing.plans import Enforcement, ResetPeriod
 from sidemeter_control.store.tables import budgets
 
-__all__ = ["count", "get", "of_customers", "of_meter", "put", "remove", "set_since"]
+__all__ = ["count", "get", "of_customers", "of_meter", "put", "remove", "set_since", "sliced_by"]
 
 _slice = msgspec.json.Decoder(Slice).decode
 _thresholds = msgspec.json.Decoder(tuple[int, ...]).decode
@@ -70,6 +70,15 @@ async def of_meter(conn: AsyncConnection, meter: str) -> list[Budget]:
     """Every budget that caps what a meter counts, by key."""
     wanted = select(budgets).where(budgets.c.meter_key == meter).order_by(budgets.c.key)
     return [_budget(row) for row in await conn.execute(wanted)]
+
+
+async def sliced_by(conn: AsyncConnection, dimensions: Collection[str]) -> list[Budget]:
+    """Every budget in money of a slice that names one of those dimensions, by key."""
+    if not dimensions:
+        return []
+    wanted = select(budgets).where(budgets.c.meter_key.is_(None), budgets.c.slice != "[]").order_by(budgets.c.key)
+    found = (_budget(row) for row in await conn.execute(wanted))
+    return [each for each in found if not set(dimensions).isdisjoint(each.dimensions)]
 
 
 async def set_since(conn: AsyncConnection, version: int) -> list[str]:

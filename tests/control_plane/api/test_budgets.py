@@ -96,7 +96,7 @@ async def test_a_budget_is_replaced_and_taken_away(sold: Plane) -> None:
         ({"slice": {"team": {}}}, "slice.team"),
         ({"thresholds": [50, 1001]}, "thresholds[1]"),
         ({"unit": "MONEY"}, "meter"),
-        ({"unit": "MONEY", "meter": None}, "slice"),
+        ({"unit": "MONEY", "meter": None, "slice": {"key": "a"}}, "slice.key"),
         ({"unit": "MONEY", "meter": None, "slice": None, "period": "NEVER"}, "period"),
     ],
 )

@@ -51,6 +51,15 @@ def test_a_slice_is_kept_in_order_and_as_the_text_that_dimensions_have() -> None
     assert made(**OF_A_METER, slice={"team": True}).values == ("true",)
 
 
+def test_money_has_a_slice_by_the_dimensions_that_one_priced_meter_has_together() -> None:
+    one, other = replace(TOKENS, dimensions=DIMENSIONS[:1]), replace(PEAK, dimensions=DIMENSIONS[1:])
+    spec = BudgetSpec(key="b", customer="acme", amount=Decimal(100), slice={"team": "a", "model": "opus"})
+    priced = new_budget(spec, meter=None, currency="EUR", priced=[one, TOKENS], now_us=7)
+    assert (priced.unit, priced.slice) == (BudgetUnit.MONEY, (("model", "opus"), ("team", "a")))
+    with pytest.raises(InvalidInput, match=r"slice\.model: must be a dimension"):
+        new_budget(spec, meter=None, currency="EUR", priced=[one, other], now_us=7)
+
+
 def test_thresholds_are_kept_once_each_and_in_order() -> None:
     assert made(thresholds=(100, 80, 100)).thresholds == (80, 100)
     assert made(thresholds=()).thresholds == ()
@@ -65,7 +74,7 @@ def test_thresholds_are_kept_once_each_and_in_order() -> None:
         ({"amount": Decimal("NaN")}, "amount: must be a number"),
         ({"currency": None}, "unit: must not be MONEY: the customer has no currency yet"),
         ({"meter": "tokens"}, "meter: must be absent: the unit is MONEY"),
-        ({"slice": {"team": "a"}}, "slice: must be absent"),
+        ({"slice": {"team": "a"}}, r"slice\.team: must be a dimension of the meter, or in money of one that is priced"),
         ({"period": ResetPeriod.NEVER}, "period: must not be NEVER"),
         ({"unit": BudgetUnit.METER}, "meter: must be given: the unit is METER"),
         (OF_A_METER | {"meter": "peak", "enforcement": Enforcement.HARD}, "enforcement: must be SOFT: .*not MAX"),

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from heavy import seeds
 from lessees import PLENTY, Lessee, Spender, spend_all
 from shop import BASE, CALLS, Shop, open_shop, us
 
-from sidemeter_control.errors import InvalidInput
+from sidemeter_control.errors import Conflict, InvalidInput
 from sidemeter_control.limits.budgeting import set_budget
 from sidemeter_control.limits.budgets import Budget, BudgetSpec
 from sidemeter_control.limits.spending import spending
 from sidemeter_control.limits.sync_messages import LimitState
 from sidemeter_control.metering import holders
+from sidemeter_control.metering.catalogue import update_meter
 from sidemeter_control.metering.correcting import void_event
-from sidemeter_control.metering.meters import Aggregation, new_meter
+from sidemeter_control.metering.filling import fill_once
+from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.changes import ChangeAt
-from sidemeter_control.pricing.charges import ChargeSpec, PricingModel, TierSpec
+from sidemeter_control.pricing.charges import ChargeSpec, OutcomeSpec, PricingModel, TierSpec
 from sidemeter_control.pricing.lifecycle import change_plan
 from sidemeter_control.pricing.plans import Enforcement, PlanSpec, ResetPeriod
 from sidemeter_control.pricing.subscriptions import SubscribeSpec
@@ -39,6 +42,13 @@ TOKENS = ChargeSpec(
 )
 PACKAGES = ChargeSpec(
     key="tokens", meter="tokens", model=PricingModel.PACKAGE, package_price=Decimal(10), package_size=Decimal(1000)
+)
+SETTLED = ChargeSpec(
+    key="settled",
+    meter="calls",
+    model=PricingModel.OUTCOME,
+    unit_price=Decimal(1),
+    outcome=OutcomeSpec(confirm_type="kept", reverse_type="returned", window_hours=5, property="order"),
 )
 SHARE = ChargeSpec(key="share", meter="tokens", model=PricingModel.PERCENTAGE, percentage=Decimal(3), free_events=2)
 
@@ -115,6 +125,92 @@ async def test_the_bill_never_exceeds_the_budget_in_whatever_order_agents_spend_
         assert await spent(shop) >= amount - Decimal("0.50")
 
 
+async def split_by_team(shop: Shop) -> None:
+    async with shop.database.read() as conn:
+        known = await meters.get(conn, ["tokens", "calls"])
+    for meter in known.values():
+        await update_meter(shop.database, replace(meter, dimensions=(Dimension("team", "team"),)))
+    while await fill_once(shop.database, shop.clock):
+        pass
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("seed", seeds(1, 10))
+@pytest.mark.parametrize("charges", [(BASE, TOKENS, CALLS), (PACKAGES,)], ids=["two meters", "packages"])
+async def test_what_a_slice_costs_never_exceeds_its_budget_whatever_others_use(
+    shop: Shop, seed: int, charges: tuple[ChargeSpec, ...]
+) -> None:
+    await split_by_team(shop)
+    acme = await shop.customer("acme", subjects=("a", "b"))
+    await shop.sell(acme, *charges)
+    hard = {"customer": "acme", "enforcement": Enforcement.HARD, "period": ResetPeriod.BILLING_PERIOD}
+    amounts = {"x": Decimal("20.00"), "y": Decimal("30.00")}
+    made = {
+        team: await set_budget(
+            shop.database, shop.clock, BudgetSpec(key=team, amount=amount, slice={"team": team}, **hard)
+        )
+        for team, amount in amounts.items()
+    }
+    agents = [await spender(shop, made[team], f"agent-{index}") for index, team in enumerate("xyxy")]
+    for each, team in zip(agents, "xyxy", strict=True):
+        each.more = f', "team": "{team}"'
+
+    async def spent_by_team() -> dict[str, Decimal]:
+        async with shop.database.read() as conn:
+            return {each.budget.key: each.spent for each in await spending(conn, acme, shop.clock.now_us())}
+
+    chance = random.Random(seed)
+    for _ in range(10):
+        one, other = chance.sample(agents, 2)
+        await asyncio.gather(one.hear(chance.choice([PLENTY, 10**9])), other.send())
+        for _ in range(chance.randrange(6)):
+            one.consume(chance.choice([1, 40, 250, 900]))
+        await shop.use("b", "2026-11-20", "900")  # of no team
+        assert all(spent <= amounts[team] for team, spent in (await spent_by_team()).items())
+    async for _ in spend_all(agents, (40, 1), rounds=20):
+        assert all(spent <= amounts[team] for team, spent in (await spent_by_team()).items())
+    least = Decimal(0) if charges == (PACKAGES,) else Decimal("0.50")
+    assert {team: amount - least <= (await spent_by_team())[team] for team, amount in amounts.items()} == {
+        "x": True,
+        "y": True,
+    }
+
+
+async def test_agents_are_told_which_events_a_slice_debits(shop: Shop) -> None:
+    await split_by_team(shop)
+    await budget(shop, "60", BASE, TOKENS, CALLS, slice={"team": "x"})
+    (limit,) = await told(await Lessee(shop).hello())
+    assert (limit.limit, limit.used, limit.meter) == ("60", "0", None)
+    live = ("mode", None, ("test",))
+    assert [[(each.property, each.is_in, each.not_in) for each in cap.meter.filters] for cap in limit.prices] == [
+        [live, ("team", ("x",), None)],
+        [("team", ("x",), None)],
+    ]
+
+
+async def test_a_slice_is_capped_by_the_charges_whose_meter_has_its_dimensions_alone(shop: Shop) -> None:
+    await split_by_team(shop)
+    async with shop.database.write() as conn:
+        await meters.add(conn, new_meter("peak", "llm", Aggregation.MAX, value_property="tokens", now_us=0))
+    peak = ChargeSpec(key="peak", meter="peak", model=PricingModel.PER_UNIT, unit_price=Decimal(1))
+    await budget(shop, "60", CALLS, peak, slice={"team": "x"})
+    (limit,) = await told(await Lessee(shop).hello())
+    assert [each.per_unit for each in limit.prices] == ["0.0333"]
+    with pytest.raises(
+        InvalidInput, match="enforcement: must be SOFT: charge 'settled' of plan 'top' is settled by outcomes"
+    ):
+        await sold_also(shop, "top", SETTLED, slice={"team": "x"})
+
+
+async def test_a_meter_keeps_the_dimension_by_which_money_is_sliced(shop: Shop) -> None:
+    await split_by_team(shop)
+    await budget(shop, "60", CALLS, slice={"team": "x"})
+    async with shop.database.read() as conn:
+        calls = (await meters.get(conn, ["calls"]))["calls"]
+    with pytest.raises(Conflict, match="budget 'all' caps what is priced of a slice by the dimension it would lose"):
+        await update_meter(shop.database, replace(calls, dimensions=()))
+
+
 async def test_all_packages_that_a_budget_is_enough_for_can_be_used_whole(shop: Shop) -> None:
     made = await budget(shop, "29.99", PACKAGES)
     one = await spender(shop, made)
@@ -175,11 +271,11 @@ async def test_a_meter_whose_events_add_what_is_known_only_later_is_refused_by_n
         await sold_also(shop, "top", peak)
 
 
-async def sold_also(shop: Shop, plan: str, *charges: ChargeSpec) -> Budget:
+async def sold_also(shop: Shop, plan: str, *charges: ChargeSpec, **changes: Any) -> Budget:
     spec = PlanSpec(key=plan, currency="USD", charges=charges)
     await publish_plan(shop.database, shop.clock, spec)
     await subscribe(shop.database, shop.clock, SubscribeSpec(customer="acme", plan=plan, start_at_us=NOVEMBER))
-    hard = BudgetSpec(key="more", customer="acme", amount=Decimal(90), enforcement=Enforcement.HARD)
+    hard = BudgetSpec(key="more", customer="acme", amount=Decimal(90), enforcement=Enforcement.HARD, **changes)
     return await set_budget(shop.database, shop.clock, hard)
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,27 @@ async def answers(shop: Shop, customer: str = "acme", at: str | None = None) -> 
 
 async def spent(shop: Shop, customer: str = "acme", at: str | None = None) -> dict[str, Decimal]:
     return {each.budget.key: each.spent for each in await answers(shop, customer, at)}
+
+
+async def test_money_of_slices_is_what_their_usage_costs_in_each_period_and_no_fee(shop: Shop) -> None:
+    of_llm = msgspec.structs.replace(TOKENS, meter="llm")
+    await shop.sell(await shop.customer("acme"), BASE, of_llm)
+    for team, reset in (("a", "DAY"), ("a", "BILLING_PERIOD"), ("b", "BILLING_PERIOD"), ("c", "MONTH")):
+        await budget(shop, f"{team}-{reset}", meter=None, period=ResetPeriod(reset), slice={"team": team})
+    for n, at, data in (
+        (600, "2026-11-20", {"team": "a"}),
+        (600, NOW, {"team": "a"}),
+        (50, NOW, {"team": "b", "model": "x"}),
+        (9, NOW, {}),
+    ):
+        await call(shop, n, at, **data)
+    found = {each.budget.key: (each.spent, each.measured_in) for each in await answers(shop)}
+    assert found == {
+        "a-BILLING_PERIOD": (Decimal("10.80"), "USD"),
+        "a-DAY": (Decimal("4.80"), "USD"),  # 400 at a cent, then the cheaper tier
+        "b-BILLING_PERIOD": (Decimal("0.50"), "USD"),
+        "c-MONTH": (Decimal(0), "USD"),
+    }
 
 
 async def test_each_level_of_a_hierarchy_counts_what_is_its_own(shop: Shop) -> None:

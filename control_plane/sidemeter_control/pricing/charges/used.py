@@ -133,6 +133,15 @@ class Used:
         listed = tuple(lines)
         return cls(sum((line.quantity for line in listed), Decimal(0)), lines=listed, time_zone=time_zone)
 
+    @property
+    def is_anything(self) -> bool:
+        """Whether there was an event that a price may depend on, as far as this tells."""
+        pieces = self.pieces
+        counted = pieces is not None and any(
+            each.events for each in (pieces.free, pieces.at_minimum, pieces.between, pieces.at_maximum)
+        )
+        return bool(self.quantity or self.lines or self.amounts or counted)
+
     def grouped(self, number_of: Callable[[UsedLine, str], int], unowed: Collection[int] = ()) -> "Used":
         """The lines added up by the entry of the price list they fall under, in the order of the list."""
         lines = self.lines
