@@ -46,7 +46,7 @@ GOALS: Final = (
 
 
 class Schedule:
-    """The turns of a run. Every kind has its `rounds` first. Until `is_over`, every other turn after that goes to the goal
+    """The turns of a run. Every kind has its `rounds` first. Until `is_over`, three of four turns after that go to the goal
     that is furthest away, while there is one, and the rest to all kinds one after the other.
 
     The n-th round of a kind has the seed `first_seed` + n.
@@ -59,7 +59,7 @@ class Schedule:
         self._is_over = is_over
         self._begun: Counter[str] = Counter()
         self._in_turns = itertools.cycle(kinds)
-        self._for_goal = False
+        self._turns = 0
 
     def next(self, faults: Faults, skipped: Collection[str] = ()) -> tuple[str, int] | None:
         """Kind and seed of the next round, by the faults that have happened; None when there shall be no other."""
@@ -70,8 +70,8 @@ class Schedule:
         elif not kinds or self._is_over():
             return None
         else:
-            self._for_goal = not self._for_goal
-            kind = self._furthest(kinds, faults) if self._for_goal else None
+            self._turns += 1
+            kind = self._furthest(kinds, faults) if self._turns % 4 else None
             kind = kind or next(each for each in self._in_turns if each in kinds)
         self._begun[kind] += 1
         return kind, self._first_seed + self._begun[kind] - 1

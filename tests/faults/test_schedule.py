@@ -16,10 +16,12 @@ def test_every_kind_has_its_rounds_and_a_seed_of_its_own_for_each() -> None:
     assert got == [*((kind, 7) for kind in KINDS), *((kind, 8) for kind in KINDS), None]
 
 
-def test_while_there_is_time_every_other_turn_is_for_what_is_furthest_from_its_count() -> None:
+def test_while_there_is_time_three_of_four_turns_are_for_what_is_furthest_from_its_count() -> None:
     schedule = Schedule(KINDS, 0, 0, lambda: False)
-    assert turns(schedule, 4, {"kill agent": 400}) == [("power", 0), ("clocks", 0), ("power", 1), ("kills", 0)]
-    assert turns(schedule, 2, {"kill agent": 40, "power cut agent": 49}) == [("kills", 1), ("power", 2)]
+    assert turns(schedule, 4, {"kill agent": 400}) == [("power", 0), ("power", 1), ("power", 2), ("clocks", 0)]
+    got = turns(schedule, 4, {"kill agent": 40, "power cut agent": 49})
+    assert got == [("kills", 0), ("kills", 1), ("kills", 2), ("kills", 3)]
+    assert turns(schedule, 4, {"kill agent": 500, "power cut agent": 49})[-1] == ("power", 6)
 
 
 def test_once_every_count_is_reached_all_kinds_have_their_turns() -> None:
