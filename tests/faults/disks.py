@@ -254,13 +254,14 @@ FAULTS: Final[dict[str, Callable[[Place], Awaitable[None]]]] = {
 
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
-    """Each of these faults once, in any order, with a caller at work all the time."""
+    """Each of these faults once, full disks twice, in any order, with a caller at work all the time."""
     with ExitStack() as stack:
         disk, plane_disk = (stack.enter_context(ext4(directory / name, DISK_MIB)) for name in ("agent", "plane"))
         async with deployed(rng, directory, database=plane_disk.root, data=disk.root) as it:
             place = Place(it, disk, plane_disk, await it.plane.new_key("WRITE"))
             async with at_work([traffic(it.oracle, place.agent, rng, 0.02)]):
-                for name in rng.sample(list(FAULTS), len(FAULTS)):
+                names = [*FAULTS, *(name for name in FAULTS if name.startswith("disk full"))]
+                for name in rng.sample(names, len(names)):
                     await _befall(name, place)
             return await it.settle()
 

@@ -10,7 +10,7 @@ from .rig import deployed, traffic
 
 __all__ = ["round"]
 
-KILLS: Final = 8
+KILLS: Final = 20
 
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it

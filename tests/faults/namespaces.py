@@ -18,6 +18,7 @@ __all__ = ["FAULTS", "round", "skip_reason"]
 
 skip_reason = missing_tools
 
+TIMES: Final = 2
 PATIENCE_S: Final = 0.6
 SILENT_S: Final = (0.8, 1.4)
 """How long nothing passes: longer than an agent waits for an answer, so that it gives up and tells nobody who hears it."""
@@ -105,10 +106,10 @@ FAULTS: Final = {
 
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
-    """Two agents, each in a namespace; every fault happens to one of them, in any order, two at a time."""
+    """Two agents, each in a namespace; every fault happens twice to one of them, in any order, two at a time."""
     async with behind_cables(rng, directory, agents=2) as (it, cables):
         it.traces_are_wrong = True
-        faults = rng.sample(sorted(FAULTS), len(FAULTS))
+        faults = [fault for _ in range(TIMES) for fault in rng.sample(sorted(FAULTS), len(FAULTS))]
         lanes = [Lane(it, agent, cable, rng) for agent, cable in zip(it.agents, cables, strict=True)]
         async with at_work([traffic(it.oracle, agent, rng, 0.005) for agent in it.agents]):
             await asyncio.gather(*(_suffer(lane, faults[n :: len(lanes)]) for n, lane in enumerate(lanes)))

@@ -27,6 +27,7 @@ EVERY_FAULT: Final = (
     *(named(fault, TO_CALLERS) for fault in (*FAULTS_FOR_CALLERS, REFUSED, REPLAYED)),
 )
 
+TIMES: Final = 2
 PATIENCE_S: Final = 0.8
 """Of agents and callers alike. Shorter than the proxy's delays, longer than an answer of a busy machine takes."""
 
@@ -82,7 +83,7 @@ async def _caller(rng: random.Random, faults: Counter[str], agent: AgentProcess)
 
 
 async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- what every kind of fault calls it
-    """Two agents at work until every fault has happened; then everything that was ever sent is sent once more."""
+    """Two agents at work until every fault has happened twice; then everything that was ever sent is sent once more."""
     async with network(rng, directory, agents=2) as net:
         it = net.it
         it.traces_are_wrong = True
@@ -91,7 +92,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         ]
         async with at_work([*through_proxies, *(traffic(it.oracle, agent, rng, 0.05) for agent in it.agents)]):
             async with asyncio.timeout(FAULTS_WITHIN_S):
-                while not all(it.oracle.faults[fault] for fault in EVERY_FAULT):
+                while not all(it.oracle.faults[fault] >= TIMES for fault in EVERY_FAULT):
                     await asyncio.sleep(rng.uniform(0.05, 0.3))
                     await _disturb(rng, net)
         await net.heal()
