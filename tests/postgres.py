@@ -3,8 +3,10 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,15 +14,17 @@ from secrets import token_hex
 from typing import Any, Final
 
 import asyncpg
+from fakes import eventually
 
 from sidemeter_control.store.database import Database
 
-__all__ = ["Kind", "Server", "in_use", "made", "programs", "running"]
+__all__ = ["Kind", "Server", "copied", "in_use", "made", "parents", "programs", "running"]
 
 USER: Final = "meter"
 PASSWORD: Final = "kept-to-itself"
 """Asked for by nobody here; it stands in every URL so that tests see where it goes."""
 MIGRATED: Final = "migrated"
+STARTS_WITHIN_S: Final = 120.0
 SETTINGS: Final = {
     "listen_addresses": "",
     "shared_buffers": "64MB",
@@ -66,17 +70,21 @@ class Server:
         self.data = directory / "data"
         self._user = user
         self._migrated = False
+        self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, program: str, *arguments: str) -> None:
         """One of its programs, as a user that is not root; what it prints, if it fails."""
         self._run(program, "-D", str(self.data), *arguments)
 
+    @property
+    def _whose(self) -> dict[str, Any]:
+        if self._user is None:
+            return {}
+        return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+
     def _run(self, program: str, *arguments: str) -> None:
         where = programs()
         assert where is not None
-        whose: dict[str, Any] = {}
-        if self._user is not None:
-            whose = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         log = self.directory / "commands.log"
         with log.open("ab") as out:
             done = subprocess.run(
@@ -87,7 +95,7 @@ class Server:
                 stderr=out,
                 check=False,
                 timeout=120,
-                **whose,
+                **self._whose,
             )
         assert done.returncode == 0, log.read_text()
 
@@ -100,18 +108,75 @@ class Server:
     def start(self, **settings: str) -> None:
         """Start it, and take connections when this returns."""
         said = {**SETTINGS, "unix_socket_directories": str(self.directory), **settings}
-        options = " ".join(f"-c {name}={value}" for name, value in said.items() if value)
-        self.run(
-            "pg_ctl", "-w", "-l", str(self.directory / "server.log"), "-o", f"-c listen_addresses= {options}", "start"
-        )
+        where, log = programs(), self.directory / "server.log"
+        assert where is not None
+        # A child of this process, so that nothing is left of one that was killed: its number would pass for its own life.
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                [where / "postgres", "-D", self.data, *(f"--{name}={value}" for name, value in said.items())],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                **self._whose,
+            )
+        until_s = time.monotonic() + STARTS_WITHIN_S
+        while not self._is_ready():
+            assert self._process.poll() is None, log.read_text()
+            assert time.monotonic() < until_s, log.read_text()
+            time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        try:
+            said = (self.data / "postmaster.pid").read_text().split("\n")
+        except OSError:
+            return False
+        assert self._process is not None
+        return said[0] == str(self._process.pid) and said[7:8] != [] and said[7].strip() == "ready"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started, and has not ended since."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it: `immediate` as if it had been killed."""
         self.run("pg_ctl", "-w", "-m", mode, "stop")
+        if self._process is not None:
+            self._process.wait()
 
-    def url(self, name: str) -> str:
-        """Where the database of that name is."""
-        return f"postgresql://{USER}:{PASSWORD}@/{name}?host={self.directory}"
+    async def kill(self) -> None:
+        """kill -9 of its first process, whatever the others do; all are gone when this returns."""
+        assert self._process is not None
+        _, *others = self.pids()
+        self._process.kill()
+        self._process.wait()
+        await eventually(lambda: not any(_runs(pid) for pid in others), 60)
+
+    def pids(self) -> list[int]:
+        """Of all its processes, the first one first."""
+        assert self._process is not None
+        return [self._process.pid, *(pid for pid, parent in parents().items() if parent == self._process.pid)]
+
+    def promote(self) -> None:
+        """Let a standby follow nobody any more, and take writes."""
+        self.run("pg_ctl", "-w", "promote")
+
+    def follow(self, primary: "Server") -> None:
+        """Make its files, as a copy of what `primary` has, that takes over from it whatever is committed there."""
+        self.run(
+            "pg_basebackup", "-h", str(primary.directory), "-U", USER, "-R", "-X", "stream", "-c", "fast", "--no-sync"
+        )
+
+    def kill_one(self) -> None:
+        """kill -9 of a process that works for a connection: the server ends all others, and recovers."""
+        working = [pid for pid in self.pids() if f"postgres: {USER}" in _command(pid)]
+        for pid in working[:1]:
+            os.kill(pid, signal.SIGKILL)
+
+    def url(self, name: str, host: Path | None = None) -> str:
+        """Where the database of that name is; by another socket than its own, if that is said."""
+        return f"postgresql://{USER}:{PASSWORD}@/{name}?host={host or self.directory}"
 
     async def execute(self, *statements: str, database: str = "postgres") -> None:
         """Run them, each by itself."""
@@ -161,9 +226,35 @@ class Server:
             await self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+def parents() -> dict[int, int]:
+    """Of every process that runs, whose child it is."""
+    pids = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+    return {pid: int(found[1]) for pid in pids if (found := _stat(pid))}
+
+
+def _stat(pid: int) -> list[str]:
+    """Of a process: its state, its parent and so on; nothing when it is gone."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _runs(pid: int) -> bool:
+    return bool(found := _stat(pid)) and found[0] != "Z"
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path("/proc", str(pid), "cmdline").read_text()
+    except OSError:
+        return ""
+
+
 @contextmanager
-def made(within: Path | None = None) -> Iterator[Server]:
-    """A server that does not run yet, and does not any more afterwards; in memory, unless it is to be `within` a directory."""
+def made(within: Path | None = None, primary: Server | None = None) -> Iterator[Server]:
+    """A server that does not run yet, and does not any more afterwards; in memory, unless it is to be `within` a directory.
+    Of its own, or a standby of `primary`, which runs."""
     shm = Path("/dev/shm")
     place = within or (shm if os.access(shm, os.W_OK) else None)
     directory = Path(tempfile.mkdtemp(prefix="sidemeter-pg-", dir=place))
@@ -172,10 +263,13 @@ def made(within: Path | None = None) -> Iterator[Server]:
         os.chown(directory, user.pw_uid, user.pw_gid)
     server = Server(directory, user)
     try:
-        server.make()
+        if primary is None:
+            server.make()
+        else:
+            server.follow(primary)
         yield server
     finally:
-        if (server.data / "postmaster.pid").exists():
+        if server.runs:
             server.stop("immediate")
         shutil.rmtree(directory)
 
@@ -185,4 +279,12 @@ def running(within: Path | None = None, **settings: str) -> Iterator[Server]:
     """A server that runs with these settings; `within` as for `made`."""
     with made(within) as server:
         server.start(**settings)
+        yield server
+
+
+@contextmanager
+def copied(primary: Server) -> Iterator[Server]:
+    """A standby of that server, which runs."""
+    with made(primary=primary) as server:
+        server.start(wal_level="replica", max_wal_senders="5", hot_standby="on")
         yield server

@@ -165,6 +165,11 @@ class ControlPlane(Program):
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
+    @property
+    def kept_in(self) -> Path | str:
+        """Its database: the path of a file, or the URL of one on a server."""
+        return self._server_url or self.database
+
     def spawn(self) -> None:
         """Start the process on the port it had; returns at once."""
         serve = ["serve", "--listen", f"{self.host}:{self.port}"]

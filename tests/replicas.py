@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-__all__ = ["RoundRobin", "balanced", "control_planes"]
+__all__ = ["RoundRobin", "balanced", "control_planes", "control_planes_of"]
 
 _HOPS = {"host", "content-length", "connection", "transfer-encoding", "date"}
 _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=50, keepalive_expiry=60)
@@ -28,7 +28,16 @@ _LIMITS = httpx.Limits(max_connections=50, max_keepalive_connections=50, keepali
 async def control_planes(directory: Path, count: int = 3, **environ: str) -> AsyncIterator[list[ControlPlane]]:
     """So many that run, begun at once on an empty database, each with a directory of its own."""
     assert Kind.server is not None
-    async with Kind.server.empty() as url, AsyncExitStack() as undo:
+    async with Kind.server.empty() as url, control_planes_of(url, directory, count, **environ) as planes:
+        yield planes
+
+
+@asynccontextmanager
+async def control_planes_of(
+    url: str, directory: Path, count: int = 3, **environ: str
+) -> AsyncIterator[list[ControlPlane]]:
+    """As `control_planes`, on the database there."""
+    async with AsyncExitStack() as undo:
         planes = []
         for number in range(count):
             own = directory / f"plane-{number}"
@@ -42,10 +51,10 @@ async def control_planes(directory: Path, count: int = 3, **environ: str) -> Asy
 class RoundRobin:
     """A client that asks one after the other, and goes on to the next where nobody listens. `failed`: what else went wrong."""
 
-    def __init__(self, planes: Sequence[ControlPlane]) -> None:
+    def __init__(self, planes: Sequence[ControlPlane], timeout_s: float = 60) -> None:
         self._planes = planes
         self._turns = itertools.count()
-        self.http = httpx.AsyncClient(timeout=60, limits=_LIMITS)
+        self.http = httpx.AsyncClient(timeout=timeout_s, limits=_LIMITS)
         self.failed: list[str] = []
 
     async def ask(self, method: str, path: str, **given: Any) -> httpx.Response:
@@ -63,9 +72,9 @@ class RoundRobin:
 
 
 @asynccontextmanager
-async def balanced(planes: Sequence[ControlPlane]) -> AsyncIterator[str]:
-    """The URL of a proxy that gives each request to the next of them, for agents."""
-    robin = RoundRobin(planes)
+async def balanced(planes: Sequence[ControlPlane], timeout_s: float = 60) -> AsyncIterator[str]:
+    """The URL of a proxy that gives each request to the next of them, for agents; 502 where it does not answer in time."""
+    robin = RoundRobin(planes, timeout_s)
 
     async def forward(request: Request) -> Response:
         headers = {name: value for name, value in request.headers.items() if name not in _HOPS}

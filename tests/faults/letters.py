@@ -1,13 +1,12 @@
 """Dead letters as the control plane keeps them: whose bytes they are, and why."""
 
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgpack
+
+from .reading import Kept, read
 
 __all__ = ["Letter", "letters_of"]
 
@@ -24,12 +23,9 @@ class Letter:
     data: dict[str, Any]
 
 
-def letters_of(database: Path) -> list[Letter]:
+def letters_of(database: Kept) -> list[Letter]:
     """Every dead letter in a control plane's database that was not counted after all."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
-        rows = conn.execute(
-            "SELECT code, reason, meter_key, raw FROM dead_letters WHERE replayed_at_us IS NULL"
-        ).fetchall()
+    rows = read(database, "SELECT code, reason, meter_key, raw FROM dead_letters WHERE replayed_at_us IS NULL")
     return [Letter(code, reason, meter, *_event(raw)) for code, reason, meter, raw in rows]
 
 

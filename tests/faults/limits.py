@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +30,7 @@ from fakes import eventually
 from processes import AgentProcess, ControlPlane
 
 from .identity import Place, command
+from .leftovers import wrong_with
 from .oracle import Tally
 from .proxy import TWICE, Proxy
 from .rig import QUICK, Deployment, at_work, deployed
@@ -266,7 +266,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
         await contest.spenders.exhaust(it.plane, BACK_WITHIN_S)
         tally = await it.settle()
         for budget in contest.budgets:
-            tally.wrong += budget.wrong + await _left(contest, budget)
+            tally.wrong += budget.wrong + await wrong_with(budget, it.plane, it.agents, contest.faults)
         return tally
 
 
@@ -296,20 +296,3 @@ async def _begun(rng: random.Random, directory: Path, stack: AsyncExitStack) -> 
         await budget.sell(it.plane)
     spenders = Spenders(it.oracle, it.agents, budgets, rng)
     return Contest(it, Place(it, directory, rng, stack), budgets, spenders, proxies, rng, faults)
-
-
-async def _left(it: Contest, budget: Budget) -> list[str]:
-    """What is wrong with what is left of a limit."""
-    found = await budget.standing(it.it.plane)
-    quota, recovery = found["customer"]["quota"], found["recovery"]
-    wrong = []
-    if Decimal(quota["used"]) > budget.highest:
-        wrong.append(f"overspend: {quota['used']} of {budget.id} are counted, {budget.highest} were allowed at most")
-    if recovery is not None:
-        it.faults["recovery that waits for an operator"] += 1
-        return wrong
-    left = budget.limit - budget.told
-    explained = Decimal(quota["inDoubt"]) + budget.unheard + len(it.it.agents) * budget.unit()
-    if left > explained:
-        wrong.append(f"unspent: {left} of {budget.id} are left and {explained} are explained: {budget}, {found}")
-    return wrong

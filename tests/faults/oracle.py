@@ -2,17 +2,15 @@
 
 import json
 import random
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Final, Self
 
 from .letters import Letter, letters_of
+from .reading import Kept, has_table, read
 
 __all__ = ["EVENT_TYPE", "SUBJECTS", "WHEN", "Event", "Oracle", "Tally", "Turn", "batches_of", "tag_of"]
 
@@ -29,7 +27,8 @@ class Tally:
     """What one or many rounds came to. `lost` and `doubled` must be 0, `wrong` empty.
 
     `outside` counts what was acknowledged and whose last copy was destroyed on purpose. A sweep adds how many there are of
-    each system call at least (`calls`), and which were struck how (`swept`).
+    each system call at least (`calls`), and which were struck how (`swept`). Where control planes share a database,
+    `silences_ms` is for how long none of them accepted anything, by the fault.
     """
 
     rounds: int = 0
@@ -45,12 +44,16 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
     calls: dict[str, int] = field(default_factory=dict)
     swept: dict[str, list[int]] = field(default_factory=dict)
+    silences_ms: dict[str, list[int]] = field(default_factory=dict)
 
     def __iadd__(self, other: "Tally") -> Self:
         self.faults.update(other.faults)
         self.wrong.extend(other.wrong)
         self.calls |= {call: min(last, self.calls.get(call, last)) for call, last in other.calls.items()}
         self.swept |= {blow: sorted({*ks, *self.swept.get(blow, ())}) for blow, ks in other.swept.items()}
+        self.silences_ms |= {
+            fault: sorted([*each, *self.silences_ms.get(fault, ())]) for fault, each in other.silences_ms.items()
+        }
         for name in (
             "rounds",
             "issued",
@@ -160,12 +163,12 @@ class Oracle:
             self.kept[keeper].add(tag_of(event))
             self.unanswered.pop(tag_of(event), None)
 
-    def destroyed_at(self, keeper: object, database: Path, *, but: Iterable[str] = ()) -> None:
+    def destroyed_at(self, keeper: object, database: Kept, *, but: Iterable[str] = ()) -> None:
         """What `keeper` kept is destroyed, `but` for these: what nobody else has is outside of every promise."""
         self.kept[keeper] = set(but)
         self.rolled_back(database)
 
-    def rolled_back(self, database: Path) -> None:
+    def rolled_back(self, database: Kept) -> None:
         """The control plane's database is an older one now: what no agent keeps either is outside of every promise."""
         gone = self.acknowledged - _stored_tags(database) - self._dead(letters_of(database))
         gone = gone.difference(*self.kept.values())
@@ -188,17 +191,17 @@ class Oracle:
         """Some of the events that are to be sent again."""
         return list(self.unanswered.values())[:count]
 
-    def has_arrived(self, database: Path, event: Event) -> bool:
+    def has_arrived(self, database: Kept, event: Event) -> bool:
         """Whether the control plane holds an event with an id of its own, counted or as a dead letter."""
-        stored = _read(database, "SELECT 1 FROM events WHERE source = ? AND id = ?", event["source"], event["id"])
+        stored = read(database, "SELECT 1 FROM events WHERE source = ? AND id = ?", event["source"], event["id"])
         return bool(stored) or tag_of(event) in self._dead(letters_of(database))
 
-    def missing(self, database: Path) -> int:
+    def missing(self, database: Kept) -> int:
         """How many acknowledged events the control plane does not hold, less those declared lost."""
         tags, declared = _stored_tags(database), _declared(database)
         return max(len(self.acknowledged - tags - self._dead(letters_of(database))) - declared, 0)
 
-    def verdict(self, database: Path) -> Tally:
+    def verdict(self, database: Kept) -> Tally:
         """What the control plane's database holds, against what was issued and promised."""
         rows = [row for row in _stored(database) if not self._others or f'"{self._run}-' in row[4]]
         tags = Counter(json.loads(row[4] or "{}").get("tag") for row in rows)
@@ -255,7 +258,7 @@ class Oracle:
             return f"a dead letter that says otherwise than was issued: {letter}, issued {issued}"
         return None
 
-    def totals(self, database: Path) -> tuple[int, Decimal]:
+    def totals(self, database: Kept) -> tuple[int, Decimal]:
         """The events and the sum of `n` that meters must show: over what is stored, each once, less what cannot be."""
         rows = {tag: data["n"] for data in _data(database) if (tag := data.get("tag"))}
         uncounted = {letter.data.get("tag") for letter in letters_of(database) if letter.meter == "units"}
@@ -267,9 +270,9 @@ def tag_of(event: Event) -> str:
     return str(event["data"]["tag"])
 
 
-def batches_of(database: Path) -> int:
+def batches_of(database: Kept) -> int:
     """How many batches a control plane has counted."""
-    ((count,),) = _read(database, "SELECT count(*) FROM batches")
+    ((count,),) = read(database, "SELECT count(*) FROM batches")
     return int(count)
 
 
@@ -281,26 +284,21 @@ def _exact(data: str) -> Any:
     return json.loads(data, parse_float=Decimal, object_pairs_hook=tuple)
 
 
-def _read(database: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as conn:
-        return conn.execute(sql, values).fetchall()
+def _stored(database: Kept) -> list[tuple[Any, ...]]:
+    return read(database, f"SELECT source, id, type, subject, data, time_us FROM events WHERE type = '{EVENT_TYPE}'")
 
 
-def _stored(database: Path) -> list[tuple[Any, ...]]:
-    return _read(database, f"SELECT source, id, type, subject, data, time_us FROM events WHERE type = '{EVENT_TYPE}'")
-
-
-def _data(database: Path) -> list[dict[str, Any]]:
+def _data(database: Kept) -> list[dict[str, Any]]:
     return [json.loads(row[4] or "{}") for row in _stored(database)]
 
 
-def _stored_tags(database: Path) -> set[str]:
+def _stored_tags(database: Kept) -> set[str]:
     return {data["tag"] for data in _data(database) if "tag" in data}
 
 
-def _declared(database: Path) -> int:
+def _declared(database: Kept) -> int:
     """How many events are declared lost; one declaration that does not know how many covers any number."""
-    if not _read(database, "SELECT 1 FROM sqlite_master WHERE name = 'loss_declarations'"):
+    if not has_table(database, "loss_declarations"):
         return 0
-    counts = [events for (events,) in _read(database, "SELECT events FROM loss_declarations")]
+    counts = [events for (events,) in read(database, "SELECT events FROM loss_declarations")]
     return 1 << 40 if None in counts else sum(counts)

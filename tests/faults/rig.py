@@ -61,8 +61,19 @@ class Door(Protocol):
 class Deployment:
     """Both programs, running, and the oracle that watches them."""
 
-    def __init__(self, plane: ControlPlane, agents: list[AgentProcess], oracle: Oracle, rng: random.Random) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        agents: list[AgentProcess],
+        oracle: Oracle,
+        rng: random.Random,
+        others: Sequence[ControlPlane] = (),
+    ) -> None:
         self.plane = plane
+        self.planes = [plane, *others]
+        """All that share its database."""
+        self.kept_in = plane.kept_in
+        """Where the oracle reads it."""
         self.agents = agents
         self.oracle = oracle
         self.rng = rng
@@ -76,8 +87,9 @@ class Deployment:
         A fresh event must get through each agent. Programs that do not run are started; nothing else is done by hand.
         The usage cannot be proven while anyone else sends to the same control plane.
         """
-        if not self.plane.running:
-            await self.plane.start()
+        for plane in self.planes:
+            if not plane.running:
+                await plane.start()
         for agent in self.agents:
             if not agent.running:
                 await agent.start()
@@ -90,19 +102,20 @@ class Deployment:
         for agent in self.agents:
             await eventually(lambda agent=agent: has_drained(agent), within_s)
         with contextlib.suppress(AssertionError):  # then the verdict says what is lost
-            await eventually(lambda: self.oracle.missing(self.plane.database) == 0, self.arrives_within_s)
-        tally = self.oracle.verdict(self.plane.database)
+            await eventually(lambda: self.oracle.missing(self.kept_in) == 0, self.arrives_within_s)
+        tally = self.oracle.verdict(self.kept_in)
         if prove_usage:
-            await self.prove_usage(tally)
+            for plane in self.planes:
+                await self.prove_usage(tally, plane)
         if self.traces_are_wrong:
-            tally.wrong += [trace for program in (self.plane, *self.agents) for trace in _traces(program)]
+            tally.wrong += [trace for program in (*self.planes, *self.agents) for trace in _traces(program)]
         return tally
 
-    async def prove_usage(self, tally: Tally) -> None:
-        """What GraphQL answers must be the sum over the stored events."""
-        counted = (await self.plane.ask(USAGE, meter="calls"))["usage"]
-        summed = (await self.plane.ask(USAGE, meter="units"))["usage"]
-        events, units = self.oracle.totals(self.plane.database)
+    async def prove_usage(self, tally: Tally, plane: ControlPlane) -> None:
+        """What GraphQL answers there must be the sum over the stored events."""
+        counted = (await plane.ask(USAGE, meter="calls"))["usage"]
+        summed = (await plane.ask(USAGE, meter="units"))["usage"]
+        events, units = self.oracle.totals(self.kept_in)
         told = sum(row["events"] for row in counted), sum((Decimal(row["value"]) for row in summed), Decimal(0))
         if told != (events, units):
             tally.wrong.append(f"usage says {told}, the stored events add up to {(events, units)}")
@@ -114,6 +127,7 @@ async def deployed(
     directory: Path,
     *,
     agents: int = 1,
+    planes: Sequence[ControlPlane] = (),
     through: Callable[[str], str] | None = None,
     host: str = "127.0.0.1",
     launch: Callable[[int], Launch] = lambda n: forked,
@@ -125,16 +139,20 @@ async def deployed(
 ) -> AsyncIterator[Deployment]:
     """A running deployment in `directory`; the agents reach the control plane by the URL `through` makes of its own.
 
+    `planes` are control planes that run already and share a database; without them there is one, with a file of its own.
     `launch` makes the process of agent `n`, `launch_plane` the control plane's; `environ` is for all agents, and what
     `environ_of` says for agent `n`. `database`
     and `data` are where the control plane's file and the agents' directories are, if they are not in `directory` too.
     """
     async with AsyncExitStack() as stack:
-        plane = stack.enter_context(ControlPlane(directory, host))
-        plane.launch = launch_plane
-        plane.database = (database or directory) / plane.database.name
-        await stack.enter_async_context(plane.http)
-        await plane.start()
+        if planes:
+            plane, *others = planes
+        else:
+            plane, others = stack.enter_context(ControlPlane(directory, host)), []
+            plane.launch = launch_plane
+            plane.database = (database or directory) / plane.database.name
+            await stack.enter_async_context(plane.http)
+            await plane.start()
         await sell(plane)
         running = []
         for n in range(agents):
@@ -146,7 +164,7 @@ async def deployed(
             await stack.enter_async_context(agent.http)
             await agent.start()
             running.append(agent)
-        yield Deployment(plane, running, Oracle(rng), rng)
+        yield Deployment(plane, running, Oracle(rng), rng, others)
 
 
 def _traces(program: Program) -> list[str]:

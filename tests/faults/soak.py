@@ -36,6 +36,7 @@ KINDS: Final = (
     "network",
     "power",
     "repeats",
+    "replicas",
     "sweep",
 )
 """The modules with a round."""
@@ -119,6 +120,7 @@ class Report:
             goals.add_row(goal.name, f"{goal.count:,}", f"{goal.reached(total.faults):,}")
         console.print(rounds, goals, faults)
         self._print_sweep(console)
+        self._print_silences(console)
         for kind, reason in self.skipped.items():
             console.print(f"skipped {kind}: {reason}")
         console.print(
@@ -140,6 +142,15 @@ class Report:
             some = ", ".join(map(str, absent[:8])) + (", …" if len(absent) > 8 else "")
             told = f"{len(struck)}, not {some}" if absent else f"1 to {last}"
             table.add_row(call, str(last), how, told)
+        if table.rows:
+            console.print(table)
+
+    def _print_silences(self, console: Console) -> None:
+        """For how long nothing was accepted, where control planes share a database."""
+        table = Table("fault", "times", "median, s", "longest, s", title="Nothing was accepted for")
+        for fault, each_ms in sorted(self.total.silences_ms.items()):
+            median, longest = sorted(each_ms)[len(each_ms) // 2], max(each_ms)
+            table.add_row(fault, str(len(each_ms)), f"{median / 1000:.1f}", f"{longest / 1000:.1f}")
         if table.rows:
             console.print(table)
 

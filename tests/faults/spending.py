@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Final
@@ -213,9 +213,18 @@ class Spenders:
             amount = self.rng.choice(budget.amounts[:3])
             event = self._event(budget, amount)
             if self.rng.random() < 0.3:
-                await self._reserve(agent, event, budget, amount)
+                await self._to_its_end(self._reserve(agent, event, budget, amount), budget, amount)
                 return
-        await self._consume(agent, event, budget, amount)
+        await self._to_its_end(self._consume(agent, event, budget, amount), budget, amount)
+
+    @staticmethod
+    async def _to_its_end(operation: Coroutine[None, None, object], budget: Budget, amount: Decimal) -> None:
+        """A caller that is stopped meanwhile hears no answer, which may have been a yes."""
+        try:
+            await operation
+        except asyncio.CancelledError:
+            budget.unheard += amount
+            raise
 
     def _event(self, budget: Budget, amount: Decimal) -> Event:
         (event,) = self.oracle.issue(1, own_ids=True)
