@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import agent, control_plane, end_to_end, limits, price_list, sidecar
+from . import agent, chart, control_plane, end_to_end, growth, install, limits, price_list, sidecar, steady, steps
 from .harness import Benchmark, Figure, Report, machine, measure
+from .peers import PEERS
 from .references import REFERENCES
+from .wire import BATCH_EVENTS
 
 BENCHMARKS: dict[str, Benchmark] = {
     "record": agent.record,
@@ -27,10 +29,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "lag": end_to_end.lag,
     "cost": control_plane.live_cost,
     "price-list": price_list.price_list,
+    "growth": growth.growth,
     "memory": sidecar.memory,
     "start": sidecar.start,
+    "install": install.install,
 }
+ON_REQUEST: dict[str, Benchmark] = {"steady": steady.steady, "steps": steps.steps}
+"""Those that run only by name."""
 WIDTH_IN_A_FILE = 190
+MOST_STORED = 20_000_000
+SHORTEST_MIN, LONGEST_MIN = 0.1, 120.0
 SHORTEST_S, LONGEST_S = 0.2, 30.0  # longer ones would fill the agent's buffer, which refuses at 1 GiB
 
 
@@ -41,9 +49,25 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _events(text: str) -> int:
+    events = int(text)
+    if not BATCH_EVENTS <= events <= MOST_STORED or events % BATCH_EVENTS:
+        raise argparse.ArgumentTypeError(
+            f"must be {BATCH_EVENTS:,} to {MOST_STORED:,}, in whole batches of {BATCH_EVENTS:,}"
+        )
+    return events
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not SHORTEST_MIN <= minutes <= LONGEST_MIN:
+        raise argparse.ArgumentTypeError(f"must be {SHORTEST_MIN:g} to {LONGEST_MIN:g}")
+    return minutes
+
+
 def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    known = [*BENCHMARKS, *REFERENCES]
+    known = [*BENCHMARKS, *ON_REQUEST, *REFERENCES, *PEERS]
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=known, help=f"of {', '.join(known)}")
     parser.add_argument("--seconds", type=_seconds, default=5.0, help="how long each figure is measured (default: 5)")
     parser.add_argument(
@@ -52,6 +76,11 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="the large sizes: one or ten million events stored, or a million waiting"
     )
+    parser.add_argument(
+        "--sizes", type=_events, nargs="+", default=(), metavar="EVENTS", help="of growth: how many events are stored"
+    )
+    parser.add_argument("--minutes", type=_minutes, default=10.0, help="how long `steady` runs (default: 10)")
+    parser.add_argument("--svg", type=Path, help="where the curves of growth go, as a chart")
     return parser.parse_args(given)
 
 
@@ -60,15 +89,14 @@ def _number(value: float) -> str:
 
 
 def _row(figure: Figure, report: Report) -> list[str]:
-    spread, reach, ratio = figure.percentiles, "", ""
+    spread, reach = figure.percentiles, ""
     percentiles = " / ".join(map(_number, (spread.p50, spread.p95, spread.p99, spread.p99_9))) if spread else ""
     if figure.reach:
         bound = f"{'≤' if figure.reach.at_most else '≥'} {_number(figure.reach.bound)}"
         reach = f"{bound} [green]met[/]" if figure.met else f"{bound} [yellow]missed[/]"
-    times = report.ratio(figure)
-    if figure.reference and times is not None:
-        ratio = f"{_number(times)} of {report.references[figure.reference].name}"
-    return [figure.name, f"{_number(figure.value)} {figure.unit}", percentiles, reach, ratio]
+    ratio = "\n".join(f"{_number(times)} of {name}" for name, times in report.ratios(figure).items())
+    name = figure.name if figure.stored is None else f"{figure.name}, {figure.stored:,} stored"
+    return [name, f"{_number(figure.value)} {figure.unit}", percentiles, reach, ratio]
 
 
 def _table(report: Report, measured_on: dict[str, object]) -> Table:
@@ -78,7 +106,7 @@ def _table(report: Report, measured_on: dict[str, object]) -> Table:
     table.add_column("measured", justify="right")
     table.add_column("p50 / p95 / p99 / p99.9", justify="right")
     table.add_column("reach")
-    table.add_column("ratio to the reference in the same run")
+    table.add_column("ratio to a reference or a peer in the same run")
     for failure in report.failures:
         first_line, *_ = failure.reason.splitlines()
         table.add_row(f"[red]{failure.benchmark}[/]", "[red]FAILED[/]", "", "", escape(first_line))
@@ -87,21 +115,36 @@ def _table(report: Report, measured_on: dict[str, object]) -> Table:
     table.add_section()
     for reference in report.references.values():
         table.add_row(*_row(reference, report))
+    for name, brings in report.left_out.items():
+        table.add_row(name, "not here", "", "", escape(brings))
     return table
+
+
+def _draw(report: Report, measured_on: dict[str, object], path: Path) -> None:
+    panels = growth.panels(report.figures)
+    if panels:
+        note = f"{measured_on['cpu']}, {measured_on['cores']} cores; SQLite {measured_on['sqlite']}, one process"
+        path.write_text(chart.draw("What one event more and one answer cost as events are stored", panels, note))
 
 
 def main(given: list[str] | None = None) -> int:
     options = _arguments(given)
-    everything = BENCHMARKS | (REFERENCES if options.only else {})
+    beside = REFERENCES | PEERS
+    everything = BENCHMARKS | (ON_REQUEST | beside if options.only else {})
     chosen = {name: everything[name] for name in options.only or everything}
     measured_on = machine()
-    report = asyncio.run(measure(chosen, REFERENCES, options.seconds, full=options.full))
+    larger = {"full": options.full, "sizes": options.sizes, "minutes": options.minutes}
+    report = asyncio.run(measure(chosen, beside, options.seconds, **larger))
     Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE).print(_table(report, measured_on))
+    for name, lines in report.told.items():
+        print(f"\n{name}", *lines, sep="\n")
     for failure in report.failures:
         print(f"\n{failure.benchmark}: {failure.reason}\n{failure.output}", file=sys.stderr)
     options.json.write_text(
         json.dumps({"machine": measured_on} | report.as_json(), indent=2, ensure_ascii=False) + "\n"
     )
+    if options.svg is not None:
+        _draw(report, measured_on, options.svg)
     return 1 if report.failures else 0
 
 

@@ -39,7 +39,8 @@ async def record(bench: Bench) -> list[Figure]:
                     ids.append(event_id)
                 await agent.flush()
     prove_stored(bench, bench.directory, len(ids), ids)
-    return [latency("agent.record_nowait", samples, "µs", reach=at_most(5), reference="msgpack")]
+    beside = {"reference": "msgpack", "peers": ("prometheus", "opentelemetry")}
+    return [latency("agent.record_nowait", samples, "µs", reach=at_most(5), **beside)]
 
 
 async def sustained(bench: Bench) -> list[Figure]:
@@ -52,7 +53,8 @@ async def sustained(bench: Bench) -> list[Figure]:
                 await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
             await agent.flush()
     prove_stored(bench, bench.directory, len(ids), ids)
-    return [rate("agent in process, durable", len(ids), elapsed(), reach=at_least(100_000), reference="sqlite-blobs")]
+    beside = {"reference": "sqlite-blobs", "peers": ("persist-queue", "litequeue")}
+    return [rate("agent in process, durable", len(ids), elapsed(), reach=at_least(100_000), **beside)]
 
 
 async def check(bench: Bench) -> list[Figure]:
@@ -77,7 +79,8 @@ async def check(bench: Bench) -> list[Figure]:
             "tokens spent", found=(await counted(plane))["input"], expected=(spent * SOME["input_tokens"], spent)
         )
         bench.prove("checks denied", found=+denied, expected=Counter())
-    return [latency("agent.check, hard limit", samples, "µs", reach=at_most(3), reference="prometheus")]
+    beside = {"reference": "prometheus", "peers": ("limits-memory", "redis")}
+    return [latency("agent.check, hard limit", samples, "µs", reach=at_most(3), **beside)]
 
 
 @asynccontextmanager

@@ -2,24 +2,21 @@
 
 import math
 import random
-import tempfile
 import time
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
-from postgres import in_use, running
+from postgres import in_use
 from processes import ADMIN_KEY, ControlPlane, control_plane
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
 from .load import Load, load, post
+from .postgres_copy import SUBJECTS, durable_server
 from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
 from .wire import BATCH_EVENTS, agent_door
 
 __all__ = ["ingest", "ingest_on_postgres", "live_cost"]
 
-SERVER = {"shared_buffers": "512MB", "max_wal_size": "4GB", "wal_level": "replica", "autovacuum": "on"}
-SUBJECTS = 100
 MOST_BATCHES_PER_S = 30
 CONNECTIONS = 8
 DAY_US = 86_400_000_000
@@ -62,8 +59,13 @@ async def ingest(bench: Bench) -> list[Figure]:
 
 async def ingest_on_postgres(bench: Bench) -> list[Figure]:
     """The same on PostgreSQL, beside it on this machine and on the disk that SQLite's file is on otherwise."""
-    with running(Path(tempfile.gettempdir()), **SERVER) as server, in_use(server):
-        return [replace(each, name=f"{each.name}, on PostgreSQL", reach=None) for each in await ingest(bench)]
+    with durable_server() as server, in_use(server):
+        throughput, batch = await ingest(bench)
+    of_postgres = {"reach": at_least(40_000), "reference": "postgres-copy"}
+    return [
+        replace(throughput, name=f"{throughput.name}, on PostgreSQL", **of_postgres),
+        replace(batch, name=f"{batch.name}, on PostgreSQL"),
+    ]
 
 
 async def live_cost(bench: Bench) -> list[Figure]:

@@ -19,9 +19,11 @@ __all__ = [
     "Benchmark",
     "Failure",
     "Figure",
+    "NotHere",
     "Percentiles",
     "Reach",
     "Report",
+    "Scale",
     "WrongTotal",
     "at_least",
     "at_most",
@@ -35,10 +37,15 @@ __all__ = [
 
 UNIT_S = {"s": 1.0, "ms": 1e3, "µs": 1e6}
 SETTING_UP_S = 60.0
+FILLED_EVENTS_PER_S = 5_000  # on a slow machine
 
 
 class WrongTotal(Exception):
     """A benchmark found another total than it made, so its figure means nothing."""
+
+
+class NotHere(Exception):
+    """What a peer needs is not on this machine; says what would bring it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One line of the table. `reference` names the reference it is compared with, which has the same unit."""
+    """One line of the table. `reference` and `peers` name what it is compared with, which has the same unit."""
 
     name: str
     value: float
@@ -87,12 +94,19 @@ class Figure:
     percentiles: Percentiles | None = None
     reach: Reach | None = None
     reference: str | None = None
+    peers: tuple[str, ...] = ()
     note: str = ""
+    stored: int | None = None
+    """How many events were stored when it was measured, where it is a point of a curve over them."""
 
     def ratio_to(self, reference: "Figure") -> float:
         if self.unit != reference.unit:
             raise ValueError(f"{self.name} is in {self.unit}, {reference.name} in {reference.unit}")
         return self.value / reference.value
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        return self.peers if self.reference is None else (self.reference, *self.peers)
 
     @property
     def met(self) -> bool | None:
@@ -110,14 +124,39 @@ def latency(name: str, samples_s: Sequence[float], unit: str, of: str = "p50", *
     return Figure(name=f"{name}, {of}", value=value, unit=unit, percentiles=percentiles, **about)
 
 
-@dataclass(slots=True)
-class Bench:
-    """What a benchmark is given: how long to measure, an empty directory, and a way to prove its totals."""
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How long each figure is measured, and how large: events stored at each point of a curve, minutes of a long run."""
 
-    directory: Path
     seconds: float
     full: bool = False
+    sizes: Sequence[int] = ()
+    minutes: float = 10.0
+
+    @property
+    def within_s(self) -> float:
+        """A benchmark that has not ended by then has failed."""
+        large = SETTING_UP_S * (10 if self.full else 1) + max(self.sizes, default=0) / FILLED_EVENTS_PER_S
+        return large + 4 * self.seconds * (10 if self.full else 1) + 120 * self.minutes
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a benchmark is given: how long to measure, how large, an empty directory, a way to prove its totals, and one to
+    tell what stands in no figure."""
+
+    directory: Path
+    scale: Scale
     proven: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return self.scale.seconds
+
+    @property
+    def full(self) -> bool:
+        return self.scale.full
 
     def prove(self, total: str, *, found: object, expected: object) -> None:
         """Raises WrongTotal unless both are equal."""
@@ -140,51 +179,68 @@ class Failure:
 
 @dataclass(slots=True)
 class Report:
-    """One run. `references` by their names, each measured right after the first benchmark that names it."""
+    """One run. `references`, and peers, by their names, each measured right after the first benchmark that names it.
+
+    `left_out` are peers that are not on this machine, with what would bring them; `told` is what benchmarks say besides.
+    """
 
     figures: list[Figure] = field(default_factory=list)
     references: dict[str, Figure] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    told: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, figure: Figure) -> float | None:
         """How many times its reference a figure is; None without one."""
         reference = self.references.get(figure.reference or "")
         return None if reference is None else figure.ratio_to(reference)
 
+    def ratios(self, figure: Figure) -> dict[str, float]:
+        """How many times what stands beside it a figure is, by the names that people know."""
+        found = [self.references[name] for name in figure.beside if name in self.references]
+        return {each.name: figure.ratio_to(each) for each in found}
+
     def as_json(self) -> dict[str, Any]:
-        figures = [asdict(each) | {"met": each.met, "ratio": self.ratio(each)} for each in self.figures]
+        figures = [asdict(each) | {"met": each.met, "ratios": self.ratios(each)} for each in self.figures]
         references = {name: asdict(each) for name, each in self.references.items()}
-        return {"figures": figures, "references": references, "failures": [asdict(each) for each in self.failures]}
+        failures = [asdict(each) for each in self.failures]
+        about = {"failures": failures, "told": self.told, "left_out": self.left_out}
+        return {"figures": figures, "references": references, **about}
 
 
 async def measure(
-    benchmarks: Mapping[str, Benchmark], references: Mapping[str, Benchmark], seconds: float, *, full: bool = False
+    benchmarks: Mapping[str, Benchmark], references: Mapping[str, Benchmark], seconds: float, **larger: Any
 ) -> Report:
-    """Run one after the other; one that fails takes no other with it."""
+    """Run one after the other; one that fails takes no other with it. `larger` as in `Scale`."""
     report = Report()
     for name, benchmark in benchmarks.items():
-        figures = await _run(name, benchmark, seconds, full, report)
+        figures = await _run(name, benchmark, Scale(seconds, **larger), report)
         report.figures += figures
-        for wanted in dict.fromkeys(each.reference for each in figures):
-            if wanted and wanted not in report.references:
-                for reference in await _run(wanted, references[wanted], seconds / 4, False, report):
+        for wanted in dict.fromkeys(name for each in figures for name in each.beside):
+            if wanted not in report.references and wanted not in report.left_out:
+                for reference in await _run(wanted, references[wanted], Scale(seconds / 4), report):
                     report.references[wanted] = reference
     return report
 
 
-async def _run(name: str, benchmark: Benchmark, seconds: float, full: bool, report: Report) -> list[Figure]:
+async def _run(name: str, benchmark: Benchmark, scale: Scale, report: Report) -> list[Figure]:
     print(f"measuring {name}", file=sys.stderr)
     printed = io.StringIO()
-    within_s = (SETTING_UP_S + 4 * seconds) * (10 if full else 1)
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, redirect_stdout(printed):
-        bench = Bench(Path(directory), seconds, full)
+        bench = Bench(Path(directory), scale)
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(scale.within_s):
                 figures = await benchmark(bench)
             bench.prove("a total is proven", found=bool(bench.proven), expected=True)
+        except NotHere as exc:
+            report.left_out[name] = str(exc)
+            return []
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the others go on and the table names it
             report.failures.append(Failure(name, f"{type(exc).__name__}: {exc}", printed.getvalue()))
             return []
+        finally:
+            if bench.told:
+                report.told[name] = bench.told
     return figures
 
 

@@ -20,6 +20,7 @@ from strawberry.extensions import ParserCache, ValidationCache
 
 from .harness import Bench, Benchmark, Figure, latency, rate, resident_mb, timed
 from .load import Load, load, post
+from .postgres_copy import postgres_copy
 
 __all__ = ["REFERENCES", "graphql_field", "raw_asgi"]
 
@@ -179,6 +180,7 @@ REFERENCES: dict[str, Benchmark] = {
     "asgi-one": asgi_one,
     "commit": sqlite_commit,
     "msgpack": msgpack_pack,
+    "postgres-copy": postgres_copy,
     "prometheus": prometheus_inc,
     "python": python_start,
     "python-memory": python_memory,

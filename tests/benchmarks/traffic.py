@@ -11,6 +11,7 @@ __all__ = [
     "CUSTOMER",
     "EVENT_TYPE",
     "FEATURE",
+    "KINDS",
     "PERIOD_BEGAN_DAYS_AGO",
     "cost_of",
     "counted",
@@ -26,6 +27,8 @@ _KINDS: list[dict[str, str | int]] = [
     {"model": f"model-{n % 3}", "input_tokens": 100 + 7919 * n % 4001, "output_tokens": 104729 * n % 503}
     for n in range(1000)
 ]
+KINDS = len(_KINDS)
+"""So many different events there are; then they come again."""
 
 FEE, INCLUDED, FIRST_PRICE, THEN_PRICE, OUTPUT_PRICE = "250", "5000000", "0.0000029", "0.0000017", "0.0000131"
 PERIOD_BEGAN_DAYS_AGO = 20
@@ -45,9 +48,11 @@ def data(n: int) -> dict[str, str | int]:
     return _KINDS[n % len(_KINDS)]
 
 
-def tokens(kind: str, events: int) -> int:
-    """ "Input" or "output" tokens of the first `events`."""
-    return sum(int(data(n)[f"{kind}_tokens"]) for n in range(events))
+def tokens(kind: str, events: int, *, of: range | None = None) -> int:
+    """ "Input" or "output" tokens of the first `events`; `of`: only of those whose number in each thousand is one of these."""
+    rounds, rest = divmod(events, len(_KINDS))
+    wanted = range(len(_KINDS)) if of is None else of
+    return sum((rounds + (n < rest)) * int(_KINDS[n][f"{kind}_tokens"]) for n in wanted)
 
 
 async def sell(plane: ControlPlane) -> None:
@@ -94,10 +99,10 @@ async def prove_usage(bench: Bench, plane: ControlPlane, events: int) -> None:
     bench.prove("usage by GraphQL", found=await counted(plane), expected=expected)
 
 
-def cost_of(events: int) -> Decimal:
-    """What one customer owes for the first `events`, each line rounded to the cent."""
-    quantity = Decimal(tokens("input", events))
+def cost_of(events: int, *, of: range | None = None) -> Decimal:
+    """What one customer owes for the first `events`, or some of them as for `tokens`, each line rounded to the cent."""
+    quantity = Decimal(tokens("input", events, of=of))
     first = min(quantity, Decimal(INCLUDED))
     graduated = first * Decimal(FIRST_PRICE) + (quantity - first) * Decimal(THEN_PRICE)
-    output = tokens("output", events) * Decimal(OUTPUT_PRICE)
+    output = tokens("output", events, of=of) * Decimal(OUTPUT_PRICE)
     return Decimal(FEE) + graduated.quantize(CENT, ROUND_HALF_UP) + output.quantize(CENT, ROUND_HALF_UP)

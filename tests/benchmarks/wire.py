@@ -1,10 +1,11 @@
 """An agent reduced to its wire: batches made beforehand, so that only the control plane is measured."""
 
+import asyncio
 import gzip
 import hashlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
@@ -13,9 +14,9 @@ import httpx
 import msgpack
 from processes import ControlPlane
 
-from .traffic import EVENT_TYPE, data
+from .traffic import EVENT_TYPE, KINDS, data
 
-__all__ = ["BATCH_EVENTS", "Door", "agent_door"]
+__all__ = ["BATCH_EVENTS", "Door", "agent_door", "numbered"]
 
 BATCH_EVENTS = 5_000
 GZIP_LEVEL = 1  # what the agent sends
@@ -23,6 +24,9 @@ HEADERS = {"Content-Type": "application/msgpack", "Content-Encoding": "gzip", "S
 
 NthEvent = Callable[[int], tuple[str, int]]
 """Subject of the n-th event, and its time in µs."""
+
+
+_DATA = [json.dumps(data(n)) for n in range(KINDS)]
 
 
 class Door:
@@ -40,25 +44,31 @@ class Door:
         assert message["status"] == "OK", message
         return message
 
-    async def sealed(self, batches: int, nth: NthEvent) -> list[bytes]:
-        """The first batches of a new epoch. Their ids are the same in every epoch: once counted, always duplicates."""
+    async def sealed(self, batches: int, nth: NthEvent, *, first: int = 0) -> list[bytes]:
+        """Batches of a new epoch, from the event of number `first` on. Ids are the same in every epoch: once counted, always
+        duplicates."""
         epoch, digest, bodies = await self._hello(), bytes(32), []
+        events = numbered(range(first, first + batches * BATCH_EVENTS), nth)
         for n in range(batches):
-            numbers = range(n * BATCH_EVENTS, (n + 1) * BATCH_EVENTS)
-            events = [
-                [f"5f0e8f9a2b7c4d10-{i:010d}", "bench", EVENT_TYPE, *nth(i), json.dumps(data(i))] for i in numbers
-            ]
-            body, digest = self._sealed(epoch, n + 1, digest, events)
+            body, digest = self._sealed(epoch, n + 1, digest, list(islice(events, BATCH_EVENTS)))
             bodies.append(body)
         return bodies
 
     async def stream(self, events: Iterator[Any]) -> None:
-        """Send events as they come, in the batches of a new epoch: more of them than memory holds."""
+        """Send events as they come, in the batches of a new epoch: more of them than memory holds.
+
+        The next batch is made while the one before is counted.
+        """
         epoch, digest, number = await self._hello(), bytes(32), 1
+        sending: asyncio.Task[Any] | None = None
         while some := list(islice(events, BATCH_EVENTS)):
-            body, digest = self._sealed(epoch, number, digest, some)
-            await self.send("batch", body)
+            body, digest = await asyncio.to_thread(self._sealed, epoch, number, digest, some)
+            if sending is not None:
+                await sending
+            sending = asyncio.create_task(self.send("batch", body))
             number += 1
+        if sending is not None:
+            await sending
 
     async def _hello(self) -> int:
         names = {"agent_id": self.agent_id, "hello_id": secrets.token_hex(16), "boot_id": secrets.token_hex(16)}
@@ -71,6 +81,11 @@ class Door:
         digest = hashlib.sha256(before + msgpack.packb(events)).digest()
         batch |= {"digest": digest, "backlog": 0, "oldest_pending_us": None, "events": events}
         return _body(batch), digest
+
+
+def numbered(numbers: Iterable[int], nth: NthEvent) -> Iterator[list[object]]:
+    """The events of those numbers, as they stand on the wire."""
+    return ([f"5f0e8f9a2b7c4d10-{n:010d}", "bench", EVENT_TYPE, *nth(n), _DATA[n % KINDS]] for n in numbers)
 
 
 def _body(message: dict[str, Any]) -> bytes:

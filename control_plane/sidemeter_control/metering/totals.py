@@ -36,9 +36,7 @@ async def fold_in(
     """Add what the events come to for these meters; answers which of them which meter cannot count."""
     changes.note(conn, subjects={event.subject for event in new})
     counted = count(counting, new, data)
-    added = with_days(counted.hours)
-    known = await rollups.get(conn, added)
-    await rollups.put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})
+    await rollups.add(conn, with_days(counted.hours))
     return counted.missed
 
 

@@ -1,9 +1,10 @@
-"""How statements come to be compiled, and reach SQLite: SQLAlchemy's dialects, where those cost more than they must.
+"""How statements come to be compiled, and reach the driver: SQLAlchemy's dialects, where those cost more than they must.
 
 What one dialect has compiled, every other of its class takes as it is: a database has an engine that writes and one that
 reads, and each would compile every statement for itself.
 """
 
+import re
 import sqlite3
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,12 @@ from typing import Any, Final
 import aiosqlite
 from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection
 from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import (
+    AsyncAdapt_asyncpg_connection,
+    AsyncAdapt_asyncpg_cursor,
+    AsyncAdapt_asyncpg_dbapi,
+    PGDialect_asyncpg,
+)
 from sqlalchemy.dialects.sqlite.aiosqlite import (
     AsyncAdapt_aiosqlite_connection,
     AsyncAdapt_aiosqlite_cursor,
@@ -130,8 +136,55 @@ class _Sqlite(_Alike, SQLiteDialect_pysqlite):
     supports_statement_cache = True
 
 
+_COPY = re.compile(r"COPY (?P<table>\w+) \((?P<columns>\w+(, \w+)*)\) FROM STDIN")
+
+
+class _PostgresCursor(AsyncAdapt_asyncpg_cursor):
+    """Takes `COPY table (columns) FROM STDIN` with many rows as well: PostgreSQL's own way to be given them, which SQLAlchemy
+    does not know."""
+
+    __slots__ = ()
+
+    async def _executemany(self, operation: str, seq_of_parameters: Any) -> Any:
+        copied = _COPY.fullmatch(operation)
+        if copied is None:
+            plain: Any = super()._executemany
+            return await plain(operation, seq_of_parameters)
+        adapted: Any = self._adapt_connection
+        async with adapted._execute_mutex:  # noqa: SLF001 -- as the class above does
+            if adapted._transaction is None:  # noqa: SLF001
+                await adapted._start_transaction()  # noqa: SLF001
+            raw: Any = self._connection
+            try:
+                await raw.copy_records_to_table(
+                    copied["table"], records=seq_of_parameters, columns=copied["columns"].split(", ")
+                )
+            except Exception as error:  # noqa: BLE001 -- becomes SQLAlchemy's, as the class above does
+                adapted._handle_exception(error)  # noqa: SLF001
+        self._rowcount = len(seq_of_parameters)
+        return None
+
+
+class _PostgresConnection(AsyncAdapt_asyncpg_connection):
+    __slots__ = ()
+    _cursor_cls = _PostgresCursor
+
+
+class _PostgresDriver(AsyncAdapt_asyncpg_dbapi):
+    def connect(self, *args: Any, **options: Any) -> Any:
+        adapted: Any = super()
+        raw = adapted.connect(*args, **options).driver_connection
+        made: Any = _PostgresConnection
+        return made(self, raw, prepared_statement_cache_size=options["prepared_statement_cache_size"])
+
+
 class _Postgres(_Alike, PGDialect_asyncpg):
     supports_statement_cache = True
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        driver: Any = _PostgresDriver
+        return driver(__import__("asyncpg"))
 
 
 registry.register(ASYNC_SQLITE.replace("+", "."), __name__, _AsyncSqlite.__name__)

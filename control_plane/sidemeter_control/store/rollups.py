@@ -13,7 +13,7 @@ from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merg
 from sidemeter_control.metering.windows import Span
 from sidemeter_control.store.sql import ANY_OF, Sql, keeper, on_postgres
 
-__all__ = ["by_hour", "drop_some", "get", "leave", "put", "read", "totals"]
+__all__ = ["add", "by_hour", "drop_some", "get", "leave", "put", "read", "totals"]
 
 # Walks of the key, one for each subject, meter and span; the planner by itself reads all there ever was of a meter.
 _OF_ALL = """
@@ -91,11 +91,38 @@ ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
     last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id,
     moment = excluded.moment
 """)
-_PUT_VALUES = Sql("""
+# PostgreSQL adds them up itself, all in one statement; texts, because the driver takes far longer over numbers in arrays.
+_LAST = ("last_time_us", "last_source", "last_id", "last")
+_LATER = f"({', '.join(f'excluded.{part}' for part in _LAST)}) > ({', '.join(f'r.{part}' for part in _LAST)})"
+_ADD_PG = f"""
+INSERT INTO rollups AS r (subject, meter_id, grain_s, bucket_us, dimensions,
+                          events, sum, min, max, last, last_time_us, last_source, last_id, moment)
+SELECT subject, meter_id::integer, grain_s::integer, bucket_us::bigint, dimensions, events::bigint, sum::numeric,
+       min::numeric, max::numeric, last::numeric, last_time_us::bigint, last_source, last_id, moment::numeric
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+     AS added (subject, meter_id, grain_s, bucket_us, dimensions,
+               events, sum, min, max, last, last_time_us, last_source, last_id, moment)
+ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
+    events = r.events + excluded.events, sum = r.sum + excluded.sum, moment = r.moment + excluded.moment,
+    min = least(r.min, excluded.min), max = greatest(r.max, excluded.max),
+    {", ".join(f"{part} = CASE WHEN {_LATER} THEN excluded.{part} ELSE r.{part} END" for part in _LAST)}
+"""  # noqa: S608 -- names of ours
+_PUT_VALUES = Sql(
+    """
 INSERT INTO rollup_values (subject, meter_id, grain_s, bucket_us, dimensions, value, events) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions, value)
 DO UPDATE SET events = rollup_values.events + excluded.events
-""")
+""",
+    postgres="""
+INSERT INTO rollup_values (subject, meter_id, grain_s, bucket_us, dimensions, value, events)
+SELECT subject, meter_id::integer, grain_s::integer, bucket_us::bigint, dimensions, value, events::bigint
+FROM unnest(?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[])
+     AS added (subject, meter_id, grain_s, bucket_us, dimensions, value, events)
+ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions, value)
+DO UPDATE SET events = rollup_values.events + excluded.events
+""",
+)
 _DROP = "DELETE FROM rollups WHERE subject = ? AND meter_id = ? AND grain_s = ? AND bucket_us = ? AND dimensions = ?"
 _DROP_VALUES = _DROP.replace("rollups", "rollup_values")
 _DROP_VALUE = Sql(_DROP_VALUES + " AND value = ? AND events <= 0")
@@ -223,11 +250,31 @@ async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, 
     return {_bucket(row): _rollup(row, None) for row in rows}
 
 
+async def add(conn: AsyncConnection, added: Mapping[Bucket, Rollup]) -> None:
+    """Add to what those buckets hold what more events come to, as `merge` tells."""
+    if not on_postgres(conn):
+        known = await get(conn, added)
+        await put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})
+    elif added:
+        rows = [(*bucket, *_amounts(rollup)) for bucket, rollup in added.items()]
+        await conn.exec_driver_sql(_ADD_PG, _columns(rows))
+        await _put_values(conn, added)
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> tuple[list[str | None], ...]:
+    """Rows as PostgreSQL is given them in one statement: an array of texts for each column."""
+    return tuple([None if value is None else str(value) for value in column] for column in zip(*rows, strict=True))
+
+
 async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
     """Write what those buckets hold now; their `values` are added to those known."""
     if not changed:
         return
     await conn.exec_driver_sql(_PUT.of(conn), [(*bucket, *_amounts(rollup)) for bucket, rollup in changed.items()])
+    await _put_values(conn, changed)
+
+
+async def _put_values(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
     kept = keeper(conn)
     values = [
         (*bucket, kept(value), events)
@@ -235,7 +282,7 @@ async def put(conn: AsyncConnection, changed: Mapping[Bucket, Rollup]) -> None:
         for value, events in (rollup.values or {}).items()
     ]
     if values:
-        await conn.exec_driver_sql(_PUT_VALUES.of(conn), values)
+        await conn.exec_driver_sql(_PUT_VALUES.of(conn), _columns(values) if on_postgres(conn) else values)
 
 
 async def leave(conn: AsyncConnection, left: Mapping[Bucket, Rollup]) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.engine.interfaces import CacheStats
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.store.database import Database
+from sidemeter_control.errors import InvalidInput
+from sidemeter_control.store.database import Database, savepoint
 
 
 async def known(conn: AsyncConnection, name: str) -> bool:
@@ -53,3 +54,17 @@ async def test_a_statement_says_what_it_changed(database: Database) -> None:
         assert (await conn.exec_driver_sql("UPDATE kept SET text = text || '.'")).rowcount == 4
         with pytest.raises(IntegrityError, match="UNIQUE"):
             await conn.exec_driver_sql("INSERT INTO kept (text) VALUES (?)", ("a.",))
+
+
+@pytest.mark.postgres
+async def test_rows_are_copied_into_a_table_all_or_none(database: Database) -> None:
+    copy = "COPY kept (id, text) FROM STDIN"
+    async with database.write() as conn:
+        await conn.exec_driver_sql("CREATE TABLE kept (id INTEGER PRIMARY KEY, text TEXT)")
+        assert (await conn.exec_driver_sql(copy, [(1, "a"), (2, None)])).rowcount == 2
+        for wrong in ([(3, "b"), (2, "c")], [(4, "d"), (5, "e\0")]):
+            with pytest.raises((IntegrityError, InvalidInput)):
+                async with savepoint(conn):
+                    await conn.exec_driver_sql(copy, wrong)
+        found = await conn.exec_driver_sql("SELECT id, text FROM kept ORDER BY id")
+        assert [tuple(row) for row in found] == [(1, "a"), (2, None)]
