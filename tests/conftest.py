@@ -8,6 +8,7 @@ from typing import Any
 
 import postgres as servers
 import pytest
+from citus import Spread
 from heavy import USUAL
 from hypothesis import settings
 
@@ -42,17 +43,28 @@ def postgres() -> Iterator[servers.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def spread(postgres: servers.Server) -> Spread:
+    """The same server, for databases whose tables have the keys of shards."""
+    server = Spread(postgres)
+    asyncio.run(server.prepare())
+    return server
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests marked `both_databases` are run on SQLite and on PostgreSQL, those marked `postgres` on that alone."""
-    if metafunc.definition.get_closest_marker("both_databases"):
-        metafunc.parametrize("kind", ["sqlite", "postgres"], indirect=True)
-    elif metafunc.definition.get_closest_marker("postgres"):
-        metafunc.parametrize("kind", ["postgres"], indirect=True)
+    """Tests marked `both_databases` are run on SQLite and on PostgreSQL, those marked `postgres` on that alone; those marked
+    `spread` on one with the keys of shards as well."""
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    kinds = ["sqlite", "postgres"] if "both_databases" in marked else ["postgres"] if "postgres" in marked else []
+    if "spread" in marked:
+        kinds = [*(kinds or ["sqlite"]), "spread"]
+    if kinds:
+        metafunc.parametrize("kind", kinds, indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     """Of which kind the databases of this test are."""
     asked = getattr(request, "param", "sqlite")
-    with servers.in_use(request.getfixturevalue("postgres") if asked == "postgres" else None):
+    with servers.in_use(None if asked == "sqlite" else request.getfixturevalue(asked)):
         yield asked

@@ -65,6 +65,9 @@ def in_use(server: "Server | None") -> Iterator[None]:
 class Server:
     """A PostgreSQL in `directory`, run by `user`; None: by whoever runs the tests."""
 
+    template = MIGRATED
+    """The database that new ones are copies of."""
+
     def __init__(self, directory: Path, user: pwd.struct_passwd | None) -> None:
         self.directory = directory
         self.data = directory / "data"
@@ -190,7 +193,7 @@ class Server:
     def new(self) -> str:
         """The URL of a new database, made without an event loop; it stays as long as the server."""
         name = f"test_{token_hex(8)}"
-        template = MIGRATED if self._migrated else "template1"
+        template = self.template if self._migrated else "template1"
         self._run("createdb", "-h", str(self.directory), "-U", USER, "-T", template, name)
         return self.url(name)
 
@@ -204,14 +207,14 @@ class Server:
     async def migrated(self) -> AsyncIterator[str]:
         """The URL of a new database of the newest schema, which is gone afterwards."""
         await self.prepare()
-        async with self._made(MIGRATED) as url:
+        async with self._made(self.template) as url:
             yield url
 
     async def prepare(self) -> None:
         """Make the database that new ones are copies of: to migrate one takes far longer than to copy it."""
         if not self._migrated:
-            await self.execute(f"CREATE DATABASE {MIGRATED}")
-            database = await Database.open(self.url(MIGRATED), witness=str(self.directory / "none"))
+            await self.execute(f"CREATE DATABASE {self.template}")
+            database = await Database.open(self.url(self.template), witness=str(self.directory / "none"))
             await database.migrate()
             await database.close()
             self._migrated = True

@@ -17,7 +17,7 @@ from sidemeter_control.errors import ControlError, SettingsError
 from sidemeter_control.move_commands import move
 from sidemeter_control.options import FAILED, WARNED, WRONG_USE, fail, reported, settings_of, settings_options
 from sidemeter_control.plan_commands import plan
-from sidemeter_control.settings import ENVIRON_PREFIX, Settings, passwords_of
+from sidemeter_control.settings import ENVIRON_PREFIX, Settings, is_postgres, passwords_of
 
 if TYPE_CHECKING:
     import httpx
@@ -74,13 +74,24 @@ def serve(**options: str | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--distribute", is_flag=True, help="Spread its tables over the nodes of a Citus cluster, too; said again, no more."
+)
 @settings_options("database")
-def migrate(**options: str | None) -> None:
+def migrate(distribute: bool, **options: str | None) -> None:
     """Make the database, or bring it to this version's schema; `serve` does so too."""
     settings = settings_of(options)
+    if distribute and not is_postgres(settings.database):
+        from sidemeter_control.store.database import ONE_FILE  # noqa: PLC0415 -- help does not need it
+
+        fail(f"--distribute: {ONE_FILE}", WRONG_USE)
     with reported() as report:
-        _with_database(settings, _nothing_more, report)
-    click.echo("the database is up to date")
+        spread = _with_database(
+            settings, (lambda database: database.distribute(report)) if distribute else _nothing_more, report
+        )
+    click.echo(
+        "the database is up to date" + (f", and {spread} tables more are spread by subject" if distribute else "")
+    )
 
 
 @main.command()

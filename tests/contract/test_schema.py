@@ -37,6 +37,9 @@ GROWN = {
     "PreviewedEvent.dimensions(): JSON",
     "PreviewedEvent.problem(): String",
     "Query.draftDiff(plan: PlanInput!): PlanDiff!",
+    # An argument more that nobody has to give: whose event, where the same id may be two subjects'.
+    "Mutation.correctEvent(data: JSON!, id: String!, reason: String!, source: String!, subject: String): Event!",
+    "Mutation.voidEvent(id: String!, reason: String!, source: String!, subject: String): Event!",
     "Mutation.enableWebhook(id: ID!): Webhook!",
     "Mutation.rotateWebhookSecret(id: ID!): WebhookSecret!",
     "Webhook.disabledAt(): DateTime",

@@ -348,23 +348,30 @@ class Mutation:
         return IngestResult(accepted=accepted, duplicates=recorded.duplicates, rejected=bad)
 
     @strawberry.mutation
-    async def void_event(self, info: Info, source: str, id: str, reason: str) -> Event:
-        """Let an event count nowhere, from now on; correctEvent takes it back. Sent again, it answers the event as it is."""
+    async def void_event(self, info: Info, source: str, id: str, reason: str, subject: str | None = None) -> Event:
+        """Let an event count nowhere, from now on; correctEvent takes it back. Sent again, it answers the event as it is.
+
+        `subject` is needed only where the database is spread over a cluster, and several have an event of that source and id.
+        """
         context = info.context
         now_us = context.clock.now_us()
-        voided = void_event(context.database, source, id, reason, by=context.key.id, now_us=now_us)
+        by = context.key.id
+        voided = void_event(context.database, source, id, reason, by=by, now_us=now_us, subject=subject)
         return Event.of(await context.changed(voided))
 
     @strawberry.mutation
-    async def correct_event(self, info: Info, source: str, id: str, data: Json, reason: str) -> Event:
+    async def correct_event(  # noqa: PLR0917 -- GraphQL names them
+        self, info: Info, source: str, id: str, data: Json, reason: str, subject: str | None = None
+    ) -> Event:
         """Let an event say something else, from now on. Sent again, it answers the event as it is.
 
-        Refused when a meter cannot count what it says then.
+        Refused when a meter cannot count what it says then. `subject` as for voidEvent.
         """
         context = info.context
         now_us = context.clock.now_us()
         text = data_text(data)
-        corrected = correct_event(context.database, source, id, text, reason, by=context.key.id, now_us=now_us)
+        by = context.key.id
+        corrected = correct_event(context.database, source, id, text, reason, by=by, now_us=now_us, subject=subject)
         return Event.of(await context.changed(corrected))
 
     @strawberry.mutation

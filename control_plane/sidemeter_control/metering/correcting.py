@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.errors import InvalidInput, NotFound
+from sidemeter_control.errors import Conflict, InvalidInput, NotFound
 from sidemeter_control.metering import events
 from sidemeter_control.metering.corrections import Correction, CorrectionKind, decide
 from sidemeter_control.metering.events import Event, parse_data
@@ -21,39 +21,52 @@ from sidemeter_control.store.events import StoredEvent
 __all__ = ["correct_event", "void_event"]
 
 
-async def void_event(database: Database, source: str, id_: str, reason: str, *, by: str, now_us: int) -> StoredEvent:
-    """Let an event count nowhere; answers it as it is then.
+async def void_event(
+    database: Database, source: str, id_: str, reason: str, *, by: str, now_us: int, subject: str | None = None
+) -> StoredEvent:
+    """Let an event count nowhere; answers it as it is then. `subject`: whose it is, where several have one of that id.
 
     Sent again, it answers the event as it is. NotFound when there is no such event, Conflict when it is voided for another
-    reason, InvalidInput for a reason that is none.
+    reason or is not the only one, InvalidInput for a reason that is none.
     """
     async with database.write() as conn:
-        event = await _find(conn, source, id_)
+        event = await _find(conn, source, id_, subject)
         wanted = Correction(CorrectionKind.VOID, event.data, reason, now_us, by)
         return await _apply(conn, event, wanted)
 
 
 async def correct_event(
-    database: Database, source: str, id_: str, data: str, reason: str, *, by: str, now_us: int
+    database: Database,
+    source: str,
+    id_: str,
+    data: str,
+    reason: str,
+    *,
+    by: str,
+    now_us: int,
+    subject: str | None = None,
 ) -> StoredEvent:
     """Let an event say something else, also one that is voided, which then counts again; answers it as it is then.
 
-    `data` is the text of a JSON object. Sent again, it answers the event as it is. NotFound when there is no such event;
+    `data` is the text of a JSON object, `subject` and Conflict as for `void_event`. Sent again, it answers the event as it
+    is. NotFound when there is no such event;
     InvalidInput for a reason that is none, for data that breaks a rule of events, or that a meter of its type cannot count:
     then nothing has changed.
     """
     async with database.write() as conn:
-        event = await _find(conn, source, id_)
+        event = await _find(conn, source, id_, subject)
         wanted = Correction(CorrectionKind.CORRECT, data, reason, now_us, by)
         events.check(_event(event, data))
         return await _apply(conn, event, wanted)
 
 
-async def _find(conn: AsyncConnection, source: str, id_: str) -> StoredEvent:
-    found = await stored_events.find(conn, source, id_)
-    if found is None:
+async def _find(conn: AsyncConnection, source: str, id_: str, subject: str | None) -> StoredEvent:
+    found = await stored_events.find(conn, source, id_, subject)
+    if not found:
         raise NotFound("event", f"{source}/{id_}")
-    return found
+    if len(found) > 1:
+        raise Conflict(f"several subjects have an event {source}/{id_}: name the subject")
+    return found[0]
 
 
 async def _apply(conn: AsyncConnection, event: StoredEvent, wanted: Correction) -> StoredEvent:
@@ -65,7 +78,7 @@ async def _apply(conn: AsyncConnection, event: StoredEvent, wanted: Correction) 
     corrected = replace(event, data=wanted.data, voided=wanted.kind is CorrectionKind.VOID)
     await _recount(conn, event, corrected, wanted)
     closed_until_us = (await state.get(conn)).closed_until_us
-    await late_days.note(conn, [_event(event, event.data)], closed_until_us)
+    await late_days.note(conn, [(event.subject, _event(event, event.data))], closed_until_us)
     action = "voidEvent" if corrected.voided else "correctEvent"
     target = f"event {event.source}/{event.id}"
     await audit.add(conn, wanted.at_us, wanted.actor, action, target, reason=wanted.reason)
@@ -75,7 +88,7 @@ async def _apply(conn: AsyncConnection, event: StoredEvent, wanted: Correction) 
 async def _recount(conn: AsyncConnection, was: StoredEvent, now: StoredEvent, wanted: Correction) -> None:
     """Take the event from every meter that counted it, and add it as it is now. Its letters have nothing to wait for."""
     readers = [Reader(meter) for meter in await meters.counting(conn) if meter.event_type == was.type]
-    waiting = await dead_letters.waiting_of(conn, was.source, was.id)
+    waiting = await dead_letters.waiting_of(conn, was.subject, was.source, was.id)
     # A meter that is not filled so far counts the event later, as it is then.
     reached = [reader for reader in readers if reader.meter.progress.counts(was.seq)]
     if not now.voided:

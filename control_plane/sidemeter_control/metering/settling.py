@@ -46,13 +46,15 @@ async def settle(
         await _add(conn, difference(rule, *of_rule))
         if closed_until_us:
             changed = _uses(rule, of_rule[0]) ^ _uses(rule, of_rule[1])
-            await late_days.note(conn, [use for use, _ in changed], closed_until_us)
+            await late_days.note(conn, [(subject, use) for subject, use, _ in changed], closed_until_us)
     await outcomes.remove_mentions(conn, [(t, m) for t, some in old.items() for m in some])
     await outcomes.add_mentions(conn, [(t, m) for t, some in new.items() for m in some])
 
 
-def _uses(rule: OutcomeRule, things: Mapping[Thing, AbstractSet[Mention]]) -> set[tuple[Mention, str]]:
-    return {each for known in things.values() for each in settled(known, rule.window_us)}
+def _uses(rule: OutcomeRule, things: Mapping[Thing, AbstractSet[Mention]]) -> set[tuple[str, Mention, str]]:
+    return {
+        (thing.subject, use, state) for thing, known in things.items() for use, state in settled(known, rule.window_us)
+    }
 
 
 async def _add(conn: AsyncConnection, hours: Mapping[Bucket, Rollup]) -> None:

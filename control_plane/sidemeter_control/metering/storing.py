@@ -92,7 +92,7 @@ async def store(
         added = part if len(placed) == len(part) else [part[place] for place in placed]
         await add_to_totals(conn, rules.readers, _at(events, added), rules.now_us, data=_at(data, added), batch=batch)
         await note_outside(conn, rules.readers, _at(events, added), _at(data, added), agent_id)
-        await late_days.note(conn, _at(events, added), rules.closed_until_us)
+        await late_days.note(conn, ((each.subject, each) for each in _at(events, added)), rules.closed_until_us)
         if rules.outcomes:
             both = zip(_at(events, added), _at(data, added), strict=True)
             await settle(conn, rules.outcomes, both, closed_until_us=rules.closed_until_us)
@@ -104,10 +104,12 @@ async def store(
     faults = await all_that_can(conn, places, add, alone, rules.new_id)
     if faults:  # what is stored already is a duplicate, whatever counting it anew would come to
         known = await stored_events.known(conn, [events[place] for place in faults])
-        faults = {
-            place: fault for place, fault in faults.items() if (events[place].source, events[place].id) not in known
-        }
+        faults = {place: fault for place, fault in faults.items() if _name(events[place]) not in known}
     return Stored(new, refused | faults)
+
+
+def _name(event: Event) -> tuple[str, str, str]:
+    return event.subject, event.source, event.id
 
 
 def _at(values: Sequence[T], places: Sequence[int]) -> Sequence[T]:

@@ -30,7 +30,7 @@ async def add(conn: AsyncConnection, add_on: AddOn) -> None:
 
 async def revoke(conn: AsyncConnection, add_on: AddOn) -> None:
     """Write when and why the add-on was revoked."""
-    ended = update(add_ons).where(add_ons.c.id == add_on.id)
+    ended = update(add_ons).where(add_ons.c.customer_key == add_on.customer_key, add_ons.c.id == add_on.id)
     await conn.execute(ended.values(revoked_at_us=add_on.revoked_at_us, revoke_reason=add_on.revoke_reason))
 
 

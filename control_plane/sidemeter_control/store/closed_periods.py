@@ -37,6 +37,7 @@ async def add(conn: AsyncConnection, closed: ClosedPeriod) -> None:
 async def set_billed(conn: AsyncConnection, closed: ClosedPeriod, billed: Mapping[str, Billed]) -> None:
     """Say what is billed of a closed period by now."""
     changed = update(closed_periods).where(
+        closed_periods.c.customer_key == closed.customer_key,
         closed_periods.c.subscription_id == closed.subscription_id,
         closed_periods.c.start_us == closed.period.start_us,
     )

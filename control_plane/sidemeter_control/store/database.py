@@ -22,7 +22,7 @@ from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["MAX_WAIT_S", "OWN_TOOLS", "READERS", "Database", "named", "savepoint", "translated"]
+__all__ = ["MAX_WAIT_S", "ONE_FILE", "OWN_TOOLS", "READERS", "Database", "named", "savepoint", "translated"]
 
 # Readers share one interpreter; more of them only queue for it.
 READERS = 4
@@ -31,6 +31,7 @@ MAX_WAIT_S = 30
 
 _NO_TEXT = "22021"  # PostgreSQL's for a text that it cannot hold
 OWN_TOOLS = "a PostgreSQL database is backed up and restored by its own tools, pg_dump or pg_basebackup"
+ONE_FILE = "one file cannot be spread over nodes: move it to a PostgreSQL with the extension citus first (sidemeter-control move)"
 
 
 class Database(ABC):
@@ -78,6 +79,14 @@ class Database(ABC):
         with named(self.name):
             async with self.write() as conn:
                 await conn.run_sync(upgrade, report)
+
+    async def distribute(self, report: files.Report) -> int:  # noqa: ARG002 -- the interface
+        """Spread the tables of the newest schema over the nodes of a Citus cluster, in one transaction; those that are spread
+        stay as they are. `report` is told of each step, on this thread. How many tables were spread.
+
+        Conflict where the database is a file, DatabaseUnfit where its server is not one that can.
+        """
+        raise Conflict(ONE_FILE)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

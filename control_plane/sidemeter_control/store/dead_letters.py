@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.batches import Batch
@@ -30,7 +30,7 @@ __all__ = [
 class DeadLetter:
     """What could not be counted: by no meter, or, with `meter_key`, by that one alone, as it is defined by `meter_id`.
 
-    An event that one meter alone could not count is stored: `event_source` and `event_id` name it.
+    An event that one meter alone could not count is stored: `event_subject`, `event_source` and `event_id` name it.
     `raw` is the event as it came (MessagePack from an agent, else JSON); the batch says whence, where there was one.
     """
 
@@ -45,6 +45,7 @@ class DeadLetter:
     meter_id: int | None = None
     event_source: str | None = None
     event_id: str | None = None
+    event_subject: str | None = None
 
     @classmethod
     def of(
@@ -68,6 +69,7 @@ class DeadLetter:
             received_at_us=now_us,
             meter_key=None if missed is None else missed[0].key,
             meter_id=None if missed is None else missed[0].id,
+            event_subject=None if missed is None else missed[1].subject,
             event_source=None if missed is None else missed[1].source,
             event_id=None if missed is None else missed[1].id,
             agent_id=None if batch is None else batch.agent_id,
@@ -128,9 +130,10 @@ async def leave(conn: AsyncConnection, ids: Sequence[int], now_us: int, by: str)
     )
 
 
-async def waiting_of(conn: AsyncConnection, source: str, id_: str) -> dict[int, int]:
+async def waiting_of(conn: AsyncConnection, subject: str, source: str, id_: str) -> dict[int, int]:
     """The letters that wait because one meter could not count that event: the meter's number, by the letter's."""
     wanted = select(dead_letters.c.id, dead_letters.c.meter_id).where(
+        or_(dead_letters.c.event_subject.is_(None), dead_letters.c.event_subject == subject),
         dead_letters.c.event_source == source,
         dead_letters.c.event_id == id_,
         dead_letters.c.replayed_at_us.is_(None),

@@ -36,6 +36,7 @@ __all__ = [
 _PAGE = 5_000
 _COPIED_FROM = 50
 """Fewer events are inserted sooner than copied, which takes a savepoint."""
+_ALIKE = 2  # to know that there are several
 
 _COLUMNS = "seq, received_at_us, id, source, type, subject, time_us, data"
 _ADD = f"INSERT INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608 -- names of ours
@@ -47,19 +48,22 @@ ON CONFLICT DO NOTHING RETURNING seq
 """  # noqa: S608 -- names of ours
 _KNOWN = Sql(
     """
-SELECT events.source, events.id FROM json_each(?) AS asked CROSS JOIN events
-  ON events.source = json_extract(asked.value, '$[0]') AND events.id = json_extract(asked.value, '$[1]')
+SELECT events.subject, events.source, events.id FROM json_each(?) AS asked CROSS JOIN events
+  ON events.subject = json_extract(asked.value, '$[0]') AND events.source = json_extract(asked.value, '$[1]')
+ AND events.id = json_extract(asked.value, '$[2]')
 """,
     postgres="""
-SELECT events.source, events.id FROM json_array_elements(?) AS asked JOIN events
-  ON events.source = asked.value ->> 0 AND events.id = asked.value ->> 1
+SELECT events.subject, events.source, events.id FROM json_array_elements(?) AS asked JOIN events
+  ON events.subject = asked.value ->> 0 AND events.source = asked.value ->> 1 AND events.id = asked.value ->> 2
 """,
 )
 _ANY_WITHIN = "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ?)"
 _ANY_OF_THEM_WITHIN = (
     "EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject IN (SELECT value FROM json_each(?)))"
 )
-_ANY_OF_THEM_WITHIN_PG = f"EXISTS (SELECT 1 FROM events WHERE time_us >= ? AND time_us < ? AND subject = {ANY_OF})"  # noqa: S608 -- a list
+# An EXISTS outside of WHERE would fetch every event of a cluster's shards to look whether there is one.
+_ANY_WITHIN_PG = "(SELECT {} AS place FROM events WHERE time_us >= ? AND time_us < ? LIMIT 1)"
+_ANY_OF_THEM_WITHIN_PG = _ANY_WITHIN_PG.replace("LIMIT", f"AND subject = {ANY_OF} LIMIT")
 
 # An event is read as the last correction leaves it. Nearly none has one, so that is one probe of a key for each.
 _later = corrections.alias("later")
@@ -78,7 +82,8 @@ _CORRECTED = events.outerjoin(
 _DATA = case((corrections.c.kind.is_(None), events.c.data), else_=corrections.c.data)
 _COUNTS = or_(corrections.c.kind.is_(None), corrections.c.kind != "VOID")
 _EVENT = (events.c.id, events.c.source, events.c.type, events.c.subject, events.c.time_us, _DATA.label("data"))
-_PLACE = (events.c.time_us, events.c.source, events.c.id)
+# The subject is last: of one subject it changes nothing, and between shards an id may come twice.
+_PLACE = (events.c.time_us, events.c.source, events.c.id, events.c.subject)
 _IN_ORDER = (  # made once: it is asked for every live cost with a free allowance
     select(*_EVENT)
     .select_from(_CORRECTED)
@@ -88,7 +93,8 @@ _IN_ORDER = (  # made once: it is asked for every live cost with a free allowanc
     .limit(bindparam("limit"))
 )
 _IN_ORDER_AFTER = _IN_ORDER.where(
-    tuple_(*_PLACE) > tuple_(bindparam("time_us", type_=BigInteger), bindparam("source"), bindparam("id"))
+    tuple_(*_PLACE)
+    > tuple_(bindparam("time_us", type_=BigInteger), bindparam("source"), bindparam("id"), bindparam("whose"))
 )
 _STORED = (*_EVENT, events.c.seq, events.c.received_at_us, (~_COUNTS).label("voided"))
 
@@ -177,17 +183,19 @@ async def arrived(conn: AsyncConnection, after: int, limit: int) -> tuple[int, d
     return max((seq for _, _, seq in found), default=after), {subject: time_us for subject, time_us, _ in found}
 
 
-async def find(conn: AsyncConnection, source: str, id_: str) -> StoredEvent | None:
-    """The event with that source and id."""
+async def find(conn: AsyncConnection, source: str, id_: str, subject: str | None = None) -> list[StoredEvent]:
+    """The events with that source and id, of that subject or of any: one at most, but for a database that is spread over
+    shards, where each subject may have one. At most a few of them."""
     wanted = select(*_STORED).select_from(_CORRECTED).where(events.c.source == source, events.c.id == id_)
-    return next(iter(await _stored(conn, wanted)), None)
+    wanted = wanted if subject is None else wanted.where(events.c.subject == subject)
+    return await _stored(conn, wanted.order_by(events.c.seq).limit(_ALIKE))
 
 
-async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str]]:
-    """The source and id of those offered that are stored."""
-    asked = msgspec.json.encode([(event.source, event.id) for event in offered]).decode()
+async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str, str]]:
+    """The subject, source and id of those offered that are stored."""
+    asked = msgspec.json.encode([(event.subject, event.source, event.id) for event in offered]).decode()
     found = await conn.exec_driver_sql(_KNOWN.of(conn), (asked,))
-    return {(row.source, row.id) for row in found}
+    return {(row.subject, row.source, row.id) for row in found}
 
 
 async def page(
@@ -232,11 +240,16 @@ async def any_within(
     conn: AsyncConnection, intervals: Sequence[Interval], subjects: Sequence[str] | None
 ) -> Sequence[bool]:
     """Of each interval, whether any event of those subjects (None: of all) has its time in it; asked in one statement."""
-    of_them = _ANY_OF_THEM_WITHIN_PG if on_postgres(conn) else _ANY_OF_THEM_WITHIN
-    asked = _ANY_WITHIN if subjects is None else of_them
     theirs = () if subjects is None else (msgspec.json.encode(subjects).decode(),)
     values = tuple(value for interval in intervals for value in (*interval, *theirs))
-    (found,) = await conn.exec_driver_sql(Sql(f"SELECT {', '.join([asked] * len(intervals))}").of(conn), values)
+    places = range(len(intervals))
+    if on_postgres(conn):
+        asked = _ANY_WITHIN_PG if subjects is None else _ANY_OF_THEM_WITHIN_PG
+        wanted = Sql(" UNION ALL ".join(asked.format(place) for place in places)).postgres
+        having = {place for (place,) in await conn.exec_driver_sql(wanted, values)}
+        return [place in having for place in places]
+    asked = _ANY_WITHIN if subjects is None else _ANY_OF_THEM_WITHIN
+    (found,) = await conn.exec_driver_sql(f"SELECT {', '.join([asked] * len(intervals))}", values)
     return [bool(any_) for any_ in found]
 
 
@@ -265,17 +278,17 @@ async def in_order(
     limit: int,
     after: Event | None = None,
 ) -> list[Event]:
-    """At most `limit` events of a type in the interval, by time, source and id, that come after `after`.
+    """At most `limit` events of a type in the interval, by time, source, id and subject, that come after `after`.
 
     One walk of the index for each subject, so that whoever needs only the first events reads no others.
     """
     asked = {"type": type, "from_us": interval.from_us, "to_us": interval.to_us, "limit": limit}
     if after is not None:
         asked |= {"from_us": max(after.time_us, interval.from_us)}
-        asked |= {"time_us": after.time_us, "source": after.source, "id": after.id}
+        asked |= {"time_us": after.time_us, "source": after.source, "id": after.id, "whose": after.subject}
     wanted = _IN_ORDER if after is None else _IN_ORDER_AFTER
     pages = [[Event(*row) for row in await conn.execute(wanted, asked | {"subject": each})] for each in subjects]
-    return list(islice(merge(*pages, key=lambda event: (event.time_us, event.source, event.id)), limit))
+    return list(islice(merge(*pages, key=lambda each: (each.time_us, each.source, each.id, each.subject)), limit))
 
 
 async def of_type(

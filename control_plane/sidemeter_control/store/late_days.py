@@ -15,17 +15,18 @@ __all__ = ["forget", "note", "of"]
 _NOTE = Sql(
     """
 INSERT INTO late_days (subject, day_us, first_seq)
-SELECT events.subject, json_extract(late.value, '$[2]'), min(events.seq)
+SELECT events.subject, json_extract(late.value, '$[3]'), min(events.seq)
 FROM json_each(?) AS late CROSS JOIN events
-  ON events.source = json_extract(late.value, '$[0]') AND events.id = json_extract(late.value, '$[1]')
+  ON events.subject = json_extract(late.value, '$[0]') AND events.source = json_extract(late.value, '$[1]')
+ AND events.id = json_extract(late.value, '$[2]')
 WHERE true GROUP BY 1, 2
 ON CONFLICT (subject, day_us) DO NOTHING
 """,
     postgres="""
 INSERT INTO late_days (subject, day_us, first_seq)
-SELECT events.subject, (late.value ->> 2)::bigint, min(events.seq)
+SELECT events.subject, (late.value ->> 3)::bigint, min(events.seq)
 FROM json_array_elements(?) AS late JOIN events
-  ON events.source = late.value ->> 0 AND events.id = late.value ->> 1
+  ON events.subject = late.value ->> 0 AND events.source = late.value ->> 1 AND events.id = late.value ->> 2
 GROUP BY 1, 2
 ON CONFLICT (subject, day_us) DO NOTHING
 """,
@@ -40,16 +41,16 @@ _FORGET = Sql(
 )
 
 
-async def note(conn: AsyncConnection, events: Iterable[Event | Mention], closed_until_us: int) -> None:
+async def note(conn: AsyncConnection, events: Iterable[tuple[str, Event | Mention]], closed_until_us: int) -> None:
     """Keep the subjects and days (UTC) of stored events that are new, or corrected, and late; no statement when none is.
 
-    `closed_until_us` is 0 when nothing is closed.
+    The events, each after its subject. `closed_until_us` is 0 when nothing is closed.
     """
     if not closed_until_us:
         return
     late = [
-        (event.source, event.id, event.time_us - event.time_us % DAY_US)
-        for event in events
+        (subject, event.source, event.id, event.time_us - event.time_us % DAY_US)
+        for subject, event in events
         if event.time_us < closed_until_us
     ]
     if late:

@@ -15,7 +15,7 @@ from sidemeter_control.limits.recovery import HolderId
 from sidemeter_control.limits.units import PoolId, Slice
 from sidemeter_control.store import changes, state
 from sidemeter_control.store.sql import ANY_OF, Sql
-from sidemeter_control.store.tables import lease_holders, lease_pools
+from sidemeter_control.store.tables import agents, lease_holders, lease_pools
 
 __all__ = [
     "Figures",
@@ -68,16 +68,18 @@ _ASKED_PG = """
 json_array_elements(?) AS asked JOIN {} ON {}.customer_key = asked.value ->> 0
  AND {}.feature_key = asked.value ->> 1 AND {}.period = (asked.value ->> 2)::bigint
 """
+_ONE_OF = "IN (SELECT value FROM json_each(?))"
 _TABLE = re.compile(r"\{\w+ AS (\w)\}")
 
 
 def _both(statement: str) -> Sql:
-    """A statement whose `{table AS alias}` is asked by a JSON array of pools; the greater of two is `max` to SQLite."""
+    """A statement whose `{table AS alias}` is asked by a JSON array of pools; the greater of two is `max` to SQLite, and
+    what is one of a JSON array has other words."""
 
     def asked(how: str) -> str:
         return _TABLE.sub(lambda table: how.replace("{}", table[0][1:-1], 1).replace("{}", table[1]), statement)
 
-    return Sql(asked(_ASKED), postgres=asked(_ASKED_PG).replace("max(", "greatest("))
+    return Sql(asked(_ASKED), postgres=asked(_ASKED_PG).replace("max(", "greatest(").replace(_ONE_OF, f"= {ANY_OF}"))
 
 
 _OF_POOL = "p.customer_key, p.feature_key, p.period, p.meter_key, p.slice, p.end_us, p.scale, p.outside, p.turn"
@@ -168,8 +170,8 @@ _HOLDERS = "lease_holdings AS h JOIN lease_holders AS l ON l.agent_id = h.agent_
 _REST = "h.granted - max(h.returned, h.written_off) - (h.used - h.refunded)"
 _WITH_REST = _both(f"""
 SELECT count(CASE WHEN l.standing = 'CURRENT' THEN 1 END), count(CASE WHEN l.standing <> 'CURRENT' THEN 1 END),
-    count(CASE WHEN l.standing <> 'CURRENT' AND coalesce(a.last_seen_us, 0) < ? THEN 1 END)
-FROM {_HOLDERS} LEFT JOIN agents AS a ON a.agent_id = h.agent_id
+    count(CASE WHEN l.standing <> 'CURRENT' AND NOT (h.agent_id {_ONE_OF}) THEN 1 END)
+FROM {_HOLDERS}
 WHERE {_REST} > 0
 """)  # noqa: S608 -- parts of the statement
 _IN_DOUBT = _both(f"""
@@ -378,10 +380,11 @@ async def in_doubt(conn: AsyncConnection, now_us: int, limit: int) -> list[tuple
 
 async def figures(conn: AsyncConnection, heard_since_us: int) -> Figures:
     """How much there is, counted now. An agent that was not heard of since then leaves stranded what it had."""
+    heard = await conn.execute(select(agents.c.agent_id).where(agents.c.last_seen_us >= heard_since_us))
     found = await conn.execute(select(lease_holders.c.standing, func.count()).group_by(lease_holders.c.standing))
     holders = dict.fromkeys(Standing, 0) | {Standing(standing): count for standing, count in found}
     pools_ = int(await conn.scalar(select(func.count()).select_from(lease_pools)) or 0)
-    ((held, doubtful, stranded),) = await _rows(conn, _WITH_REST, heard_since_us)
+    ((held, doubtful, stranded),) = await _rows(conn, _WITH_REST, _json(heard.scalars()))
     return Figures(holders, pools_, held, doubtful, stranded)
 
 

@@ -38,6 +38,7 @@ from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, name
 from sidemeter_control.store.driving import COMPILED, POSTGRES
 from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, Replicas, notes_of
 from sidemeter_control.store.schema import UNFINISHED, newest, revisions
+from sidemeter_control.store.shards import distribute
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
@@ -126,6 +127,11 @@ class PostgresDatabase(Database):
             await self._writer.dispose()
             async with self.write():
                 """Others are to see that it has the database open."""
+
+    async def distribute(self, report: files.Report) -> int:
+        """See `Database.distribute`."""
+        async with self.write() as conn:
+            return await conn.run_sync(distribute, self.name, report)
 
     async def join(self) -> None:
         """See `Database.join`."""

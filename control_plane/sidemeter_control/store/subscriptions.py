@@ -36,8 +36,8 @@ async def add(conn: AsyncConnection, subscription: Subscription) -> None:
 
 async def change(conn: AsyncConnection, subscription: Subscription) -> None:
     """Write what can change of a subscription: its end and its pauses."""
-    changed = update(subscriptions).where(subscriptions.c.id == subscription.id)
-    await conn.execute(changed.values(**_changeable(subscription)))
+    changed = update(subscriptions).where(subscriptions.c.customer_key == subscription.customer_key)
+    await conn.execute(changed.where(subscriptions.c.id == subscription.id).values(**_changeable(subscription)))
 
 
 def _changeable(subscription: Subscription) -> dict[str, Any]:

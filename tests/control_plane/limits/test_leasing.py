@@ -31,7 +31,7 @@ from sidemeter_control.metering.meters import Aggregation, Dimension, new_meter
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.store import leases, meters, recoveries, state
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.spread]
 
 NOVEMBER, DECEMBER = us("2026-11-01"), us("2026-12-01")
 CALLS = EntitlementSpec(feature="calls", kind=EntitlementKind.METERED, limit=Decimal(100), enforcement=Enforcement.HARD)

@@ -31,6 +31,8 @@ from sidemeter_control.metering.rollups import DAY_US, HOUR_US
 from sidemeter_control.store import audit, corrections, dead_letters, events, meters, state
 from sidemeter_control.store.database import Database
 
+pytestmark = pytest.mark.spread
+
 NOW_US = 1_767_225_600_000_000
 START_US = NOW_US - 3 * DAY_US
 
@@ -226,7 +228,7 @@ class Plane:
 
     async def said(self, id_: str = "1") -> list[str]:
         async with self.database.read() as conn:
-            event = await events.find(conn, "s", id_)
+            (event,) = await events.find(conn, "s", id_)
             assert event is not None
             place = event.subject, event.seq
             return [each.kind.value for each in (await corrections.of(conn, [place])).get(place, [])]

@@ -228,7 +228,7 @@ async def test_distinct_values_of_an_older_database_are_counted_anew_while_they_
         assert await plane.used() == "0"
         assert await plane.letters() == [("units", "value_missing")]
         async with database.read() as conn:
-            assert await dead_letters.waiting_of(conn, "s", "3") == {2: (await plane.meter()).id}
+            assert await dead_letters.waiting_of(conn, "acme", "s", "3") == {2: (await plane.meter()).id}
 
 
 LETTER = '{"id":"3","source":"s","type":"call","subject":"acme","time":"1970-01-01T00:00:00Z","data":{}}'

@@ -22,7 +22,7 @@ from sidemeter_control.store import agents, dead_letters, events
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.dead_letters import StoredDeadLetter
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.spread]
 
 NOW_US = 1_767_225_600_000_000
 CALLS = new_meter("calls", "call", Aggregation.COUNT, now_us=0)

@@ -37,7 +37,7 @@ from sidemeter_control.pricing.subscriptions import SubscribeSpec, Subscription
 from sidemeter_control.settings import Settings
 from sidemeter_control.store import closed_periods, state
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.spread]
 
 HOUR_S = 3600
 AHEAD = msgspec.structs.replace(BASE, in_advance=True)

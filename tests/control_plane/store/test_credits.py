@@ -20,7 +20,7 @@ from sidemeter_control.store import credits, customers, top_ups
 from sidemeter_control.store.credits import Snapshot
 from sidemeter_control.store.database import Database
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.spread]
 
 UNITS = Denomination(CreditUnit.FEATURE, "tokens")
 FULL = CreditGrant(

@@ -13,7 +13,7 @@ from sidemeter_control.store import leases
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.leases import Holder, StoredPool
 
-pytestmark = pytest.mark.both_databases
+pytestmark = [pytest.mark.both_databases, pytest.mark.spread]
 
 POOL, ELSEWHERE = ("acme", "calls", 1), ("acme", "calls", 2)
 COUNT = st.integers(0, 20) | st.integers(0, 2**56)

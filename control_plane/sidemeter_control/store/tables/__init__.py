@@ -1,7 +1,7 @@
 """Every table, once. Instants are integer microseconds since 1970 (UTC); quantities and money are exact decimals.
 
-Hot tables (`events`, `corrections`, `rollups`, `rollup_values`, `outcome_mentions`, `late_days`) carry the subject in their keys, so that
-they can be spread by it; those of leases the customer, and those of agents the agent.
+Each says in its `info` where its rows are on a cluster (`spread`): by the subject or the customer whom it is about, everywhere, or
+at home. On a cluster what a table is spread by leads every key of it (`store.shards`).
 """
 
 from sidemeter_control.store.tables.access import api_keys, link_keys, retired_secrets, sessions

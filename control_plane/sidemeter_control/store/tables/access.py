@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, Table, Text
 
 from sidemeter_control.store.tables.columns import metadata
+from sidemeter_control.store.tables.spread import at_home
 
 __all__ = ["api_keys", "link_keys", "retired_secrets", "sessions"]
 
@@ -21,6 +22,7 @@ api_keys = Table(
     Column("customer_key", Text),
     Column("service", Text),
     Column("last_used_at_us", BigInteger),
+    info=at_home("asked for by their hash, by nobody's customer"),
 )
 
 # Secrets that another took the place of, each with the instant until which it is taken. They stay, so that none comes back.
@@ -31,6 +33,7 @@ retired_secrets = Table(
     Column("key_id", Text, ForeignKey("api_keys.id"), nullable=False),
     Column("ends_at_us", BigInteger, nullable=False),
     Index(None, "key_id"),
+    info=at_home("asked for with the keys"),
 )
 
 # The secrets are there as they are: they have to sign.
@@ -41,6 +44,7 @@ link_keys = Table(
     Column("secret", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("ends_at_us", BigInteger),
+    info=at_home("a row or two"),
 )
 
 # A session stands for what it was opened with, the secret of a key or a portal link, and ends with it. `owner`: the id of
@@ -56,4 +60,5 @@ sessions = Table(
     Column("expires_at_us", BigInteger, nullable=False),
     Index(None, "owner"),
     Index(None, "expires_at_us"),
+    info=at_home("a row for each browser, gone when it expires"),
 )

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, Table, Text
 
 from sidemeter_control.store.tables.columns import metadata
+from sidemeter_control.store.tables.spread import at_home, by, everywhere
 
 __all__ = ["lease_holders", "lease_holdings", "lease_pools", "recoveries", "recovery_awaited"]
 
@@ -15,6 +16,7 @@ lease_holders = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("standing", Text, nullable=False),
     sqlite_with_rowid=False,
+    info=everywhere("a row for each start of an agent, asked for with what it holds"),
 )
 
 # A limit in one period: of a feature, or of a budget, whose name here no feature has. `meter_key` counts it, of `slice` as in
@@ -34,6 +36,7 @@ lease_pools = Table(
     Column("turn", BigInteger, nullable=False),
     Index(None, "end_us"),
     sqlite_with_rowid=False,
+    info=by("customer_key", "a row for each customer, limit and period"),
 )
 
 # What one holder has of a pool, in its units.
@@ -57,6 +60,7 @@ lease_holdings = Table(
     Column("turn", BigInteger, nullable=False),
     Index(None, "agent_id", "hello_id"),
     sqlite_with_rowid=False,
+    info=by("customer_key", "a row for each of those and each agent"),
 )
 
 # One row for each generation that began because the database found itself an older copy; at most one has not ended.
@@ -68,6 +72,7 @@ recoveries = Table(
     Column("holders", BigInteger),
     Column("began_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger),
+    info=at_home("a row for each recovery"),
 )
 
 recovery_awaited = Table(
@@ -76,4 +81,5 @@ recovery_awaited = Table(
     Column("generation", Text, ForeignKey("recoveries.generation"), primary_key=True),
     Column("agent_id", Text, primary_key=True),
     Column("hello_id", Text, primary_key=True),
+    info=at_home("a row for each agent that a recovery waits for"),
 )

@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, false
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
+from sidemeter_control.store.tables.spread import at_home, by
 
 __all__ = ["alerts", "budgets", "webhook_deliveries", "webhooks"]
 
@@ -23,6 +24,7 @@ budgets = Table(
     Column("set_at_us", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("by_customer", Boolean, nullable=False, server_default=false()),
+    info=by("customer_key", "as many as customers set"),
 )
 
 # What was said, once in a period. `threshold` 0: there is none, because a NULL is never equal to another.
@@ -43,6 +45,7 @@ alerts = Table(
     Column("amount", ExactDecimal, nullable=False),
     UniqueConstraint("customer_key", "period_start_us", "what", "kind", "threshold", "terms"),
     Index(None, "customer_key", "seq"),
+    info=by("customer_key", "up to a number for each customer"),
 )
 
 # Where alerts are sent. `kinds` is a JSON list, null: of every kind. The secret is there as it is: it has to sign, and so has
@@ -58,6 +61,7 @@ webhooks = Table(
     Column("old_secret", Text),
     Column("old_secret_until_us", BigInteger),
     Column("disabled_at_us", BigInteger),
+    info=at_home("a row for each receiver"),
 )
 
 # Alerts on their way, written with the alert, and what became of them. They stay when their webhook goes.
@@ -77,4 +81,5 @@ webhook_deliveries = Table(
     Column("created_at_us", BigInteger, nullable=False),
     Column("ended_at_us", BigInteger),
     Index(None, "state", "seq"),
+    info=at_home("the newest, up to a number in all"),
 )

@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
+from sidemeter_control.store.tables.spread import at_home, by, everywhere
 
 __all__ = [
     "corrections",
@@ -47,6 +48,7 @@ events = Table(
         None, "subject", "time_us", "type"
     ),  # the type, so that events of others are passed over without a look at them
     Index(None, "time_us"),
+    info=by("subject", "a row for each event"),
 )
 
 # What was said of events later, in order: the last of an event counts. `data` is what the event says from then on, or said
@@ -63,6 +65,7 @@ corrections = Table(
     Column("at_us", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     sqlite_with_rowid=False,
+    info=by("subject", "as many as events are corrected, and read with them"),
 )
 
 # The days (UTC) to which an event or a correction came after they were closed, and the first event of each.
@@ -73,6 +76,7 @@ late_days = Table(
     Column("day_us", BigInteger, primary_key=True, autoincrement=False),
     Column("first_seq", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+    info=by("subject", "a row for each subject and day"),
 )
 
 # What a meter adds up to for one subject, one bucket of time (grain: 3600 or 86400 seconds) and one set of dimensions
@@ -97,6 +101,7 @@ rollups = Table(
     Column("moment", ExactDecimal),
     Index(None, "meter_id", "grain_s", "bucket_us"),
     sqlite_with_rowid=False,
+    info=by("subject", "a row for each subject, hour and set of dimensions"),
 )
 
 # How many events had each value of UNIQUE_COUNT and PERCENTILE meters, in the buckets of `rollups`.
@@ -111,6 +116,7 @@ rollup_values = Table(
     Column("value", Text, primary_key=True),
     Column("events", BigInteger, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
+    info=by("subject", "a row for each distinct value in a bucket"),
 )
 
 # The meters' numbers whose rollups nobody reads any more, to be deleted.
@@ -118,6 +124,7 @@ retired_rollups = Table(
     "retired_rollups",
     metadata,
     Column("meter_id", Integer, primary_key=True, autoincrement=False),
+    info=everywhere("numbers of meters, and asked for with outcome rules"),
 )
 
 # What settles what a meter counts: see `metering.outcomes`.
@@ -133,6 +140,7 @@ outcome_rules = Table(
     Column("filled_seq", BigInteger, nullable=False),
     Column("watermark_seq", BigInteger, nullable=False),
     UniqueConstraint("meter_key", "confirm_type", "reverse_type", "window_us", "named_by"),
+    info=everywhere("a row for each rule of a meter"),
 )
 
 # What events say of things that outcome rules settle; `nano` is the quantity of a use.
@@ -148,6 +156,7 @@ outcome_mentions = Table(
     Column("state", Text, primary_key=True),
     Column("nano", Text, nullable=False),
     sqlite_with_rowid=False,
+    info=by("subject", "a row for each event that settles, or is settled"),
 )
 
 # `meter_key` null: the event as a whole could not be counted. Else: only that meter could not count it, as it was defined
@@ -169,6 +178,8 @@ dead_letters = Table(
     Column("meter_id", Integer),
     Column("event_source", Text),
     Column("event_id", Text),
+    Column("event_subject", Text),
+    info=at_home("events that may have no subject that can be read, and few as long as senders are right"),
 )
 # Those that wait are few beside those that were counted after all.
 Index(
@@ -212,6 +223,7 @@ meters = Table(
     Column("key", Text, nullable=False, unique=True),
     *_definition(),
     Column("archived_at_us", BigInteger),
+    info=everywhere("definitions, which budgets name"),
 )
 
 # What meters are about to count: it takes the place of what they count now once it is filled.
@@ -222,4 +234,5 @@ meter_changes = Table(
     Column("key", Text, ForeignKey("meters.key"), nullable=False, unique=True),
     *_definition(),
     Column("actor", Text, nullable=False),
+    info=everywhere("definitions, at most one for each meter"),
 )

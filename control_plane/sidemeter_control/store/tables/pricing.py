@@ -14,6 +14,7 @@ from sqlalchemy import (
 )
 
 from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, metadata
+from sidemeter_control.store.tables.spread import at_home, by, everywhere
 
 __all__ = [
     "add_ons",
@@ -38,6 +39,7 @@ features = Table(
     Column("name", Text),
     Column("meter_key", Text, ForeignKey("meters.key")),
     Column("created_at_us", BigInteger, nullable=False),
+    info=everywhere("definitions, which add-ons and overrides name"),
 )
 
 customers = Table(
@@ -51,6 +53,7 @@ customers = Table(
     Column("created_at_us", BigInteger, nullable=False),
     Column("language", Text, nullable=False, server_default="EN"),
     Column("prepaid", Boolean, nullable=False, server_default=false()),
+    info=everywhere("some hundred bytes for each customer, whom rows of every shard name"),
 )
 
 # A subject belongs to one customer at most; a customer without listed subjects has one, its key.
@@ -59,6 +62,7 @@ customer_subjects = Table(
     metadata,
     Column("subject", Text, primary_key=True),
     Column("customer_key", Text, ForeignKey("customers.key"), nullable=False, index=True),
+    info=everywhere("who is whose: one subject has one customer, whichever shard either is on"),
 )
 
 # A plan's versions, each written once. `definition` holds charges, entitlements, minimum spend, commitment and trial as
@@ -74,6 +78,7 @@ plans = Table(
     Column("interval_count", Integer, nullable=False),
     Column("definition", Text, nullable=False),
     Column("published_at_us", BigInteger, nullable=False),
+    info=at_home("definitions, which a control plane remembers"),
 )
 
 # `replaces`: the id of the subscription before a change of plan. `pauses`: pairs of instants as a JSON array.
@@ -95,6 +100,7 @@ subscriptions = Table(
     Column("pauses", Text),
     Column("time_zone", Text, nullable=False, server_default="UTC"),
     Column("closes_at_us", BigInteger, index=True),
+    info=by("customer_key", "one or more for each customer, and each change of plan"),
 )
 
 # Billing periods that are over and do not change any more. `lines` and `total` say what was owed then; `billed` what is
@@ -112,6 +118,7 @@ closed_periods = Table(
     Column("lines", Text, nullable=False),
     Column("billed", Text, nullable=False),
     Index(None, "customer_key", "end_us"),
+    info=by("customer_key", "a row for each customer and billing period"),
 )
 
 # More of a feature than the plan gives, for one customer and an interval. `quantity` null: the feature has no meter.
@@ -129,6 +136,7 @@ add_ons = Table(
     Column("revoked_at_us", BigInteger),
     Column("revoke_reason", Text),
     UniqueConstraint("customer_key", "idempotency_key"),
+    info=by("customer_key", "as many as customers buy"),
 )
 
 # What was agreed with one customer about a feature. `definition` holds the entitlement as JSON.
@@ -141,6 +149,7 @@ overrides = Table(
     Column("effective_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("set_at_us", BigInteger, nullable=False),
+    info=by("customer_key", "as many as are agreed with customers"),
 )
 
 # What was agreed until it was replaced or removed, in the order in which it was: `expires_at_us` is then, at the latest.
@@ -155,6 +164,7 @@ past_overrides = Table(
     Column("expires_at_us", BigInteger, nullable=False),
     Column("set_at_us", BigInteger, nullable=False),
     Index(None, "customer_key", "feature_key"),
+    info=by("customer_key", "as many as were agreed with customers"),
 )
 
 # Written once; only the void is added later. `feature` is empty where the unit is MONEY: a key without NULL. `charges` is
@@ -183,6 +193,7 @@ credit_grants = Table(
     Column("voided_at_us", BigInteger),
     Column("void_reason", Text),
     UniqueConstraint("customer_key", "idempotency_key"),
+    info=by("customer_key", "as many as customers buy or are given, again in each period"),
 )
 
 credit_resets = Table(
@@ -193,6 +204,7 @@ credit_resets = Table(
     Column("feature", Text, primary_key=True),
     Column("at_us", BigInteger, primary_key=True, autoincrement=False),
     Column("preserve_overage", Boolean, nullable=False),
+    info=by("customer_key", "as many as are asked for of customers"),
 )
 
 # What stood at an instant, so that history is not burned down anew for ever. It holds for what it was made of: `terms`.
@@ -206,6 +218,7 @@ credit_snapshots = Table(
     Column("terms", Text, nullable=False),
     Column("counted", ExactDecimal, nullable=False),
     Column("state", Text, nullable=False),
+    info=by("customer_key", "one for each customer with credits"),
 )
 
 credit_top_ups = Table(
@@ -219,4 +232,5 @@ credit_top_ups = Table(
     Column("max_per_period", Integer, nullable=False),
     Column("mark", ExactDecimal),
     Column("created_at_us", BigInteger, nullable=False),
+    info=by("customer_key", "one for each customer that buys by itself"),
 )

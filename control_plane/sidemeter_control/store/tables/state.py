@@ -12,6 +12,7 @@ from sqlalchemy import (
 )
 
 from sidemeter_control.store.tables.columns import RowNumber, metadata
+from sidemeter_control.store.tables.spread import BATCHES, at_home, by
 
 __all__ = [
     "agent_epochs",
@@ -41,6 +42,7 @@ state = Table(
     Column("alerts_seq", BigInteger, nullable=False, server_default="0"),
     Column("audit_seq", BigInteger, nullable=False, server_default="0"),
     Column("audit_hash", LargeBinary),
+    info=at_home("one row, which nearly every transaction writes"),
 )
 
 # Who changed what, in the order of the changes. `actor`: the id of a key or of a portal link, or "operator" for whoever has the
@@ -55,6 +57,7 @@ audit = Table(
     Column("target", Text, nullable=False),
     Column("detail", Text, nullable=False),
     Column("hash", LargeBinary),
+    info=at_home("a chain in one order"),
 )
 
 agents = Table(
@@ -67,6 +70,7 @@ agents = Table(
     Column("last_seen_us", BigInteger, nullable=False),
     Column("backlog", BigInteger, nullable=False),
     Column("oldest_pending_us", BigInteger),
+    info=at_home("a row for each agent, written every second"),
 )
 
 # The cursor: which batch of an agent's epoch comes next, and the digest it must build on; and the nonce that its next
@@ -84,6 +88,7 @@ agent_epochs = Table(
     Column("nonce", LargeBinary),
     Column("previous_nonce", LargeBinary),
     UniqueConstraint("agent_id", "hello_id"),
+    info=at_home("a row for each start of an agent, written with every batch"),
 )
 
 # What agents say is lost (P6): rows of a buffer, which had numbers; `last_row` and `events` null where it is not known.
@@ -101,6 +106,7 @@ loss_declarations = Table(
     Column("noticed_at_us", BigInteger, nullable=False),
     Column("received_at_us", BigInteger, nullable=False),
     UniqueConstraint("agent_id", "id"),
+    info=at_home("a row for each loss, in one order"),
 )
 
 # What every counted batch looked like, so that a repeat is told from a fork.
@@ -113,4 +119,5 @@ batches = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("events", Integer, nullable=False),
     Column("received_at_us", BigInteger, nullable=False),
+    info=by("agent_id", "a row for each batch", group=BATCHES),
 )
