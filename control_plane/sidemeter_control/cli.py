@@ -409,7 +409,7 @@ def _with_database(
     from sidemeter_control.store.database import Database  # noqa: PLC0415 -- help does not need it
 
     async def acting() -> Any:
-        database = await Database.open(settings.database, witness=settings.witness)
+        database = await Database.open(settings.database, witness=settings.witness, archive=settings.archive_directory)
         try:
             await database.migrate(report)
             return await act(database)

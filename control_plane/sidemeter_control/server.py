@@ -77,7 +77,9 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
     traces = traces_of(settings.traces)
-    database = await Database.open(settings.database, witness=settings.witness, alone=False)
+    database = await Database.open(
+        settings.database, witness=settings.witness, archive=settings.archive_directory, alone=False
+    )
     try:
         await database.migrate()
         await database.join()

@@ -17,7 +17,7 @@ whoever opened it until it is closed (PgBouncer: `pool_mode = session`).
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import OPTION, Archive
 from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import COMPILED, POSTGRES
@@ -41,7 +42,7 @@ from sidemeter_control.store.schema import UNFINISHED, newest, revisions
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["DURABLE", "MIN_VERSION", "TABLES", "PostgresDatabase", "Sight", "look", "unfit", "witness_of"]
+__all__ = ["DURABLE", "MIN_VERSION", "TABLES", "PostgresDatabase", "Sight", "archive_of", "look", "unfit", "witness_of"]
 
 T = TypeVar("T")
 
@@ -84,17 +85,18 @@ TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = current_sche
 class PostgresDatabase(Database):
     """See `Database`. `witness` is a file of the machine that the control plane runs on."""
 
-    def __init__(self, url: str, max_wait_s: float, witness: Path, *, alone: bool) -> None:
+    def __init__(self, url: str, max_wait_s: float, witness: Path, archive: Path, *, alone: bool) -> None:
         self._url = url
         self._max_wait_s = max_wait_s
         self._known = False
         self._seen: tuple[str, int, int] | None = None
-        writer = _engine(self._connect_writer, max_wait_s, connections=1)
-        super().__init__(without_password(url), writer, Witness(witness))
+        known = dict(COMPILED) | {OPTION: Archive(archive)}
+        writer = _engine(self._connect_writer, max_wait_s, known, connections=1)
+        super().__init__(without_password(url), writer, Witness(witness), known[OPTION])
         self.is_shared = not alone
         self._migrates = False
-        self._reader = _engine(self._connect_reader, max_wait_s, connections=2 * READERS)
-        self._points = _engine(self._connect_reader, max_wait_s, connections=_POINTS, isolation="AUTOCOMMIT")
+        self._reader = _engine(self._connect_reader, max_wait_s, known, connections=2 * READERS)
+        self._points = _engine(self._connect_reader, max_wait_s, known, connections=_POINTS, isolation="AUTOCOMMIT")
         self._origin = SystemClock().new_id("process")
         self._others = Replicas(self._origin, self._connect_listener, self._tell, self._is_now)
 
@@ -104,10 +106,17 @@ class PostgresDatabase(Database):
 
     @classmethod
     async def at(
-        cls, url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None, alone: bool = True
+        cls,
+        url: str,
+        max_wait_s: float = MAX_WAIT_S,
+        *,
+        witness: str | None = None,
+        archive: str | None = None,
+        alone: bool = True,
     ) -> Self:
         """Open the database at `url`, which is there, and empty or a control plane's. Errors as for `Database.open`."""
-        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url), alone=alone)
+        kept = Path(archive) if archive else archive_of(url)
+        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url), kept, alone=alone)
         try:
             with named(database.name):
                 async with database.write():
@@ -290,11 +299,24 @@ def witness_of(url: str) -> Path:
     >>> witness_of("postgresql://meter:secret@db.example/sidemeter")
     PosixPath('sidemeter-1c9c630e.holders')
     """
+    return Path(f"{_told_apart(url)}.holders")
+
+
+def archive_of(url: str) -> Path:
+    """Where the archive of that database is unless a setting says so.
+
+    >>> archive_of("postgresql://meter:secret@db.example/sidemeter")
+    PosixPath('sidemeter-1c9c630e.archive')
+    """
+    return Path(f"{_told_apart(url)}.archive")
+
+
+def _told_apart(url: str) -> str:
     found = urlsplit(url)
     server = found.netloc.rpartition("@")[2]
     name = found.path.strip("/").replace("/", "-")
     where = "/".join([server, *parse_qs(found.query).get("host", ()), name])
-    return Path(f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}.holders")
+    return f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
 def unfit(settings: dict[str, str]) -> str | None:
@@ -341,6 +363,7 @@ async def _nothing_more(_: asyncpg.Connection) -> None:
 def _engine(
     connect: Callable[[], Awaitable[asyncpg.Connection]],
     max_wait_s: float,
+    known: Mapping[str, Any],
     *,
     connections: int,
     isolation: Literal["AUTOCOMMIT"] | None = None,
@@ -348,7 +371,7 @@ def _engine(
     engine = create_async_engine(
         f"{POSTGRES}://",
         connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": _STATEMENTS},
-        execution_options=COMPILED,
+        execution_options=known,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
