@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import ipaddress
 import logging
 import signal
@@ -71,6 +72,7 @@ async def serve(
     its key, and for an address that others reach while there is no key.
     """
     _check_tls(settings)
+    _check_archive(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -117,6 +119,14 @@ async def serve(
             raise StoreUnavailable("the database has become an older copy of itself: this ends, to be started anew")
     finally:
         await database.close()
+
+
+def _check_archive(settings: Settings) -> None:
+    """What it will need in a month is said now."""
+    if settings.archive_after_days and importlib.util.find_spec("pyarrow") is None:
+        raise SettingsError(
+            "archive_after_days", "needs pyarrow, which is not installed: pip install 'sidemeter[archive]'"
+        )
 
 
 async def _note_uses(gate: Gate) -> None:

@@ -132,7 +132,8 @@ async def _detach_all(database: Database, clock: Clock, by: str, so_far: Archive
         if file is None:
             return
         async for detached in _detach(database, clock, by, file):
-            so_far.events += detached
+            so_far.events += detached.events
+            so_far.mark_bytes += detached.mark_bytes
             yield
         so_far.files += 1
         so_far.data_bytes += file.data_bytes
@@ -140,7 +141,7 @@ async def _detach_all(database: Database, clock: Clock, by: str, so_far: Archive
         so_far.names.append(Path(file.directory) / file.name)
 
 
-async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) -> AsyncIterator[int]:
+async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) -> AsyncIterator[Archived]:
     from sidemeter_control.store import archive_files, parquet  # noqa: PLC0415 -- an extra
 
     await asyncio.to_thread(archive_files.named, file)
@@ -163,7 +164,7 @@ async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) 
         marks = [archived.mark_of(file.number, place, row[-1]) for place, row in zip(places, rows, strict=True)]
         async with database.write() as conn:
             await _give_up(conn, path, rows, marks)
-        yield len(places)
+        yield Archived(events=len(places), mark_bytes=sum(map(len, marks)))
     async with database.write() as conn:
         if await archived.detached(conn, file, clock.now_us()):
             said = {"events": file.events, "bytes": file.size_bytes, "sha256": file.digest.hex()}

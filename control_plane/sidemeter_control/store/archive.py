@@ -26,13 +26,26 @@ from sidemeter_control.store.snapshot import worked
 if TYPE_CHECKING:
     from sidemeter_control.store.events import StoredEvent
 
-__all__ = ["MAX_GROUPS", "NOT_INSTALLED", "OPTION", "Archive", "archive_of", "digest_of", "with_data"]
+__all__ = [
+    "FILES",
+    "MAX_GROUPS",
+    "NOT_INSTALLED",
+    "OPTION",
+    "Archive",
+    "archive_of",
+    "digest_of",
+    "strangers",
+    "with_data",
+]
 
 MAX_GROUPS: Final = 32
 """Groups of rows kept unpacked, some 2 MiB each: a page and the next, a fill's next events, are mostly in the same ones."""
 
 OPTION: Final = "archive"
 """Under which name connections have their archive."""
+
+FILES: Final = "events-*.parquet"
+"""What the names of files of events are like."""
 
 NOT_INSTALLED: Final = "pip install 'sidemeter[archive]'"
 
@@ -63,6 +76,16 @@ class Archive:
                 raise ArchiveUnavailable(path, f"has {size} bytes, and {file.size_bytes} were written")
             return path
         raise ArchiveUnavailable(wanted, f"there is no such file, which holds {file.events} archived events")
+
+    def lost(self, files: Sequence[ArchiveFile]) -> list[ArchiveUnavailable]:
+        """Those of the files that are not where they are looked for, or not as long as what was written."""
+        found = []
+        for file in files:
+            try:
+                self.find(file)
+            except ArchiveUnavailable as exc:
+                found.append(exc)
+        return found
 
     def check(self, path: Path, file: ArchiveFile) -> None:
         """See once that every byte is as it was written, again once the file is another. ArchiveUnavailable when not."""
@@ -114,6 +137,11 @@ def digest_of(path: Path) -> bytes:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def strangers(directory: Path, names: frozenset[str]) -> list[Path]:
+    """Files of events in the directory that have none of those names."""
+    return sorted(each for each in directory.glob(FILES) if each.name not in names)
 
 
 def archive_of(conn: AsyncConnection) -> Archive:

@@ -10,13 +10,12 @@ from typing import Final
 
 from sidemeter_control.errors import ArchiveUnavailable, Conflict, StoreUnavailable
 from sidemeter_control.store import files, parquet
-from sidemeter_control.store.archive import digest_of
+from sidemeter_control.store.archive import FILES, digest_of
 from sidemeter_control.store.archived import ArchiveFile
 
-__all__ = ["Part", "clear_away", "made", "named", "read_whole", "strangers"]
+__all__ = ["Part", "clear_away", "made", "named", "read_whole"]
 
 _PART: Final = ".part"
-_KIND: Final = "events-*.parquet"
 
 
 class Part:
@@ -86,16 +85,11 @@ def read_whole(path: Path, file: ArchiveFile) -> parquet.Whole:
 
 def clear_away(directory: Path, names: frozenset[str]) -> None:
     """Delete what was being written when a process ended, unless it is one of those names, or somebody writes it now."""
-    for left in directory.glob(f"{_KIND}{_PART}"):
+    for left in directory.glob(f"{FILES}{_PART}"):
         if left.name.removesuffix(_PART) not in names:
             with contextlib.suppress(BlockingIOError, FileNotFoundError), left.open("rb") as held:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()
-
-
-def strangers(directory: Path, names: frozenset[str]) -> list[Path]:
-    """Files of events in the directory that have none of those names."""
-    return sorted(each for each in directory.glob(_KIND) if each.name not in names)
 
 
 @contextlib.contextmanager

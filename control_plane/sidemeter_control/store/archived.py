@@ -1,7 +1,7 @@
 """Which events are in files of the archive, and in which: what the database knows of them, and how events get there."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,6 +13,7 @@ from sidemeter_control.store.sql import Sql, on_postgres
 from sidemeter_control.store.tables import archive_files, archived_months
 
 __all__ = [
+    "EVERY",
     "SIGN",
     "ArchiveFile",
     "Known",
@@ -95,6 +96,10 @@ class ArchiveFile:
     digest: bytes
     written_at_us: int
     detached_at_us: int | None = None
+
+
+EVERY: Final = f"SELECT {', '.join(each.name for each in fields(ArchiveFile))} FROM archive_files"  # noqa: S608
+"""Rows that `ArchiveFile` takes."""
 
 
 @dataclass(frozen=True, slots=True)

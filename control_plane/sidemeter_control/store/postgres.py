@@ -34,6 +34,7 @@ from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store import files
 from sidemeter_control.store.archive import OPTION, Archive
+from sidemeter_control.store.archived import EVERY, ArchiveFile
 from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import COMPILED, POSTGRES
@@ -406,7 +407,8 @@ async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What a server says of a database: `version` its own, `revision` the schema's (None: there is none yet). `open_in`: how
-    many control planes have it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing."""
+    many control planes have it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing. `archive`: the files
+    that it needs."""
 
     version: str
     revision: str | None
@@ -414,6 +416,7 @@ class Sight:
     open_in: int
     encrypted: bool
     took_s: float
+    archive: tuple[ArchiveFile, ...] = ()
 
 
 async def look(url: str, clock: Clock) -> Sight:
@@ -431,6 +434,8 @@ async def look(url: str, clock: Clock) -> Sight:
             before_s = clock.monotonic_s()
             version, size_bytes, encrypted, open_in = await raw.fetchrow(_SIGHT, OPEN >> 32, OPEN & 0xFFFF_FFFF)
             took_s = clock.monotonic_s() - before_s
+            known = await raw.fetchval("SELECT to_regclass('archive_files') IS NOT NULL")
+            archive = [ArchiveFile(*row) for row in await raw.fetch(EVERY)] if known else []
         except asyncpg.PostgresError as exc:
             raise StoreUnavailable(str(exc)) from exc
         finally:
@@ -442,4 +447,5 @@ async def look(url: str, clock: Clock) -> Sight:
         open_in=open_in,
         encrypted=encrypted,
         took_s=took_s,
+        archive=tuple(archive),
     )
