@@ -151,9 +151,8 @@ async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) 
         async with database.write() as conn:
             if not await archived.unattached(conn, file):
                 raise
-            await archived.forget(
-                conn, file
-            )  # it was written down, and never there: a copy of the database was put back
+            # It was written down, and is not there, and no event needs it: of another time, or place.
+            await archived.forget(conn, file)
         return
     await asyncio.to_thread(database.archive.check, path, file)
     whole = await asyncio.to_thread(archive_files.read_whole, path, file)
