@@ -126,7 +126,9 @@ async def open_database(directory: Path) -> AsyncIterator[Database]:
             url = f"sqlite:///{path}"
         else:
             url = await undo.enter_async_context(Kind.server.migrated())
-        database = await Database.open(url, witness=str(directory / "control.holders"))
+        database = await Database.open(
+            url, witness=str(directory / "control.holders"), archive=str(directory / "control.archive")
+        )
         undo.push_async_callback(database.close)
         async with database.write() as conn:
             await state.set_generation(conn, f"gen_{token_hex(16)}")  # what is remembered goes by it

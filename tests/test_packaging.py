@@ -19,6 +19,7 @@ CONTROL_PLANE_ONLY = (
     "rich",
     "yaml",
     "asyncpg",
+    "pyarrow",
     "opentelemetry",
     "sidemeter_control",
 )
@@ -68,6 +69,12 @@ def test_the_control_planes_command_says_what_is_not_installed() -> None:
     assert done.returncode == 1
     assert "is not installed: pip install 'sidemeter[control-plane]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_control_plane_needs_no_parquet_until_it_archives() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; import sidemeter_control.server, sidemeter_control.doctor"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_agents_install_stays_within_sixteen_packages() -> None:

@@ -29,13 +29,15 @@ from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.api.sessions import session_routes
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
-from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.errors import ArchiveUnavailable, Conflict, StoreUnavailable
 from sidemeter_control.limits.alerting import Alerting, sweep_once
 from sidemeter_control.limits.delivering import Delivering
 from sidemeter_control.limits.doubting import Doubting
 from sidemeter_control.limits.foreseeing import Foreseeing
 from sidemeter_control.limits.forgetting import forget_deliveries_once, forget_once
 from sidemeter_control.limits.posting import Poster
+from sidemeter_control.metering import months
+from sidemeter_control.metering.archiving import Archiving
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.holders import look_at_start
 from sidemeter_control.metering.ingest import Ingest
@@ -156,8 +158,17 @@ def loops(database: Database, settings: Settings, clock: Clock, gate: Gate) -> S
         Loop("forgetting deliveries", lambda: forget_deliveries_once(database), every_s=600, until_done=True),
         Loop("looking ahead for alerts", Foreseeing(database, clock).once, every_s=10, until_done=True),
         Loop("noting when keys were used", gate.note_uses_once, every_s=60, everywhere=True),
+        *_archiving(database, settings, clock),
         Loop("settling credits", lambda: settle_once(database, clock), every_s=3600),
     )
+
+
+def _archiving(database: Database, settings: Settings, clock: Clock) -> Sequence[Loop]:
+    days = settings.archive_after_days
+    if not days:
+        return ()
+    archiving = Archiving(database, clock, lambda: months.due_before(clock.now_us(), days))
+    return (Loop("archiving events", archiving.once, every_s=600, until_done=True),)
 
 
 async def repeat(loop: Loop, clock: Clock, leads: Callable[[], bool] = lambda: True) -> None:
@@ -174,6 +185,10 @@ async def repeat(loop: Loop, clock: Clock, leads: Callable[[], bool] = lambda: T
             done = bool(await loop.once())
         except StoreUnavailable as exc:
             _log.warning("%s waits for the database: %s", loop.name, exc)
+        except ArchiveUnavailable as exc:
+            _log.warning("%s waits for a file: %s", loop.name, exc)
+        except Conflict as exc:
+            _log.warning("%s is left to another: %s", loop.name, exc)
         except Exception:  # noqa: BLE001 -- a loop that ends would end in silence
             incident = clock.new_id("err")
             _log.exception("%s: %s failed, and is tried again", incident, loop.name, extra={"incident_id": incident})

@@ -16,11 +16,12 @@ from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.settings import is_postgres
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import Archive
 from sidemeter_control.store.database import OWN_TOOLS, Database
 from sidemeter_control.store.files import Contents, Report
-from sidemeter_control.store.sqlite import sqlite_path
+from sidemeter_control.store.sqlite import archive_beside, sqlite_path
 
-__all__ = ["ANSWERS_WITHIN_S", "Restored", "fetch", "restore", "take"]
+__all__ = ["ANSWERS_WITHIN_S", "Restored", "fetch", "lost", "restore", "take"]
 
 ANSWERS_WITHIN_S: Final = 3600.0
 """How long a control plane may take to copy its database before the first byte of the copy comes."""
@@ -96,6 +97,12 @@ def restore(url: str, source: Path, clock: Clock, report: Report) -> Restored:
     finally:
         os.close(held)
     return Restored(contents, generation, aside)
+
+
+def lost(url: str, directory: str | None, contents: Contents) -> list[str]:
+    """What is wrong with each file of archived events that the database needs, where it is looked for."""
+    found = Archive(Path(directory) if directory else archive_beside(sqlite_path(url))).lost(contents.archive)
+    return [str(each) for each in found]
 
 
 def _refuse_server(url: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import get_completion_class
 
+from sidemeter_control.archive_commands import archive
 from sidemeter_control.errors import ControlError, SettingsError
 from sidemeter_control.move_commands import move
 from sidemeter_control.options import FAILED, WARNED, WRONG_USE, fail, reported, settings_of, settings_options
@@ -37,7 +38,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as exc:
-            extra = "postgres" if exc.name == "asyncpg" else "control-plane"
+            extra = {"asyncpg": "postgres", "pyarrow": "archive"}.get(exc.name or "", "control-plane")
             fail(f"{exc.name} is not installed: pip install 'sidemeter[{extra}]'", FAILED)
 
 
@@ -49,6 +50,7 @@ def main() -> None:
 
 main.add_command(plan)
 main.add_command(move)
+main.add_command(archive)
 
 
 @main.command()
@@ -122,7 +124,7 @@ def backup(file: Path, url: str | None, replace: bool, **options: str | None) ->
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@settings_options("database")
+@settings_options("database", "archive_directory")
 def restore(file: Path, **options: str | None) -> None:
     """Make the backup FILE the database of a control plane that is stopped. What is there is moved aside, not deleted."""
     from sidemeter_control import backups  # noqa: PLC0415
@@ -131,9 +133,12 @@ def restore(file: Path, **options: str | None) -> None:
     settings = settings_of(options)
     with reported() as report:
         restored = backups.restore(settings.database, file, SystemClock(), report)
+        lost = backups.lost(settings.database, settings.archive_directory, restored.contents)
     click.echo(f"{settings.database} holds {file}: {_shown(restored.contents)}")
     if restored.aside is not None:
         click.echo(f"what was there before is {restored.aside}")
+    for each in lost:
+        click.echo(f"what needs events of this file is refused until it is there: {each}")
     click.echo(
         f"start the control plane: agents see the new generation {restored.generation}, and send again what it is missing"
         " as far as they keep it (keep_sent_s and keep_sent_bytes; a day, if nothing else is set)"
@@ -147,7 +152,16 @@ def restore(file: Path, **options: str | None) -> None:
 
 def _shown(contents: Any) -> str:
     latest = "no event yet" if contents.received_at_us is None else f"the last of {_instant(contents.received_at_us)}"
-    return f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
+    held = f"{contents.events} events, {latest}; {contents.size} bytes, schema {contents.revision}, checked"
+    if not contents.archive:
+        return held
+    size = sum(each.size_bytes for each in contents.archive)
+    return f"{held}; {len(contents.archive)} files of archived events, {size} bytes, are no part of it: keep {_kept_in(contents)}"
+
+
+def _kept_in(contents: Any) -> str:
+    """The directories that a backup needs beside it."""
+    return ", ".join(sorted({each.directory for each in contents.archive}))
 
 
 @main.command()
@@ -420,7 +434,7 @@ def _with_database(
     from sidemeter_control.store.database import Database  # noqa: PLC0415 -- help does not need it
 
     async def acting() -> Any:
-        database = await Database.open(settings.database, witness=settings.witness)
+        database = await Database.open(settings.database, witness=settings.witness, archive=settings.archive_directory)
         try:
             await database.migrate(report)
             return await act(database)

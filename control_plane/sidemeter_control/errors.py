@@ -11,12 +11,14 @@
     ├── Busy                     as much as may be is open or under way: try later    BUSY
     ├── RateLimited              the key asks too often: wait `retry_after_s`         RATE_LIMITED
     ├── StoreUnavailable         the database gave no answer: try again               STORE_UNAVAILABLE
+    ├── ArchiveUnavailable       the operator must put a file of the archive back     ARCHIVE_UNAVAILABLE
     └── DatabaseUnfit            the operator must put a sound file in its place      DATABASE_UNFIT
 
 Refusals that belong to an answer (a rejected event of an array, a batch status) are values, not exceptions.
 """
 
 __all__ = [
+    "ArchiveUnavailable",
     "Busy",
     "Conflict",
     "ControlError",
@@ -126,6 +128,24 @@ class StoreUnavailable(ControlError):
     """The database gave no answer. Nothing is known of the call's effect; repeat it."""
 
     code = "STORE_UNAVAILABLE"
+
+
+class ArchiveUnavailable(ControlError):
+    """Events that the answer needs are in a file of the archive that is missing, or not what was written. Nothing was answered
+    in its place, and all that needs other events goes on.
+
+    >>> str(ArchiveUnavailable("/archive/events-2026-07-000001-5e1f.parquet", "there is no such file"))
+    '/archive/events-2026-07-000001-5e1f.parquet: there is no such file; put the file back there, or set archive_directory'
+    """
+
+    code = "ARCHIVE_UNAVAILABLE"
+
+    def __init__(
+        self, path: object, rule: str, todo: str = "put the file back there, or set archive_directory"
+    ) -> None:
+        super().__init__(f"{path}: {rule}; {todo}")
+        self.path = path
+        self.rule = rule
 
 
 class DatabaseUnfit(ControlError):

@@ -10,6 +10,7 @@ from sidemeter_control.options import FAILED, fail, reported, settings_of, setti
 
 if TYPE_CHECKING:
     from sidemeter_control.moving import Line
+    from sidemeter_control.settings import Settings
 
 __all__ = ["move"]
 
@@ -24,7 +25,7 @@ __all__ = ["move"]
     " instead.",
 )
 @click.option("--replace", is_flag=True, help="Empty the database first of a move that did not end.")
-@settings_options("database", "witness")
+@settings_options("database", "witness", "archive_directory")
 def move(to: str, replace: bool, **options: str | None) -> None:
     """Move all that the control plane holds from its file to an empty PostgreSQL database, and prove that it is the same.
 
@@ -57,10 +58,29 @@ def move(to: str, replace: bool, **options: str | None) -> None:
         f"all of it is equal: start the control plane with SIDEMETER_DATABASE={without_password(to)}, its password, and"
         f" SIDEMETER_WITNESS={witness}"
     )
+    for line in _archive(settings, to):
+        click.echo(line)
     click.echo(
         f"{settings.database} stays. Whoever starts it again starts a copy, as after a restore: with what was counted until"
         " now, and nothing to grant of hard limits"
     )
+
+
+def _archive(settings: "Settings", to: str) -> list[str]:
+    """What becomes of the files of archived events, which are none of the database, and whether they are found."""
+    from sidemeter_control.store import files  # noqa: PLC0415 -- as above
+    from sidemeter_control.store.archive import Archive  # noqa: PLC0415
+    from sidemeter_control.store.postgres import archive_of  # noqa: PLC0415
+    from sidemeter_control.store.sqlite import archive_beside, sqlite_path  # noqa: PLC0415
+
+    path = sqlite_path(settings.database)
+    known = files.archive(path, running=True)
+    if not known:
+        return []
+    archive = Archive(Path(settings.archive_directory) if settings.archive_directory else archive_beside(path))
+    stay = f"{len(known)} files of archived events are not moved: set SIDEMETER_ARCHIVE_DIRECTORY={archive.directory}"
+    there = f"{stay}, or to where you copy them; new ones would go to {archive_of(to).resolve()}"
+    return [there, *(f"not found: {each}" for each in archive.lost(known))]
 
 
 def _show(lines: "list[Line]") -> None:

@@ -1,9 +1,11 @@
 """What a control plane stands on, looked at from outside: its database, the disk below it, and its address."""
 
 import asyncio
+import contextlib
+import importlib.util
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -12,11 +14,13 @@ import msgspec
 
 from sidemeter_control import host
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import ControlError, DatabaseUnfit
+from sidemeter_control.errors import ControlError, DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import Settings, host_and_port, is_postgres, without_password
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import NOT_INSTALLED, Archive, strangers
+from sidemeter_control.store.archived import ArchiveFile
 from sidemeter_control.store.schema import newest
-from sidemeter_control.store.sqlite import sqlite_path
+from sidemeter_control.store.sqlite import archive_beside, sqlite_path
 
 if TYPE_CHECKING:
     from sidemeter_control.store.postgres import Sight
@@ -83,6 +87,9 @@ def _server(settings: Settings, clock: Clock) -> Iterator[Finding]:
     else:
         state = f"schema {seen.revision}; no control plane runs on it"
     yield Finding("database", "ok", f"{name}, {size}, {state}")
+    from sidemeter_control.store.postgres import archive_of  # noqa: PLC0415 -- an extra
+
+    yield from _archive(settings, archive_of(settings.database), seen.archive)
     yield Finding("durability", "ok", "the server keeps what it commits: fsync, full_page_writes, synchronous_commit")
     if not seen.encrypted:
         advice = "add ?sslmode=verify-full to the URL"
@@ -109,6 +116,10 @@ def database(settings: Settings, clock: Clock) -> Iterator[Finding]:
     yield _file(path, running=is_running(settings, clock))
     if path.exists() and host.open_to_others(path):
         yield Finding("permissions", "warn", "other users may read all that is stored", f"chmod 600 {path}")
+    with contextlib.suppress(DatabaseUnfit, StoreUnavailable):  # which is said above
+        if path.exists():
+            known = files.archive(path, running=is_running(settings, clock))
+            yield from _archive(settings, archive_beside(path), known)
     yield _kind(there.resolve())
     yield _room(there)
     yield _syncs(there)
@@ -128,6 +139,29 @@ def _file(path: Path, *, running: bool) -> Finding:
     if revision != newest():
         return Finding("database", "ok", f"{path}, {size}, schema {revision}; serve will bring it to {newest()}")
     return Finding("database", "ok", f"{path}, {size}, schema {revision}; no control plane runs on it")
+
+
+def _archive(settings: Settings, beside: Path, known: Sequence[ArchiveFile]) -> Iterator[Finding]:
+    """The files of archived events: whether each is where it is looked for, as long as it was, and can be read."""
+    if not known and not settings.archive_after_days:
+        return
+    archive = Archive(Path(settings.archive_directory) if settings.archive_directory else beside)
+    if importlib.util.find_spec("pyarrow") is None:
+        yield Finding("archive", "fail", "archived events cannot be read: pyarrow is not installed", NOT_INSTALLED)
+    lost = archive.lost(known)
+    if lost:
+        said = (
+            f"{len(lost):,} of {len(known):,} files of archived events are missing or not what was written: {lost[0]}"
+        )
+        yield Finding("archive", "fail", said, "what needs their events is refused until they are there")
+    else:
+        events, size = sum(each.events for each in known), sum(each.size_bytes for each in known)
+        yield Finding("archive", "ok", f"{events:,} events in {len(known):,} files, {size // _MIB:,} MiB")
+    strange = strangers(archive.directory, frozenset(each.name for each in known))
+    if strange:
+        found = f"{len(strange):,} files in {archive.directory} are none of this database: {strange[0].name}"
+        advice = "a backup that is older than they are was restored, or two databases share it: move them elsewhere"
+        yield Finding("archive", "warn", found, advice)
 
 
 def _kind(directory: Path) -> Finding:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import importlib.util
 import ipaddress
 import logging
 import signal
@@ -71,13 +72,16 @@ async def serve(
     its key, and for an address that others reach while there is no key.
     """
     _check_tls(settings)
+    _check_archive(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     clock = clock or SystemClock()
     traces = traces_of(settings.traces)
-    database = await Database.open(settings.database, witness=settings.witness, alone=False)
+    database = await Database.open(
+        settings.database, witness=settings.witness, archive=settings.archive_directory, alone=False
+    )
     try:
         await database.migrate()
         await database.join()
@@ -115,6 +119,14 @@ async def serve(
             raise StoreUnavailable("the database has become an older copy of itself: this ends, to be started anew")
     finally:
         await database.close()
+
+
+def _check_archive(settings: Settings) -> None:
+    """What it will need in a month is said now."""
+    if settings.archive_after_days and importlib.util.find_spec("pyarrow") is None:
+        raise SettingsError(
+            "archive_after_days", "needs pyarrow, which is not installed: pip install 'sidemeter[archive]'"
+        )
 
 
 async def _note_uses(gate: Gate) -> None:

@@ -169,6 +169,18 @@ class Settings:
         " in the working directory, named after the database.",
         None,
     )
+    archive_directory: str | None = _setting(
+        _file,
+        "Where the files of archived events are; by default a directory beside the database's file, or with PostgreSQL in the"
+        " working directory, named after the database.",
+        None,
+    )
+    archive_after_days: int = _setting(
+        _count(0, 36_500),
+        "Archive the events of a month once it has been over for so many days; 0: only `sidemeter-control archive` does. Needs"
+        " sidemeter[archive].",
+        0,
+    )
     listen: str = _setting(_listen, "HOST:PORT to serve on; port 0 takes a free one.", "127.0.0.1:8780")
     admin_key: str | None = _setting(
         _admin_key, "The first admin key; absent: one is made and printed once.", None, secret=True

@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 import pytest
 import showcase
+from archives import archive_all, files_of, path_of
 from fakes import ManualClock
 from planes import Plane, caller, control, plane
 from postgres import PASSWORD, Kind, Server, in_use
@@ -183,6 +184,45 @@ async def answers(database: Database) -> Any:
     _, secret = await gate.make("reader", frozenset({Scope.READ}), None)
     async with caller(app, Authorization=f"Bearer {secret}") as http:
         return await Plane(database, gate, clock, http).ask(SEEN)
+
+
+async def test_archived_events_stay_in_their_files_and_are_read_there(source: Path, empty: str) -> None:
+    kept = await Database.open(f"sqlite:///{source}")
+    try:
+        before = await answers(kept)
+        clock = ManualClock()
+        clock.advance(60 * 86_400)
+        done = await archive_all(kept, clock)
+    finally:
+        await kept.close()
+    assert done.events == 2080
+    said = await move(source, empty)
+    assert "all of it is equal" in said
+    assert re.search(r"events in the archive +2080  equal", said), said
+    assert (
+        f"{done.files} files of archived events are not moved: set SIDEMETER_ARCHIVE_DIRECTORY={source}.archive" in said
+    )
+    assert "not found" not in said
+    moved = await opened(empty, source)
+    try:
+        assert await answers(moved) == before
+    finally:
+        await moved.close()
+
+
+async def test_a_move_names_the_files_that_it_does_not_find(source: Path, empty: str) -> None:
+    kept = await Database.open(f"sqlite:///{source}")
+    try:
+        clock = ManualClock()
+        clock.advance(60 * 86_400)
+        await archive_all(kept, clock)
+        path = path_of(kept, (await files_of(kept))[0])
+    finally:
+        await kept.close()
+    path.unlink()
+    said = await move(source, empty)
+    assert "all of it is equal" in said
+    assert f"not found: {path}: there is no such file, which holds" in said
 
 
 async def add(database: Database) -> None:

@@ -19,7 +19,7 @@ from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.measured import Measured
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.store import agents, dead_letters, leases, losses, recoveries
+from sidemeter_control.store import agents, archived, dead_letters, leases, losses, recoveries
 from sidemeter_control.store.agents import Agent, AgentState
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Scope
@@ -55,6 +55,7 @@ class _Stored:
     losses: losses.Known
     leases: leases.Figures
     is_recovering: bool
+    archive: archived.Known
     now_us: int
 
 
@@ -80,6 +81,7 @@ def health_routes(
                 losses=await losses.known(conn),
                 leases=await leases.figures(conn, clock.now_us() - agents.PENDING_WITHIN_US),
                 is_recovering=await recoveries.current(conn) is not None,
+                archive=await archived.known(conn),
                 now_us=clock.now_us(),
             )
         registry = CollectorRegistry(auto_describe=False)
@@ -112,7 +114,15 @@ class _Figures(Collector):
     def collect(self) -> list[Metric]:
         """What was counted since the start, then what is stored now."""
         build = InfoMetricFamily("sidemeter_build", "The version that runs.", {"version": _VERSION})
-        return [build, *self._counted(), *self._measured.figures(), *self._pace(), *self._now(), *self._leases()]
+        return [
+            build,
+            *self._counted(),
+            *self._measured.figures(),
+            *self._pace(),
+            *self._now(),
+            *self._leases(),
+            *self._archive(),
+        ]
 
     def _counted(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
         ingest, syncs = self._ingest, {status.value: count for status, count in self._door.syncs.items()}
@@ -158,6 +168,17 @@ class _Figures(Collector):
             ),
             GaugeMetricFamily(
                 "sidemeter_lost_events", "Events lost, of losses whose number is known.", stored.losses.events
+            ),
+        ]
+
+    def _archive(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+        known = self._stored.archive
+        return [
+            GaugeMetricFamily("sidemeter_archive_files", "Files of archived events.", known.files),
+            GaugeMetricFamily("sidemeter_archive_events", "Events that are in files of the archive.", known.events),
+            GaugeMetricFamily("sidemeter_archive_bytes", "What the files of the archive take.", known.size_bytes),
+            GaugeMetricFamily(
+                "sidemeter_archive_data_bytes", "What these events took of the database.", known.data_bytes
             ),
         ]
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sidemeter_control.errors import (
+    ArchiveUnavailable,
     Busy,
     Conflict,
     ControlError,
@@ -32,6 +33,7 @@ _STATUS: Mapping[type[ControlError], tuple[int, Mapping[str, str]]] = {
     NotFound: (404, {}),
     Conflict: (409, {}),
     RateLimited: (429, {}),
+    ArchiveUnavailable: (503, {}),
     Busy: (503, {"Retry-After": "1"}),
     StoreUnavailable: (503, {"Retry-After": "1"}),
 }

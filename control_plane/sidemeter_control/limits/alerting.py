@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
-from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
+from sidemeter_control.errors import ArchiveUnavailable, Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.limits.alerts import Alert, Finding, of_budget, of_credits, of_quota
 from sidemeter_control.limits.prepaid import prepaid
 from sidemeter_control.limits.quotas import feature_meters, quotas
@@ -149,7 +149,7 @@ async def raise_found(
         found = await _ask(database, lambda conn: _unraised(conn, customer_key, find))
     except StoreUnavailable:
         raise
-    except (Conflict, InvalidInput) as exc:
+    except (ArchiveUnavailable, Conflict, InvalidInput) as exc:
         _log.warning("customer %r was not looked at for alerts: %s", customer_key, exc)
         return []
     except Exception:  # noqa: BLE001 -- one customer's bill, wrong by our mistake, stops no other

@@ -4,12 +4,15 @@ How far it is stands in the transaction that counts, so a process that ends at a
 is counted once. Events that arrive meanwhile are counted as they arrive, and a correction changes what is counted already.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock
+from sidemeter_control.errors import ArchiveUnavailable
 from sidemeter_control.metering.counting import count, readers
 from sidemeter_control.metering.events import json_of, parse_data
 from sidemeter_control.metering.meters import Meter, Progress
@@ -23,6 +26,9 @@ from sidemeter_control.store.dead_letters import DeadLetter
 
 __all__ = ["MAX_FILLED", "MAX_PASSED", "fill", "fill_once"]
 
+_Step: TypeAlias = Callable[[AsyncConnection, int], Awaitable[bool]]
+"""What does some of it in a transaction, at most so much; whether there was something to do."""
+
 MAX_FILLED = 5_000
 """Events counted in one transaction: it keeps ingest waiting for some 100 ms."""
 
@@ -34,19 +40,35 @@ MAX_DELETED = 2_000
 
 
 async def fill_once(database: Database, clock: Clock, most: int = MAX_FILLED) -> bool:
-    """Do one chunk of what is to be done: count for a meter, or delete rollups that nobody reads. False: all is done."""
+    """Do one chunk of what is to be done: count for a meter, or delete rollups that nobody reads. False: all is done.
+
+    A meter whose next events are in a file of the archive that is missing holds up no other: ArchiveUnavailable is raised once
+    there is nothing else to do.
+    """
     async with database.read() as conn:
-        if not (await _next(conn) or await outcomes.unfilled(conn) or await meters.retired(conn)):
+        behind = [meter.id for meter in await meters.counting(conn) if not meter.progress.done]
+        if not (behind or await outcomes.unfilled(conn) or await meters.retired(conn)):
             return False
-    async with database.write() as conn:
-        meter = await _next(conn)
-        if meter is not None:
+    waits: ArchiveUnavailable | None = None
+    fills: list[_Step] = [partial(_fill_some, meter_id, clock) for meter_id in behind]
+    for step in (*fills, _settle_some, _delete_some):
+        try:
+            async with database.write() as conn:
+                if await step(conn, most):
+                    return True
+        except ArchiveUnavailable as exc:
+            waits = exc
+    if waits is not None:
+        raise waits
+    return False
+
+
+async def _fill_some(meter_id: int, clock: Clock, conn: AsyncConnection, most: int) -> bool:
+    for meter in await meters.counting(conn):
+        if meter.id == meter_id and not meter.progress.done:
             await fill(conn, meter, clock.now_us(), clock.new_id, most)
-        elif key := await outcomes.unfilled(conn):
-            await _settle_some(conn, key, most)
-        else:
-            await _delete_some(conn)
-    return True
+            return True
+    return False
 
 
 async def fill(
@@ -82,11 +104,6 @@ async def fill(
     return meter
 
 
-async def _next(conn: AsyncConnection) -> Meter | None:
-    """The first meter, or change of one, that is not filled."""
-    return next((meter for meter in await meters.counting(conn) if not meter.progress.done), None)
-
-
 async def _take_place(conn: AsyncConnection, change: Meter, now_us: int) -> None:
     """From here on the key stands for what the change counted. What the old definition could not count is of no use."""
     old, changed_by = await meters.switch(conn, change)
@@ -95,18 +112,22 @@ async def _take_place(conn: AsyncConnection, change: Meter, now_us: int) -> None
     await state.config_changed(conn)
 
 
-async def _delete_some(conn: AsyncConnection) -> None:
+async def _delete_some(conn: AsyncConnection, _: int) -> bool:
     meter_id = await meters.retired(conn)
     if meter_id is None:
-        return
+        return False
     # A number below zero is that of an outcome rule.
     mentions = await outcomes.drop_mentions(conn, -meter_id, MAX_DELETED) if meter_id < 0 else 0
     if not mentions and not await rollups.drop_some(conn, meter_id, MAX_DELETED):
         await meters.forget(conn, meter_id)
+    return True
 
 
-async def _settle_some(conn: AsyncConnection, meter_key: str, most: int) -> None:
-    """Let the first rule of a meter that is behind read the next events, by their numbers."""
+async def _settle_some(conn: AsyncConnection, most: int) -> bool:
+    """Let the first rule that is behind read the next events, by their numbers."""
+    meter_key = await outcomes.unfilled(conn)
+    if meter_key is None:
+        return False
     known = await outcomes.rules(conn, await meters.get(conn, [meter_key]))
     rule = next(each for each in known if not each.progress.done)
     after, watermark = rule.progress.filled_seq, rule.progress.watermark_seq
@@ -114,3 +135,4 @@ async def _settle_some(conn: AsyncConnection, meter_key: str, most: int) -> None
     found = [event for type_ in rule.types for _, event in await events.of_type(conn, type_, after, upto, most)]
     await settle(conn, outcome_readers([rule]), ((event, parse_data(event.data)) for event in found))
     await outcomes.fill_rule(conn, replace(rule, progress=Progress(upto, watermark)))
+    return True

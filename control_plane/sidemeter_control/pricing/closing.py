@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.clock import Clock, Steadiness
-from sidemeter_control.errors import StoreUnavailable
+from sidemeter_control.errors import ArchiveUnavailable, StoreUnavailable
 from sidemeter_control.pricing.bills import Slice, total_of
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.closed import ClosedPeriod, billed_of, freeze, next_leg
@@ -60,6 +60,8 @@ async def close_once(database: Database, clock: Clock, close_after_s: int) -> in
                 closed += 1
         except StoreUnavailable:
             raise
+        except ArchiveUnavailable as exc:
+            _log.warning("the periods of customer %r wait for a file: %s", key, exc)
         except Exception:  # noqa: BLE001 -- one customer's bill, wrong by our mistake, stops no other
             incident = clock.new_id("err")
             _log.exception(

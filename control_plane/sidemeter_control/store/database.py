@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sidemeter_control.errors import Conflict, InvalidInput, StoreUnavailable
 from sidemeter_control.settings import is_postgres
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import Archive
 from sidemeter_control.store.changes import Changes, noted
 from sidemeter_control.store.schema import upgrade
 from sidemeter_control.store.snapshot import Snapshot
@@ -36,7 +37,8 @@ ONE_FILE = "one file cannot be spread over nodes: move it to a PostgreSQL with t
 
 class Database(ABC):
     """An open database. `write` and `read` give a connection inside a transaction; store functions take it. `witness` is
-    the file that is no part of it; `name` is what an operator knows it by, without secrets.
+    the file that is no part of it, `archive` where events of old months are; `name` is what an operator knows it by, without
+    secrets.
 
     `is_shared`: other processes may write to it meanwhile, so that nothing read of it holds for long. `replicas`: how many
     have it open, this one too. `leads`: whether what is to be done once is this one's to do. `is_older`: set once it was seen
@@ -46,9 +48,10 @@ class Database(ABC):
     nothing is then known of the transaction's effect, and it may be repeated.
     """
 
-    def __init__(self, name: str, writer: AsyncEngine, witness: Witness) -> None:
+    def __init__(self, name: str, writer: AsyncEngine, witness: Witness, archive: Archive) -> None:
         self.name = name
         self.witness = witness
+        self.archive = archive
         self.is_shared = False
         self.is_older = asyncio.Event()
         self._writer = writer
@@ -56,11 +59,16 @@ class Database(ABC):
 
     @staticmethod
     async def open(
-        url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None, alone: bool = True
+        url: str,
+        max_wait_s: float = MAX_WAIT_S,
+        *,
+        witness: str | None = None,
+        archive: str | None = None,
+        alone: bool = True,
     ) -> "Database":
         """Open the database at `url`: `sqlite:///PATH`, whose file is made when absent, or `postgresql://…`.
 
-        `witness`: the path of its file, where that is not beside the database. Not `alone`: beside others that say so, too,
+        `witness`: the path of its file, where that is not beside the database, and `archive` that of its directory. Not `alone`: beside others that say so, too,
         where the database is one for several; a file never is. SettingsError when the URL is not one,
         StoreUnavailable when the database does not answer or another process has it open, DatabaseUnfit when it is none
         that may be used: something else than a sound database of this version, or one that does not keep what it commits.
@@ -69,10 +77,10 @@ class Database(ABC):
         if is_postgres(url):
             from sidemeter_control.store.postgres import PostgresDatabase  # noqa: PLC0415
 
-            return await PostgresDatabase.at(url, max_wait_s, witness=witness, alone=alone)
+            return await PostgresDatabase.at(url, max_wait_s, witness=witness, archive=archive, alone=alone)
         from sidemeter_control.store.sqlite import SqliteDatabase  # noqa: PLC0415
 
-        return await SqliteDatabase.at(url, max_wait_s)
+        return await SqliteDatabase.at(url, max_wait_s, archive=archive)
 
     async def migrate(self, report: files.Report | None = None) -> None:
         """Bring the schema to the newest version, in one transaction. `report` is told of each step, on this thread."""

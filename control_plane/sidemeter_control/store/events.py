@@ -1,4 +1,4 @@
-"""Events: written once, found again by subject and time."""
+"""Events: written once, found again by subject and time, and read with what they say, also where that is in the archive."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.meters import Progress
 from sidemeter_control.metering.windows import Interval
+from sidemeter_control.store.archive import with_data
 from sidemeter_control.store.database import savepoint
 from sidemeter_control.store.sql import ANY_OF, Sql, on_postgres
 from sidemeter_control.store.tables import corrections, events
@@ -188,7 +189,7 @@ async def find(conn: AsyncConnection, source: str, id_: str, subject: str | None
     shards, where each subject may have one. At most a few of them."""
     wanted = select(*_STORED).select_from(_CORRECTED).where(events.c.source == source, events.c.id == id_)
     wanted = wanted if subject is None else wanted.where(events.c.subject == subject)
-    return await _stored(conn, wanted.order_by(events.c.seq).limit(_ALIKE))
+    return list(await with_data(conn, await _stored(conn, wanted.order_by(events.c.seq).limit(_ALIKE))))
 
 
 async def known(conn: AsyncConnection, offered: Sequence[Event]) -> set[tuple[str, str, str]]:
@@ -223,10 +224,11 @@ async def page(
             tuple_(events.c.time_us, events.c.seq) < tuple_(literal(after.time_us), literal(after.seq))
         )
     if subjects is None:
-        return await _stored(conn, wanted)
+        return await with_data(conn, await _stored(conn, wanted))
     # One walk of the index for each subject: a list of them would be sorted as a whole for every page.
     pages = [await _stored(conn, wanted.where(events.c.subject == subject)) for subject in subjects]
-    return list(islice(merge(*pages, key=lambda event: event.position, reverse=True), limit))
+    merged = merge(*pages, key=lambda event: event.position, reverse=True)
+    return await with_data(conn, list(islice(merged, limit)))
 
 
 async def _stored(conn: AsyncConnection, wanted: Select[Any]) -> list[StoredEvent]:
@@ -266,7 +268,7 @@ async def within(
         wanted = wanted.where(or_(events.c.seq <= progress.filled_seq, events.c.seq > progress.watermark_seq))
     async with conn.stream(wanted) as rows:
         async for some in rows.partitions(_PAGE):
-            yield [Event(*row) for row in some]
+            yield await with_data(conn, [Event(*row) for row in some])
 
 
 async def in_order(
@@ -288,7 +290,8 @@ async def in_order(
         asked |= {"time_us": after.time_us, "source": after.source, "id": after.id, "whose": after.subject}
     wanted = _IN_ORDER if after is None else _IN_ORDER_AFTER
     pages = [[Event(*row) for row in await conn.execute(wanted, asked | {"subject": each})] for each in subjects]
-    return list(islice(merge(*pages, key=lambda each: (each.time_us, each.source, each.id, each.subject)), limit))
+    merged = merge(*pages, key=lambda each: (each.time_us, each.source, each.id, each.subject))
+    return await with_data(conn, list(islice(merged, limit)))
 
 
 async def of_type(
@@ -301,7 +304,9 @@ async def of_type(
     """At most `limit` events of a type that count, with `after < seq <= upto`, in order of arrival, each with its seq."""
     wanted = select(events.c.seq, *_EVENT).select_from(_CORRECTED).order_by(events.c.seq).limit(limit)
     wanted = wanted.where(events.c.seq > after, events.c.seq <= upto, events.c.type == type, _COUNTS)
-    return [(seq, Event(*row)) for seq, *row in await conn.execute(wanted)]
+    found = [(seq, Event(*row)) for seq, *row in await conn.execute(wanted)]
+    said = await with_data(conn, [event for _, event in found])
+    return [(seq, event) for (seq, _), event in zip(found, said, strict=True)]
 
 
 def _of(interval: Interval, subjects: Sequence[str] | None) -> Select[Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
+from sidemeter_control.store.archived import EVERY, ArchiveFile
 from sidemeter_control.store.schema import revisions
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Contents",
     "LogIndex",
     "Report",
+    "archive",
     "check",
     "check_at_start",
     "copy",
@@ -63,13 +65,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a database file holds. `revision`: its schema's; `received_at_us`: when its last event came."""
+    """What a database file holds. `revision`: its schema's; `received_at_us`: when its last event came; `archive`: the files
+    beside it that it needs."""
 
     revision: str
     generation: str
     events: int
     received_at_us: int | None
     size: int
+    archive: tuple[ArchiveFile, ...] = ()
 
 
 class LogIndex:
@@ -172,7 +176,8 @@ def check(path: Path, report: Report) -> Contents:
             report("checking every page", 1, 1)
             (generation,) = connection.execute("SELECT generation FROM state").fetchone()
             events, received_at_us = connection.execute("SELECT count(*), max(received_at_us) FROM events").fetchone()
-    return Contents(revision, generation, events, received_at_us, size)
+            archive = _archive(connection)
+    return Contents(revision, generation, events, received_at_us, size, archive)
 
 
 def copy(source: Path, target: Path, report: Report) -> None:
@@ -249,6 +254,19 @@ def revision(path: Path) -> str:
     """The version of the schema of a database that nobody has open; DatabaseUnfit when it is not one of ours."""
     with _as_unfit(path), _opened(path, "ro&immutable=1") as connection:  # leaves no companions beside it
         return _check_schema(path, connection)
+
+
+def archive(path: Path, *, running: bool) -> tuple[ArchiveFile, ...]:
+    """The files of archived events that a database of ours needs; DatabaseUnfit when it is none."""
+    with _as_unfit(path), _opened(path, "ro" if running else "ro&immutable=1") as connection:
+        return _archive(connection)
+
+
+def _archive(connection: sqlite3.Connection) -> tuple[ArchiveFile, ...]:
+    known = "SELECT count(*) FROM sqlite_master WHERE name = 'archive_files'"
+    if connection.execute(known).fetchone() == (0,):
+        return ()
+    return tuple(ArchiveFile(*row) for row in connection.execute(f"{EVERY} ORDER BY number"))
 
 
 def leftovers(path: Path) -> list[Path]:

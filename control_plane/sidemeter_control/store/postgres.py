@@ -17,7 +17,7 @@ whoever opened it until it is closed (PgBouncer: `pool_mode = session`).
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,8 @@ from sidemeter_control.clock import Clock, SystemClock
 from sidemeter_control.errors import DatabaseUnfit, StoreUnavailable
 from sidemeter_control.settings import without_password
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import OPTION, Archive
+from sidemeter_control.store.archived import EVERY, ArchiveFile
 from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import COMPILED, POSTGRES
@@ -42,7 +44,7 @@ from sidemeter_control.store.shards import distribute
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["DURABLE", "MIN_VERSION", "TABLES", "PostgresDatabase", "Sight", "look", "unfit", "witness_of"]
+__all__ = ["DURABLE", "MIN_VERSION", "TABLES", "PostgresDatabase", "Sight", "archive_of", "look", "unfit", "witness_of"]
 
 T = TypeVar("T")
 
@@ -85,17 +87,18 @@ TABLES: Final = "SELECT tablename FROM pg_tables WHERE schemaname = current_sche
 class PostgresDatabase(Database):
     """See `Database`. `witness` is a file of the machine that the control plane runs on."""
 
-    def __init__(self, url: str, max_wait_s: float, witness: Path, *, alone: bool) -> None:
+    def __init__(self, url: str, max_wait_s: float, witness: Path, archive: Path, *, alone: bool) -> None:
         self._url = url
         self._max_wait_s = max_wait_s
         self._known = False
         self._seen: tuple[str, int, int] | None = None
-        writer = _engine(self._connect_writer, max_wait_s, connections=1)
-        super().__init__(without_password(url), writer, Witness(witness))
+        known = dict(COMPILED) | {OPTION: Archive(archive)}
+        writer = _engine(self._connect_writer, max_wait_s, known, connections=1)
+        super().__init__(without_password(url), writer, Witness(witness), known[OPTION])
         self.is_shared = not alone
         self._migrates = False
-        self._reader = _engine(self._connect_reader, max_wait_s, connections=2 * READERS)
-        self._points = _engine(self._connect_reader, max_wait_s, connections=_POINTS, isolation="AUTOCOMMIT")
+        self._reader = _engine(self._connect_reader, max_wait_s, known, connections=2 * READERS)
+        self._points = _engine(self._connect_reader, max_wait_s, known, connections=_POINTS, isolation="AUTOCOMMIT")
         self._origin = SystemClock().new_id("process")
         self._others = Replicas(self._origin, self._connect_listener, self._tell, self._is_now)
 
@@ -105,10 +108,17 @@ class PostgresDatabase(Database):
 
     @classmethod
     async def at(
-        cls, url: str, max_wait_s: float = MAX_WAIT_S, *, witness: str | None = None, alone: bool = True
+        cls,
+        url: str,
+        max_wait_s: float = MAX_WAIT_S,
+        *,
+        witness: str | None = None,
+        archive: str | None = None,
+        alone: bool = True,
     ) -> Self:
         """Open the database at `url`, which is there, and empty or a control plane's. Errors as for `Database.open`."""
-        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url), alone=alone)
+        kept = Path(archive) if archive else archive_of(url)
+        database = cls(url, max_wait_s, Path(witness) if witness else witness_of(url), kept, alone=alone)
         try:
             with named(database.name):
                 async with database.write():
@@ -296,11 +306,24 @@ def witness_of(url: str) -> Path:
     >>> witness_of("postgresql://meter:secret@db.example/sidemeter")
     PosixPath('sidemeter-1c9c630e.holders')
     """
+    return Path(f"{_told_apart(url)}.holders")
+
+
+def archive_of(url: str) -> Path:
+    """Where the archive of that database is unless a setting says so.
+
+    >>> archive_of("postgresql://meter:secret@db.example/sidemeter")
+    PosixPath('sidemeter-1c9c630e.archive')
+    """
+    return Path(f"{_told_apart(url)}.archive")
+
+
+def _told_apart(url: str) -> str:
     found = urlsplit(url)
     server = found.netloc.rpartition("@")[2]
     name = found.path.strip("/").replace("/", "-")
     where = "/".join([server, *parse_qs(found.query).get("host", ()), name])
-    return Path(f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}.holders")
+    return f"{name}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"
 
 
 def unfit(settings: dict[str, str]) -> str | None:
@@ -347,6 +370,7 @@ async def _nothing_more(_: asyncpg.Connection) -> None:
 def _engine(
     connect: Callable[[], Awaitable[asyncpg.Connection]],
     max_wait_s: float,
+    known: Mapping[str, Any],
     *,
     connections: int,
     isolation: Literal["AUTOCOMMIT"] | None = None,
@@ -354,7 +378,7 @@ def _engine(
     engine = create_async_engine(
         f"{POSTGRES}://",
         connect_args={"async_creator_fn": connect, "prepared_statement_cache_size": _STATEMENTS},
-        execution_options=COMPILED,
+        execution_options=known,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
@@ -389,7 +413,8 @@ async def _revision(raw: asyncpg.Connection, name: str) -> str | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What a server says of a database: `version` its own, `revision` the schema's (None: there is none yet). `open_in`: how
-    many control planes have it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing."""
+    many control planes have it open. `encrypted`: the way there is, or is no network. `took_s`: to be asked one thing. `archive`: the files
+    that it needs."""
 
     version: str
     revision: str | None
@@ -397,6 +422,7 @@ class Sight:
     open_in: int
     encrypted: bool
     took_s: float
+    archive: tuple[ArchiveFile, ...] = ()
 
 
 async def look(url: str, clock: Clock) -> Sight:
@@ -414,6 +440,8 @@ async def look(url: str, clock: Clock) -> Sight:
             before_s = clock.monotonic_s()
             version, size_bytes, encrypted, open_in = await raw.fetchrow(_SIGHT, OPEN >> 32, OPEN & 0xFFFF_FFFF)
             took_s = clock.monotonic_s() - before_s
+            known = await raw.fetchval("SELECT to_regclass('archive_files') IS NOT NULL")
+            archive = [ArchiveFile(*row) for row in await raw.fetch(EVERY)] if known else []
         except asyncpg.PostgresError as exc:
             raise StoreUnavailable(str(exc)) from exc
         finally:
@@ -425,4 +453,5 @@ async def look(url: str, clock: Clock) -> Sight:
         open_in=open_in,
         encrypted=encrypted,
         took_s=took_s,
+        archive=tuple(archive),
     )

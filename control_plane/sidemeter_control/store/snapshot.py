@@ -12,7 +12,7 @@ from sqlalchemy import Connection, CursorResult, Executable, Row
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Answer", "Answers", "Snapshot", "SqliteSnapshot"]
+__all__ = ["QUICK_STATEMENTS", "QUICK_STEPS", "Answer", "Answers", "Snapshot", "SqliteSnapshot", "worked"]
 
 T = TypeVar("T")
 
@@ -117,6 +117,10 @@ class _Direct:
     def spend(self) -> None:
         """Called before each statement."""
 
+    def work(self, work: Callable[[], T]) -> T:
+        """What takes long, here where nobody waits for the thread."""
+        return work()
+
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         self.spend()
         return self.sync_connection.execute(statement, parameters)
@@ -161,10 +165,20 @@ class _Quick(_Direct):
         if self.statements_left < 0:
             raise _NotQuick
 
+    def work(self, work: Callable[[], T]) -> T:  # noqa: ARG002 -- as above
+        """Not in the loop."""
+        raise _NotQuick
+
     def steps_taken(self) -> bool:
         """For SQLite: whether to interrupt the statement."""
         self.steps_left -= _STEPS_AT_ONCE
         return self.steps_left <= 0
+
+
+async def worked(conn: AsyncConnection, work: Callable[[], T]) -> T:
+    """What `work` returns, of a store function that must read more than the database; the loop goes on meanwhile."""
+    asked: object = conn
+    return asked.work(work) if isinstance(asked, _Direct) else await asyncio.to_thread(work)
 
 
 class Answer(list[tuple[Any, ...]]):

@@ -7,7 +7,7 @@ pool of one, readers may only query, and a lock file keeps every other process o
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,12 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
 from sidemeter_control.store import files
+from sidemeter_control.store.archive import OPTION, Archive
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import ASYNC_SQLITE, COMPILED, SQLITE
 from sidemeter_control.store.snapshot import Snapshot, SqliteSnapshot
 from sidemeter_control.store.witness import Witness
 
-__all__ = ["SqliteDatabase", "sqlite_path"]
+__all__ = ["SqliteDatabase", "archive_beside", "sqlite_path"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,21 +48,22 @@ _READER = ("PRAGMA query_only = ON", "PRAGMA cache_size = -32768")
 class SqliteDatabase(Database):
     """See `Database`. `witness` is the file beside it that is no part of it."""
 
-    def __init__(self, path: Path, lock: int, max_wait_s: float) -> None:
-        writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, max_wait_s, connections=1)
-        super().__init__(str(path), writer, Witness(Path(f"{path}.holders")))
+    def __init__(self, path: Path, lock: int, max_wait_s: float, archive: Path) -> None:
+        known = dict(COMPILED) | {OPTION: Archive(archive)}
+        writer = _engine(path, "BEGIN IMMEDIATE", _WRITER, max_wait_s, known, connections=1)
+        super().__init__(str(path), writer, Witness(Path(f"{path}.holders")), known[OPTION])
         self._path = path
         self._max_wait_s = max_wait_s
         self._index = files.LogIndex(path)
         event.listen(self._writer.sync_engine, "connect", lambda *_: self._index.take())
-        self._reader = _engine(path, "BEGIN", _READER, max_wait_s, connections=READERS)
-        self._snapshots = _sync_engine(path)
+        self._reader = _engine(path, "BEGIN", _READER, max_wait_s, known, connections=READERS)
+        self._snapshots = _sync_engine(path, known)
         self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
         self._turns = asyncio.Semaphore(READERS)
         self._lock = lock
 
     @classmethod
-    async def at(cls, url: str, max_wait_s: float = MAX_WAIT_S) -> Self:
+    async def at(cls, url: str, max_wait_s: float = MAX_WAIT_S, *, archive: str | None = None) -> Self:
         """Open the database at `url`, making its file (0600) and directory where they are missing.
 
         SettingsError when the URL is not one, StoreUnavailable when another process has the database open or the
@@ -74,7 +76,7 @@ class SqliteDatabase(Database):
         except BaseException:
             os.close(lock)
             raise
-        database = cls(path, lock, max_wait_s)
+        database = cls(path, lock, max_wait_s, Path(archive) if archive else archive_beside(path))
         try:
             with named(database.name):
                 async with database.write():
@@ -166,11 +168,18 @@ def _prepare(path: Path) -> None:
     files.check_at_start(path)
 
 
-def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float, *, connections: int) -> AsyncEngine:
+def archive_beside(path: Path) -> Path:
+    """Where the archive of that database is unless a setting says so."""
+    return Path(f"{path}.archive")
+
+
+def _engine(
+    path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float, known: Mapping[str, Any], *, connections: int
+) -> AsyncEngine:
     engine = create_async_engine(
         URL.create(ASYNC_SQLITE, database=str(path)),
         connect_args=_CONNECT,
-        execution_options=COMPILED,
+        execution_options=known,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=max_wait_s,
@@ -185,11 +194,11 @@ def _engine(path: Path, begin: str, pragmas: tuple[str, ...], max_wait_s: float,
     return engine
 
 
-def _sync_engine(path: Path) -> Engine:
+def _sync_engine(path: Path, known: Mapping[str, Any]) -> Engine:
     engine = create_engine(
         URL.create(SQLITE, database=str(path)),
         connect_args=_CONNECT | {"check_same_thread": False},
-        execution_options=COMPILED,
+        execution_options=known,
         poolclass=QueuePool,
         pool_size=READERS,
         max_overflow=0,

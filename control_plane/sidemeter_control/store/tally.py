@@ -16,6 +16,7 @@ from sidemeter_control.metering.corrections import CorrectionKind
 from sidemeter_control.metering.counting import Readers, count, readers
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.meters import Aggregation, Meter, from_nano, nano_of
+from sidemeter_control.store.archived import is_archived
 from sidemeter_control.store.contents import Row
 from sidemeter_control.store.tables import ExactDecimal, closed_periods, credit_grants, events, rollups
 
@@ -63,6 +64,7 @@ class Tally:
         self._meters = meters
         self._readers = readers(meters)
         self._tables: dict[str, _Rows] = {}
+        self._archived = 0
         self._counted: Counter[tuple[str, int]] = Counter()
         self._nano: Counter[tuple[str, int]] = Counter()
         self._money: dict[str, Decimal] = {}
@@ -82,8 +84,10 @@ class Tally:
             self._added_up[table.name](rows)
 
     def correct(self, corrected: Iterable[Row]) -> None:
-        """Every corrected event with its last correction: it counts as that says."""
+        """Every corrected event with its last correction: it counts as that says. One that is in a file is none of these."""
         for *row, kind, data in corrected:
+            if is_archived(row[-1]):
+                continue
             self._count([tuple(row)], -1)
             if kind != CorrectionKind.VOID.value:
                 self._count([(*row[:-1], data)], 1)
@@ -96,10 +100,14 @@ class Tally:
                 counted, nano = self._counted[kind, meter.id], self._nano[kind, meter.id]
                 summed = f", {from_nano(nano):f} in sum" if meter.aggregation in _SUMMED else ""
                 found[f"meter {meter.key} ({meter.id}), {said}"] = f"{counted} events{summed}"
-        return found | {what: f"{amount:f}" for what, amount in self._money.items()}
+        found |= {what: f"{amount:f}" for what, amount in self._money.items()}
+        return found | {"events in the archive": str(self._archived)} if self._archived else found
 
     def _add_events(self, rows: Sequence[Row]) -> None:
-        self._count(rows, 1)
+        """What is in a file of the archive says nothing here: that it is, is equal in both."""
+        here = [row for row in rows if not is_archived(row[-1])]
+        self._archived += len(rows) - len(here)
+        self._count(here, 1)
 
     def _count(self, rows: Sequence[Row], times: int) -> None:
         """As they count for every meter that is filled up to them."""

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import naive
 import pytest
+from archives import archive_all
 from fakes import ManualClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,6 +67,7 @@ moves = st.one_of(
     st.tuples(st.just("void"), places),
     st.tuples(st.just("correct"), places, contents),
     st.tuples(st.just("fill"), st.none()),
+    st.tuples(st.just("archive"), st.none()),
     st.tuples(st.just("create"), places),
     st.tuples(st.just("change"), places),
 )
@@ -101,6 +103,8 @@ class World:
                 self.voided.discard(id_)
             case ("fill", _):
                 await fill_once(self.database, self.clock, most=2)
+            case ("archive", _):
+                await archive_all(self.database, self.clock)
             case ("create", int(place)):
                 await self.create(METERS[place % len(METERS)])
             case ("change", int(place)) if self.made:

@@ -15,6 +15,8 @@ from sidemeter_control.store.tables.leases import (
 )
 from sidemeter_control.store.tables.limits import alerts, budgets, webhook_deliveries, webhooks
 from sidemeter_control.store.tables.metering import (
+    archive_files,
+    archived_months,
     corrections,
     dead_letters,
     events,
@@ -58,6 +60,8 @@ __all__ = [
     "agents",
     "alerts",
     "api_keys",
+    "archive_files",
+    "archived_months",
     "audit",
     "batches",
     "budgets",

@@ -19,6 +19,8 @@ from sidemeter_control.store.tables.columns import ExactDecimal, RowNumber, meta
 from sidemeter_control.store.tables.spread import at_home, by, everywhere
 
 __all__ = [
+    "archive_files",
+    "archived_months",
     "corrections",
     "dead_letters",
     "events",
@@ -49,6 +51,38 @@ events = Table(
     ),  # the type, so that events of others are passed over without a look at them
     Index(None, "time_us"),
     info=by("subject", "a row for each event"),
+)
+
+# Parquet files that hold events. An event whose `data` begins with "@", which no JSON object does, is in one of them: "@7:41" in
+# file 7, its row 41, and "@" alone for one that has no data. `id` stands in the file as well, `digest` is the SHA-256 of its
+# bytes, `directory` where it was written. Until `detached_at_us` its events are on their way out of `events`.
+archive_files = Table(
+    "archive_files",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False),
+    Column("name", Text, nullable=False, unique=True),
+    Column("directory", Text, nullable=False),
+    Column("month_us", BigInteger, nullable=False),
+    Column("from_us", BigInteger, nullable=False),
+    Column("to_us", BigInteger, nullable=False),
+    Column("first_seq", BigInteger, nullable=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("group_events", Integer, nullable=False),
+    Column("data_bytes", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("written_at_us", BigInteger, nullable=False),
+    Column("detached_at_us", BigInteger),
+)
+
+# Months (UTC) of which every event up to that number is in a file.
+archived_months = Table(
+    "archived_months",
+    metadata,
+    Column("month_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("scanned_seq", BigInteger, nullable=False),
 )
 
 # What was said of events later, in order: the last of an event counts. `data` is what the event says from then on, or said
