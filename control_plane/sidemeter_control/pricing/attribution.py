@@ -50,7 +50,7 @@ async def attributed(  # noqa: PLR0917 -- whose, of what, when
     each charge that prices single events, which are then looked at one by one."""
     lines: dict[Values, list[CostLine]] = {values: [] for values in wanted}
     for part in slices_of(customer, own, asked):
-        charges = tuple(each for each in part.own.charges if part.own.meters_by(each, dimensions))
+        charges = tuple(each for each in part.own.charges if part.own.has_dimensions(each, dimensions))
         question = _Question(conn, customer, replace(part.own, charges=charges), dimensions, wanted, now_us=now_us)
         so_far = await question.used(part.so_far)
         before = await question.used(part.earlier) if part.earlier else None

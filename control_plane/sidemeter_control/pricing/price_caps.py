@@ -91,7 +91,7 @@ def uncapped(own: Sequence[Subscribed], period: Period, dimensions: Collection[s
         if not any(True for _ in each.legs(period.start_us, period.end_us)):
             continue
         for charge in each.charges:
-            reason = _uncapped(each, charge, sliced=bool(dimensions)) if each.meters_by(charge, dimensions) else None
+            reason = _uncapped(each, charge, sliced=bool(dimensions)) if each.has_dimensions(charge, dimensions) else None
             if reason is not None:
                 return f"charge {charge.spec.key!r} of plan {each.plan.key!r} {reason}"
     return None
@@ -141,7 +141,7 @@ def _closed(own: Sequence[Subscribed], period: Period, dimensions: Collection[st
         meter.key: meter
         for each in charged
         for charge in each.charges
-        if each.meters_by(charge, dimensions)
+        if each.has_dimensions(charge, dimensions)
         for meter in [each.meters[charge.spec.meter or ""]]
     }
     return (MeterCap(meters[key], _NOTHING, _ONE) for key in sorted(meters))
@@ -152,7 +152,7 @@ def _priced(own: Sequence[Subscribed], period: Period, dimensions: Collection[st
         factor = _ONE if each.plan.commitment is None else max(each.plan.commitment.overage_factor, _ONE)
         for leg in each.legs(period.start_us, period.end_us):
             for charge in each.charges:
-                cap = cap_of(charge) if each.meters_by(charge, dimensions) else "costs nothing more"
+                cap = cap_of(charge) if each.has_dimensions(charge, dimensions) else "costs nothing more"
                 if isinstance(cap, Cap):
                     yield _Priced(each, leg, charge, cap.times(factor))
 

@@ -160,7 +160,7 @@ class Subscribed:
         )
         return cls(subscription, plan, charges, priced, recurrence)
 
-    def meters_by(self, charge: Charge, dimensions: Collection[str]) -> bool:
+    def has_dimensions(self, charge: Charge, dimensions: Collection[str]) -> bool:
         """Whether the charge prices what a meter with all of these dimensions counts; with none of them, any meter."""
         if charge.spec.meter is None:
             return False

@@ -26,6 +26,13 @@ function ends(budget) {
 /** Who caps the budget is known by its slice: the whole customer, or where dimensions have values. */
 const sliceText = (slice) => Object.entries(slice ?? {}).map(([key, value]) => `${key}: ${value}`).join(", ");
 
+/** A slice as somebody wrote it; null: everything, or what is no slice is `undefined`. */
+function sliceOf(text) {
+  const pairs = text.split(",").map((each) => each.trim()).filter(Boolean).map((each) => each.match(/^([^:]+?)\s*:\s*(.+)$/));
+  if (pairs.includes(null)) return undefined;
+  return pairs.length ? Object.fromEntries(pairs.map(([, key, value]) => [key, value])) : null;
+}
+
 /** All budgets of a customer; `meters` are those that one may be of. */
 export function Budgets({ customer, meters, again, mine = false }) {
   const [edited, setEdited] = useState(null);
@@ -48,12 +55,12 @@ const REMOVE = "mutation Remove($key: ID!) { removeBudget(key: $key) }";
 
 function Edit({ customer, meters, budget, onClose }) {
   const isNew = !budget.key;
-  const [input, setInput] = useState({ ...budget, meter: budget.meter?.key ?? "", thresholds: budget.thresholds.join(", ") });
+  const [input, setInput] = useState({ ...budget, meter: budget.meter?.key ?? "", slice: sliceText(budget.slice), thresholds: budget.thresholds.join(", ") });
   const put = (name) => (value) => setInput({ ...input, [name]: value });
   const save = useDeed(async () => {
     await ask(SET, { input: {
       key: input.key, customer: customer.key, unit: input.unit, meter: input.unit === "METER" ? input.meter : null, amount: input.amount, period: input.period,
-      enforcement: input.enforcement, thresholds: marksOf(input.thresholds), slice: Object.keys(input.slice ?? {}).length ? input.slice : null,
+      enforcement: input.enforcement, thresholds: marksOf(input.thresholds), slice: sliceOf(input.slice),
     } });
     onClose(true);
   });
@@ -63,8 +70,9 @@ function Edit({ customer, meters, budget, onClose }) {
   });
   const problem = save.problem ?? remove.problem;
   const wrong = (field) => (problem?.field?.startsWith(field) ? problem.message : null);
+  const sliceWrong = sliceOf(input.slice) === undefined ? t("A dimension, a colon and its value: team: a") : wrong("slice");
   const amountWrong = input.amount && !isDecimal(input.amount) ? t("A number with a point: 100 or 99.50") : wrong("amount");
-  return html`<${Dialog} title=${isNew ? t("Set a budget") : t("Change the budget {key}", { key: budget.key })} deed=${t("Save")} busy=${save.busy} disabled=${!input.key || !isDecimal(input.amount)} onSubmit=${save.run} onClose=${() => onClose(false)}>
+  return html`<${Dialog} title=${isNew ? t("Set a budget") : t("Change the budget {key}", { key: budget.key })} deed=${t("Save")} busy=${save.busy} disabled=${!input.key || !isDecimal(input.amount) || sliceOf(input.slice) === undefined} onSubmit=${save.run} onClose=${() => onClose(false)}>
     <${Trouble} problem=${problem} />
     ${isNew && html`<${Field} label=${t("Name")} value=${input.key} onValue=${put("key")} wrong=${wrong("key")} required hint=${t("Letters, digits and . _ : - without spaces.")} />`}
     <div class="fields">
@@ -73,6 +81,7 @@ function Edit({ customer, meters, budget, onClose }) {
       <${Field} label=${currencyOf(customer) && input.unit === "MONEY" ? t("At most, in {currency}", { currency: currencyOf(customer) }) : t("At most")} value=${input.amount} onValue=${put("amount")} wrong=${amountWrong} inputmode="decimal" required />
       <${Field} label=${t("In each")} value=${input.period} onValue=${put("period")} options=${Object.fromEntries(Object.entries(PERIODS).map(([key, text]) => [key, text()]))} />
     </div>
+    <${Field} label=${t("Only where")} value=${input.slice} onValue=${put("slice")} wrong=${sliceWrong} hint=${t("Everything, unless it says of which team, key or model, by a meter’s dimensions: team: a, model: x")} />
     <${Field} label=${t("When it is reached")} value=${input.enforcement} onValue=${put("enforcement")} wrong=${wrong("enforcement")} options=${{ SOFT: t("raise an alert, stop nothing"), HARD: t("refuse further use") }} />
     <${Field} label=${t("Alerts at percent")} value=${input.thresholds} onValue=${put("thresholds")} wrong=${wrong("thresholds")} hint=${t("With commas between: 50, 75, 90, 100")} />
     ${!isNew && html`<div><button type="button" class="danger" disabled=${remove.busy} onClick=${remove.run}>${t("Remove this budget")}</button></div>`}
