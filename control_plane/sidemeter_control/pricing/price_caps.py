@@ -91,7 +91,9 @@ def uncapped(own: Sequence[Subscribed], period: Period, dimensions: Collection[s
         if not any(True for _ in each.legs(period.start_us, period.end_us)):
             continue
         for charge in each.charges:
-            reason = _uncapped(each, charge, sliced=bool(dimensions)) if each.has_dimensions(charge, dimensions) else None
+            reason = (
+                _uncapped(each, charge, sliced=bool(dimensions)) if each.has_dimensions(charge, dimensions) else None
+            )
             if reason is not None:
                 return f"charge {charge.spec.key!r} of plan {each.plan.key!r} {reason}"
     return None

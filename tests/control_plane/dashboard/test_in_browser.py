@@ -177,7 +177,9 @@ async def test_a_customer_opens_its_own_page_and_sets_a_budget(browser: Browser,
         await expect(tab.page.get_by_role("button", name="Change the budget our-own")).to_be_visible()
         await expect(tab.page.get_by_role("button", name="Change the budget acme-monthly")).to_have_count(0)
         answer = await plane.ask('{ customer(key: "acme") { budgets { key amount byCustomer slice } } }')
-        assert {"key": "our-own", "amount": "99.5", "byCustomer": True, "slice": {"model": "gpt-large"}} in answer["customer"]["budgets"]
+        assert {"key": "our-own", "amount": "99.5", "byCustomer": True, "slice": {"model": "gpt-large"}} in answer[
+            "customer"
+        ]["budgets"]
         cost = tab.page.locator("dd.value.large")
         before = await cost.text_content()
         await call(plane, "acme", tokens=500_000)

@@ -75,6 +75,7 @@ archive_files = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("written_at_us", BigInteger, nullable=False),
     Column("detached_at_us", BigInteger),
+    info=everywhere("one for each file of an old month, looked up for events of any subject"),
 )
 
 # Months (UTC) of which every event up to that number is in a file.
@@ -83,6 +84,7 @@ archived_months = Table(
     metadata,
     Column("month_us", BigInteger, primary_key=True, autoincrement=False),
     Column("scanned_seq", BigInteger, nullable=False),
+    info=at_home("one for each month, and only asked for when there is something to archive"),
 )
 
 # What was said of events later, in order: the last of an event counts. `data` is what the event says from then on, or said
