@@ -18,10 +18,12 @@ _STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328 } .head { font-size: 15px; font-weight: 600 } .small { fill: #59636e }
 .grid { stroke: #d1d9e0; stroke-width: 1 } .page { fill: #ffffff }
 polyline { fill: none; stroke-width: 2 } .line-0 { stroke: #0b5cad; fill: #0b5cad } .line-1 { stroke: #a04100; fill: #a04100 }
-polyline.line-0, polyline.line-1 { fill: none } text.line-0, text.line-1 { stroke: none; font-weight: 600 }
+polyline.line-0, polyline.line-1 { fill: none }
+text.line-0, text.line-1 { stroke: #ffffff; stroke-width: 4; paint-order: stroke; font-weight: 600 }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc } .small { fill: #9198a1 } .grid { stroke: #3d444d } .page { fill: #0d1117 }
   .line-0 { stroke: #79b8ff; fill: #79b8ff } .line-1 { stroke: #ffab70; fill: #ffab70 }
+  text.line-0, text.line-1 { stroke: #0d1117 }
 }
 """
 

@@ -1,17 +1,19 @@
 """The rule of the benchmarks: a figure stands only on proven totals."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .harness import Bench, Benchmark, Figure, Percentiles, Reach, at_least, at_most, latency, measure, rate
+from .harness import Bench, Benchmark, Figure, NotHere, Percentiles, Reach, at_least, at_most, latency, measure, rate
 
 
-def counting(*, made: int, found: int | None, reference: str | None = None) -> Benchmark:
+def counting(*, made: int, found: int | None, reference: str | None = None, name: str = "stored") -> Benchmark:
     async def benchmark(bench: Bench) -> list[Figure]:
         if found is not None:
             bench.prove("events stored", found=found, expected=made)
-        return [rate("stored", made, 2.0, reference=reference)]
+        return [rate(name, made, 2.0, reference=reference)]
 
     return benchmark
 
@@ -42,6 +44,31 @@ async def test_a_ratio_compares_with_the_reference_of_the_same_run() -> None:
     report = await measure({"store": counting(made=10, found=10, reference="disk")}, references, 1)
     assert report.ratio(report.figures[0]) == 0.1
     assert report.failures == []
+
+
+async def test_peers_stand_beside_a_figure_and_one_that_is_not_here_is_named_and_no_failure() -> None:
+    async def absent(bench: Bench) -> list[Figure]:
+        raise NotHere("pip install absent")
+
+    async def ours(bench: Bench) -> list[Figure]:
+        [made] = await counting(made=10, found=10, reference="disk")(bench)
+        return [replace(made, peers=("other", "absent"))]
+
+    disk, other = counting(made=100, found=100, name="a disk"), counting(made=5, found=5, name="another")
+    beside = {"disk": disk, "other": other, "absent": absent}
+    report = await measure({"store": ours}, beside, 1)
+    assert report.ratios(report.figures[0]) == {"a disk": 0.1, "another": 2.0}
+    assert (report.left_out, report.failures) == ({"absent": "pip install absent"}, [])
+
+
+async def test_what_a_benchmark_tells_is_kept_also_where_its_total_is_wrong() -> None:
+    async def telling(bench: Bench) -> list[Figure]:
+        bench.told.append(f"{bench.scale.sizes} in {bench.scale.minutes:g} minutes")
+        return await counting(made=1, found=2)(bench)
+
+    report = await measure({"store": telling}, {}, 1, sizes=(5_000,), minutes=2.0)
+    assert report.told == {"store": ["(5000,) in 2 minutes"]}
+    assert [each.benchmark for each in report.failures] == ["store"]
 
 
 def test_a_ratio_of_different_units_is_refused() -> None:
