@@ -160,13 +160,12 @@ class PostgresDatabase(Database):
         await conn.exec_driver_sql(_KEEP_SEEN)
 
     def _is_now(self, generation: str, config_version: int, lease_version: int, holders: int) -> None:
-        self._check_versions(generation, config_version, lease_version)
+        self._check_versions(self._seen, generation, config_version, lease_version)
         self._seen = generation, config_version, lease_version
         self.witness.hear(generation, lease_version, holders)
 
-    def _check_versions(self, generation: str, configured: int, leased: int) -> None:
+    def _check_versions(self, seen: tuple[str, int, int] | None, generation: str, configured: int, leased: int) -> None:
         """What is remembered goes by these versions: one that comes again may stand for something else."""
-        seen = self._seen
         if seen is not None and generation == seen[0] and (configured < seen[1] or leased < seen[2]):
             self.is_older.set()
 
@@ -250,13 +249,14 @@ class PostgresDatabase(Database):
 
     async def _check_not_older(self, raw: asyncpg.Connection) -> None:
         """A server that took the place of another may lack its last commits, and grant again what it does not know of."""
-        last = self.witness.last
+        # What is heard while it answers is newer than the answer.
+        last, seen = self.witness.last, self._seen
         generation, configured, leased = await raw.fetchrow(
             "SELECT generation, config_version, lease_version FROM state"
         )
         if last is not None and generation == last.generation and leased < last.lease_version:
             self.is_older.set()
-        self._check_versions(generation, configured, leased)
+        self._check_versions(seen, generation, configured, leased)
         if self.is_older.is_set():
             raise StoreUnavailable(
                 "the database has become an older copy of itself: start the control plane anew, which then waits for what"
