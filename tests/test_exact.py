@@ -55,6 +55,7 @@ ALLOWED = {
     "control_plane/sidemeter_control/metering/formats.py": "names the type to refuse it: MessagePack floats are no exact numbers",
     "control_plane/sidemeter_control/metering/pacing.py": "seconds, and events a second for pacing agents; nothing of it is billed",
     "control_plane/sidemeter_control/store/database.py": SECONDS,
+    "control_plane/sidemeter_control/store/connecting.py": SECONDS,
     "control_plane/sidemeter_control/store/postgres.py": SECONDS,
     "control_plane/sidemeter_control/store/sqlite.py": SECONDS,
 }

@@ -11,7 +11,15 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from sidemeter_control.errors import SettingsError
 
-__all__ = ["ENVIRON_PREFIX", "Settings", "host_and_port", "is_postgres", "passwords_of", "without_password"]
+__all__ = [
+    "ENVIRON_PREFIX",
+    "Settings",
+    "each_server",
+    "host_and_port",
+    "is_postgres",
+    "passwords_of",
+    "without_password",
+]
 
 ENVIRON_PREFIX = "SIDEMETER_"
 
@@ -36,8 +44,12 @@ def host_and_port(listen: str) -> tuple[str, int]:
 
 
 _DATABASES = (
-    "must be sqlite:///PATH, sqlite:////PATH for an absolute path, or postgresql://USER:PASSWORD@HOST:PORT/NAME"
+    "must be sqlite:///PATH, sqlite:////PATH for an absolute path, or postgresql://USER:PASSWORD@HOST:PORT/NAME, with commas"
+    " between several HOST:PORT"
 )
+_TAKES_WRITES = "must ask for no other target_session_attrs than read-write or primary: a control plane writes"
+MAX_SERVERS = 8
+"""In the URL of a database. A cluster has three, or five."""
 
 
 def is_postgres(url: str) -> bool:
@@ -58,6 +70,19 @@ def without_password(url: str) -> str:
     return f"postgresql://{user.partition(':')[0]}{at}{host}{found.path}"
 
 
+def each_server(url: str) -> tuple[str, ...]:
+    """The URLs of the servers that the URL of a PostgreSQL database names, of which one takes writes at any time.
+
+    >>> each_server("postgresql://meter@one.example:5433,two.example/sidemeter")
+    ('postgresql://meter@one.example:5433/sidemeter', 'postgresql://meter@two.example/sidemeter')
+    """
+    found = urlsplit(url)
+    user, at, hosts = found.netloc.rpartition("@")
+    if "," not in hosts:
+        return (url,)
+    return tuple(found._replace(netloc=f"{user}{at}{host}").geturl() for host in hosts.split(","))
+
+
 def passwords_of(url: str) -> frozenset[str]:
     """The password in the URL of a database, as it stands there and as it is meant; empty: there is none.
 
@@ -72,11 +97,17 @@ def passwords_of(url: str) -> frozenset[str]:
 def _database(text: str) -> str:
     if is_postgres(text):
         try:
-            port = urlsplit(text).port
+            servers = [urlsplit(each) for each in each_server(text)]
+            are_sound = all(each.port != 0 and (each.hostname or len(servers) == 1) for each in servers)
         except ValueError:
             raise ValueError(_DATABASES) from None
-        if port == 0 or len(urlsplit(text).path) < 2 or not text.isprintable() or urlsplit(text).fragment:
+        found = servers[0]
+        if not are_sound or len(found.path) < 2 or not text.isprintable() or found.fragment:
             raise ValueError(_DATABASES)
+        if len(servers) > MAX_SERVERS:
+            raise ValueError(f"must name at most {MAX_SERVERS} servers")
+        if not set(parse_qs(found.query).get("target_session_attrs", ())) <= {"read-write", "primary"}:
+            raise ValueError(_TAKES_WRITES)
         return text
     if not text.startswith("sqlite:///") or len(text) == len("sqlite:///"):
         raise ValueError(_DATABASES)
@@ -158,8 +189,8 @@ class Settings:
 
     database: str = _setting(
         _database,
-        "Database URL: sqlite:///PATH, whose file is made when absent, or postgresql://USER:PASSWORD@HOST:PORT/NAME, whose"
-        " password may stand in PGPASSWORD or ~/.pgpass instead.",
+        "Database URL: sqlite:///PATH, whose file is made when absent, or postgresql://USER:PASSWORD@HOST:PORT/NAME, with"
+        " commas between several HOST:PORT of which one takes writes at a time, whose password may stand in PGPASSWORD or ~/.pgpass instead.",
         "sqlite:///sidemeter.db",
         secret=True,
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from sidemeter_control.errors import SettingsError
-from sidemeter_control.settings import Settings, host_and_port, passwords_of, without_password
+from sidemeter_control.settings import MAX_SERVERS, Settings, each_server, host_and_port, passwords_of, without_password
 
 
 def test_nothing_set_gives_the_documented_defaults() -> None:
@@ -22,6 +22,19 @@ def test_the_password_of_a_database_is_in_no_printed_settings() -> None:
     assert "hidden" not in repr(settings)
     assert without_password(url) == "postgresql://meter@db.example/meter"
     assert passwords_of(url) == {"hidden"}
+
+
+@pytest.mark.parametrize(
+    "hosts", ["one.example:5433,two.example,[::1]:5434", ",".join("s" * MAX_SERVERS), "%2Frun%2Fa,%2Frun%2Fb"]
+)
+@pytest.mark.parametrize(
+    "query", ["", "?target_session_attrs=read-write", "?sslmode=require&target_session_attrs=primary"]
+)
+def test_a_database_may_be_on_several_servers_each_with_a_url_of_its_own(hosts: str, query: str) -> None:
+    url = f"postgresql://meter:hid%2Cden@{hosts}/meter{query}"
+    assert Settings.from_environ({"SIDEMETER_DATABASE": url}).database == url
+    assert without_password(url) == f"postgresql://meter@{hosts}/meter"
+    assert each_server(url) == tuple(f"postgresql://meter:hid%2Cden@{host}/meter{query}" for host in hosts.split(","))
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("no", False)])
@@ -45,6 +58,10 @@ def test_an_empty_variable_counts_as_absent() -> None:
         ("SIDEMETER_DATABASE", "sqlite:///", "must be sqlite:///PATH"),
         ("SIDEMETER_DATABASE", "postgresql://db.example", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
         ("SIDEMETER_DATABASE", "postgresql://db.example:none/meter", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
+        ("SIDEMETER_DATABASE", "postgresql://one,two:none/meter", "with commas between several HOST:PORT"),
+        ("SIDEMETER_DATABASE", "postgresql://one,/meter", "with commas between several HOST:PORT"),
+        ("SIDEMETER_DATABASE", f"postgresql://{','.join('s' * (MAX_SERVERS + 1))}/meter", "at most 8 servers"),
+        ("SIDEMETER_DATABASE", "postgresql://one,two/meter?target_session_attrs=standby", "a control plane writes"),
         ("SIDEMETER_DATABASE", "postgres://db.example/meter", "or postgresql://USER:PASSWORD@HOST:PORT/NAME"),
         ("SIDEMETER_LISTEN", "127.0.0.1", "must be HOST:PORT"),
         ("SIDEMETER_LISTEN", "127.0.0.1:65536", "port from 0 to 65535"),

@@ -26,6 +26,7 @@ KINDS: Final = (
     "clocks",
     "commits",
     "disks",
+    "failover",
     "flips",
     "identity",
     "keys",

@@ -107,7 +107,9 @@ class Database(ABC):
                 await conn.begin()
                 yield conn
                 changes = noted(conn)
-                if changes is not None and self.is_shared:
+                if changes is None:
+                    await self._keep_seen(conn)
+                elif self.is_shared:
                     await self._note(conn, changes)
                 try:
                     await _to_the_end(conn.commit())
@@ -117,6 +119,9 @@ class Database(ABC):
 
     async def _note(self, conn: AsyncConnection, changes: Changes) -> None:  # noqa: B027 -- a file is nobody else's
         """Let other processes hear of it, once the transaction is committed."""
+
+    async def _keep_seen(self, conn: AsyncConnection) -> None:  # noqa: B027 -- what is in a file is nowhere else
+        """Let what a transaction saw that changes nothing be as durable, at its COMMIT, as if it had been its own (P5)."""
 
     @property
     def replicas(self) -> int:

@@ -11,8 +11,13 @@ its snapshot at REPEATABLE READ, READ ONLY, and waits for nobody.
 
 Control planes share a database, commands have it alone: the writing connection of each holds a second advisory lock for as
 long as it lives, shared or exclusive. Who shares it and has to change the schema waits until nobody else has it open. What
-processes tell each other goes by a connection of its own (`replicas.py`). So a pooler between must leave a connection to
-whoever opened it until it is closed (PgBouncer: `pool_mode = session`).
+processes tell each other goes by a connection of its own (`replicas.py`).
+
+Where commits wait for a standby, one whose wait was cut off is visible all the same: its connection was ended, or the server
+killed and begun again. "Duplicate" may then be said of what a failover takes away. So a turn that changes nothing writes a
+word to the log, whose COMMIT waits for a standby that has all before it as well.
+
+A pooler between must leave a connection to whoever opened it until it is closed (PgBouncer: `pool_mode = session`).
 """
 
 import asyncio
@@ -36,6 +41,7 @@ from sidemeter_control.store import files
 from sidemeter_control.store.archive import OPTION, Archive
 from sidemeter_control.store.archived import EVERY, ArchiveFile
 from sidemeter_control.store.changes import Changes
+from sidemeter_control.store.connecting import Connections, connected, nothing_more
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import COMPILED, POSTGRES
 from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, Replicas, notes_of
@@ -53,9 +59,6 @@ DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 MIN_VERSION: Final = 14
 
 _TURN: Final = 0x5349_4445_4D45_5401
-_CONNECTS_WITHIN_S: Final = 10.0
-_ANSWERS_WITHIN_S: Final = 600.0
-"""A server that has not answered a statement by then is taken for one that is gone."""
 _TRY_AGAIN_S: Final = 0.1
 _LET_GO_WITHIN_S: Final = 5.0
 """How long a server may take to notice that the process before this one was killed."""
@@ -65,6 +68,10 @@ the time that they wait for their turn."""
 _POINTS: Final = 2
 _STATEMENTS: Final = 512
 
+_KEEP_SEEN = """
+SELECT CASE WHEN current_setting('synchronous_standby_names') <> '' AND pg_current_xact_id_if_assigned() IS NULL
+    THEN pg_logical_emit_message(true, 'sidemeter', '') END
+"""
 _NOTIFY = "SELECT pg_notify($1, note) FROM unnest($2::text[]) AS note"
 _NOTIFY_STATE = """
 SELECT pg_notify($1, json_build_object('origin', $2::text, 'state',
@@ -97,6 +104,7 @@ class PostgresDatabase(Database):
         super().__init__(without_password(url), writer, Witness(witness), known[OPTION])
         self.is_shared = not alone
         self._migrates = False
+        self._connections = Connections()
         self._reader = _engine(self._connect_reader, max_wait_s, known, connections=2 * READERS)
         self._points = _engine(self._connect_reader, max_wait_s, known, connections=_POINTS, isolation="AUTOCOMMIT")
         self._origin = SystemClock().new_id("process")
@@ -164,14 +172,16 @@ class PostgresDatabase(Database):
         if changes.state:
             await conn.exec_driver_sql(_NOTIFY_STATE, (CHANNEL, self._origin))
 
+    async def _keep_seen(self, conn: AsyncConnection) -> None:
+        await conn.exec_driver_sql(_KEEP_SEEN)
+
     def _is_now(self, generation: str, config_version: int, lease_version: int, holders: int) -> None:
-        self._check_versions(generation, config_version, lease_version)
+        self._check_versions(self._seen, generation, config_version, lease_version)
         self._seen = generation, config_version, lease_version
         self.witness.hear(generation, lease_version, holders)
 
-    def _check_versions(self, generation: str, configured: int, leased: int) -> None:
+    def _check_versions(self, seen: tuple[str, int, int] | None, generation: str, configured: int, leased: int) -> None:
         """What is remembered goes by these versions: one that comes again may stand for something else."""
-        seen = self._seen
         if seen is not None and generation == seen[0] and (configured < seen[1] or leased < seen[2]):
             self.is_older.set()
 
@@ -207,14 +217,17 @@ class PostgresDatabase(Database):
         wait_ms = str(round(self._max_wait_s * 1000))
         own = {"default_transaction_isolation": "read committed", "lock_timeout": wait_ms}
         own["idle_in_transaction_session_timeout"] = str(round(min(_IDLE_WITHIN_S, self._max_wait_s / 2) * 1000))
-        return await _connected(self._url, own, self._take)
+        return self._connections.made(await connected(self._url, own, self._take))
 
     async def _connect_reader(self) -> asyncpg.Connection:
         own = {"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on"}
-        return await _connected(self._url, own, _nothing_more)
+        return self._connections.made(await connected(self._url, own, nothing_more))
 
     async def _connect_listener(self) -> asyncpg.Connection:
-        return await _connected(self._url, {"application_name": APPLICATION}, _nothing_more)
+        """Where the database is from now on: what is still open elsewhere has nobody who answers, or does not write any more."""
+        made = await connected(self._url, {"application_name": APPLICATION}, nothing_more)
+        self._connections.end_elsewhere(made)
+        return made.raw
 
     async def _take(self, raw: asyncpg.Connection) -> None:
         """Make it the one connection that writes. Each new one is looked at: a server may start anew with other settings."""
@@ -252,13 +265,14 @@ class PostgresDatabase(Database):
 
     async def _check_not_older(self, raw: asyncpg.Connection) -> None:
         """A server that took the place of another may lack its last commits, and grant again what it does not know of."""
-        last = self.witness.last
+        # What is heard while it answers is newer than the answer.
+        last, seen = self.witness.last, self._seen
         generation, configured, leased = await raw.fetchrow(
             "SELECT generation, config_version, lease_version FROM state"
         )
         if last is not None and generation == last.generation and leased < last.lease_version:
             self.is_older.set()
-        self._check_versions(generation, configured, leased)
+        self._check_versions(seen, generation, configured, leased)
         if self.is_older.is_set():
             raise StoreUnavailable(
                 "the database has become an older copy of itself: start the control plane anew, which then waits for what"
@@ -344,29 +358,6 @@ def unfit(settings: dict[str, str]) -> str | None:
     return None
 
 
-async def _connected(
-    url: str, own: dict[str, str], take: Callable[[asyncpg.Connection], Awaitable[None]]
-) -> asyncpg.Connection:
-    """A connection with these settings of its own, once `take` has taken it."""
-    asked = {"application_name": "sidemeter-control", "jit": "off"} | own
-    try:
-        raw = await asyncpg.connect(
-            url, timeout=_CONNECTS_WITHIN_S, command_timeout=_ANSWERS_WITHIN_S, server_settings=asked
-        )
-        try:
-            await take(raw)
-        except BaseException:
-            raw.terminate()
-            raise
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
-        raise StoreUnavailable(f"the database server does not take the connection: {exc}") from exc
-    return raw
-
-
-async def _nothing_more(_: asyncpg.Connection) -> None:
-    """A reader needs nothing but its settings."""
-
-
 def _engine(
     connect: Callable[[], Awaitable[asyncpg.Connection]],
     max_wait_s: float,
@@ -429,7 +420,7 @@ async def look(url: str, clock: Clock) -> Sight:
     """Look at the database there, and change nothing. Errors as for `Database.open`, but for other processes."""
     name = without_password(url)
     with named(name):
-        raw = await _connected(url, {"default_transaction_read_only": "on"}, _nothing_more)
+        raw = (await connected(url, {"default_transaction_read_only": "on"}, nothing_more)).raw
         try:
             found = unfit(
                 dict(await raw.fetch(_SETTINGS, _LOOKED_AT)) | {"transaction_read_only": await raw.fetchval(_STANDBY)}

@@ -77,7 +77,10 @@ class Witness:
                     await asyncio.to_thread(self._write, said, durable=True)
                 else:
                     self._write(said, durable=False)
-            self.last, self._kept = said, statement.number
+            # What was heard while that was written is not in the file yet.
+            self.last, self._kept = self._with_what_was_heard(said), statement.number
+            if self.last != said:
+                self._write(self.last, durable=False)
 
     def hear(self, generation: str, lease_version: int, holders: int) -> None:
         """Another control plane on the database has come so far with it: one that is older than that is an older copy.

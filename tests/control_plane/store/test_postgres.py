@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import asyncpg
 import pytest
@@ -263,3 +264,20 @@ async def test_a_look_says_how_it_is_and_changes_nothing(server: Server, url: st
     await database.close()
     async with server.empty() as empty:
         assert (await postgres.look(empty, clock)).revision is None
+
+
+async def test_what_is_heard_while_a_new_connection_asks_does_not_make_its_answer_an_older_copy(
+    database: Database,
+) -> None:
+    assert isinstance(database, postgres.PostgresDatabase)
+    database._is_now("g", 1, 5, 0)
+
+    class Overtaken:
+        """A connection whose answer comes after somebody else's commit was heard of."""
+
+        async def fetchrow(self, _: str) -> tuple[str, int, int]:
+            database._is_now("g", 1, 6, 0)
+            return "g", 1, 5
+
+    await database._check_not_older(cast("asyncpg.Connection", Overtaken()))
+    assert not database.is_older.is_set()

@@ -1,5 +1,6 @@
 """The witness beside a database: what it was told last, in the order of commits, or nothing at all."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,14 @@ async def test_what_cannot_be_written_down_is_not_answered(tmp_path: Path) -> No
     (tmp_path / "w").mkdir()
     with pytest.raises(StoreUnavailable, match="Is a directory"):
         Witness(tmp_path / "w")
+
+
+async def test_what_is_heard_while_something_is_kept_is_not_forgotten(tmp_path: Path) -> None:
+    witness = Witness(tmp_path / "w")
+    await witness.keep(witness.statement(Attested("g", 1, 1)))
+    keeping = asyncio.create_task(witness.keep(witness.statement(Attested("g", 2, 2))))
+    await asyncio.sleep(0)  # it is being written
+    witness.hear("g", 7, 3)
+    await keeping
+    assert witness.last == Attested("g", 7, 3)
+    assert Witness(tmp_path / "w").last == witness.last
