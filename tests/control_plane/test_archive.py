@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from archives import archive_all, files_of, path_of
 from fakes import ManualClock
@@ -391,6 +393,36 @@ def test_an_older_backup_archives_anew_beside_the_files_of_the_other_time(stoppe
     assert said.startswith("6 events are in 2 files")
     assert len(list(Path(f"{stopped}.archive").iterdir())) == 4
     assert "2 files in" in asked(stopped, "doctor", exit_code=3)
+
+
+@pytest.mark.soak
+def test_a_command_that_is_killed_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    sent = [event_of(n, us("2026-08-01") + n, "use", {"n": str(n)}) for n in range(20_000)]
+
+    async def fill() -> None:
+        async with open_database(tmp_path) as database:
+            for first in range(0, len(sent), 5_000):
+                await Ingest(database, ManualClock(NOW_US)).record(sent[first : first + 5_000])
+
+    asyncio.run(fill())
+    path = tmp_path / "control.db"
+    command = [sys.executable, "-m", "sidemeter_control.cli", "archive", "--before", "2026-11"]
+    began = time.monotonic()
+    whole = subprocess.run([*command, "--dry-run", "--database", f"sqlite:///{path}"], capture_output=True, check=True)
+    took_s = time.monotonic() - began
+    assert whole.stdout.startswith(b"20,000 events would be")
+    for part in range(1, 13):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # which kills it
+            subprocess.run(
+                [*command, "--database", f"sqlite:///{path}"],
+                timeout=took_s * part / 6,
+                capture_output=True,
+                check=False,
+            )
+    asked(path, "archive", "--before", "2026-11")
+    found = [row for file in Path(f"{path}.archive").iterdir() for row in pq.read_table(file).to_pylist()]
+    assert len(found) == len(sent)
+    assert {row["id"]: row["data"] for row in found} == {event.id: event.data for event in sent}
 
 
 @pytest.mark.parametrize("command", ["archive", "serve"])
