@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from archives import archive_all, files_of, path_of
 from fakes import ManualClock
@@ -21,18 +23,21 @@ from heavy import few
 from hypothesis import given
 from hypothesis import strategies as st
 from planes import Plane, caller, control, open_database
+from postgres import Kind
 from shop import Shop, us
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import build, loops
 from sidemeter_control.errors import ArchiveUnavailable
+from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.correcting import correct_event, void_event
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.pricing.charges import ChargeSpec, OutcomeSpec, PricingModel
 from sidemeter_control.settings import Settings
-from sidemeter_control.store import archived
+from sidemeter_control.store import archived, meters
 from sidemeter_control.store.database import Database
 
 NOW_US = us("2026-11-21")
@@ -64,7 +69,7 @@ USAGE = " ".join(
     f' {key}ByDay: usage(meter: "{key}", {PERIOD}, window: DAY) {{ windowStart value events }}'
     for key in METERS
 )
-COST = "total { amount } lines { charge amount { amount } quantity parts { text amount }"
+COST = "total { amount } lines { charge amount { amount } quantity parts { text amount { amount } }"
 ASKED = f"""{{
   {USAGE}
   events(first: 100) {{ edges {{ node {{ source id type subject time data voided corrections {{ reason }} }} }} }}
@@ -161,10 +166,10 @@ async def a_world(directory: Path, clock: ManualClock) -> AsyncIterator[World]:
 @few(3)
 @given(given_=st.lists(made, min_size=4, max_size=14), sequence=st.lists(moves, max_size=8))
 async def test_every_answer_is_the_same_before_and_after(
-    given_: list[tuple[int, str, dict[str, object], str]], sequence: list[tuple[Any, ...]], kind: str
+    given_: list[tuple[int, str, dict[str, object], str]], sequence: list[tuple[Any, ...]]
 ) -> None:
     """The same events and corrections, once with archiving in between and once without."""
-    if kind == "postgres":  # which holds no NUL in an event
+    if Kind.server is not None:  # which holds no NUL in an event
         given_ = [(at, type_, data | {"kind": "ö"}, subject) for at, type_, data, subject in given_]
     events = [event_of(number, *each) for number, each in enumerate(given_)]
     found = []
@@ -262,24 +267,25 @@ async def fill_all(database: Database, clock: ManualClock) -> None:
 @pytest.mark.both_databases
 async def test_a_meter_that_waits_for_a_file_holds_up_no_other(world: World) -> None:
     database, clock = world.plane.database, world.plane.clock
-    other = Event("x", "s", "other", "acme", NOW_US - 1, None)
-    await Ingest(database, clock).record([other])
+    await Ingest(database, clock).record([Event("x", "s", "other", "acme", NOW_US - 1, None)])
+    for key, type_ in (("first", "use"), ("second", "other")):
+        await create_meter(database, new_meter(key, type_, Aggregation.COUNT, now_us=NOW_US), at_once=1)
     for path in [path_of(database, file) for file in await files_of(database)]:
         path.rename(path.with_suffix(".away"))
-    for key, type_ in (("first", "use"), ("second", "other")):
-        await world.plane.ask(
-            f'mutation {{ createMeter(input: {{ key: "{key}", eventType: "{type_}", aggregation: COUNT }}) {{ key }} }}'
-        )
+    database.archive._groups.clear()
     with pytest.raises(ArchiveUnavailable, match="there is no such file"):
         await fill_all(database, clock)
-    asked = "{ meters { key backfill { done total } } }"
-    left = {each["key"]: each["backfill"] for each in (await world.plane.ask(asked))["meters"]}
-    assert left["second"] is None
-    assert left["first"] is not None
+    async with database.read() as conn:
+        filled = {each.key: each.progress.done for each in await meters.list_all(conn)}
+    assert (filled["first"], filled["second"]) == (False, True)
+    refused = await world.plane.refusal(
+        'mutation { createMeter(input: { key: "third", eventType: "use", aggregation: COUNT }) { key } }'
+    )
+    assert refused["extensions"]["code"] == "ARCHIVE_UNAVAILABLE"
+    assert (await world.plane.ask('{ meter(key: "third") { key } }'))["meter"] is None
     for path in database.archive.directory.glob("*.away"):
         path.rename(path.with_suffix(".parquet"))
-    while await fill_once(database, clock):
-        pass
+    await fill_all(database, clock)
     assert (await world.plane.ask(f'{{ usage(meter: "first", {PERIOD}) {{ value }} }}'))["usage"] == [{"value": "3"}]
 
 
@@ -387,6 +393,36 @@ def test_an_older_backup_archives_anew_beside_the_files_of_the_other_time(stoppe
     assert said.startswith("6 events are in 2 files")
     assert len(list(Path(f"{stopped}.archive").iterdir())) == 4
     assert "2 files in" in asked(stopped, "doctor", exit_code=3)
+
+
+@pytest.mark.soak
+def test_a_command_that_is_killed_at_any_time_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    sent = [event_of(n, us("2026-08-01") + n, "use", {"n": str(n)}) for n in range(20_000)]
+
+    async def fill() -> None:
+        async with open_database(tmp_path) as database:
+            for first in range(0, len(sent), 5_000):
+                await Ingest(database, ManualClock(NOW_US)).record(sent[first : first + 5_000])
+
+    asyncio.run(fill())
+    path = tmp_path / "control.db"
+    command = [sys.executable, "-m", "sidemeter_control.cli", "archive", "--before", "2026-11"]
+    began = time.monotonic()
+    whole = subprocess.run([*command, "--dry-run", "--database", f"sqlite:///{path}"], capture_output=True, check=True)
+    took_s = time.monotonic() - began
+    assert whole.stdout.startswith(b"20,000 events would be")
+    for part in range(1, 13):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # which kills it
+            subprocess.run(
+                [*command, "--database", f"sqlite:///{path}"],
+                timeout=took_s * part / 6,
+                capture_output=True,
+                check=False,
+            )
+    asked(path, "archive", "--before", "2026-11")
+    found = [row for file in Path(f"{path}.archive").iterdir() for row in pq.read_table(file).to_pylist()]
+    assert len(found) == len(sent)
+    assert {row["id"]: row["data"] for row in found} == {event.id: event.data for event in sent}
 
 
 @pytest.mark.parametrize("command", ["archive", "serve"])

@@ -30,7 +30,7 @@ ARCHIVING: Final = "archiving"
 """Who archives when a setting says so, in the audit log."""
 
 MAX_DETACHED: Final = 1_000
-"""Events that give up their data in one transaction: it keeps ingest waiting for some 20 ms."""
+"""Events that give up their data in one transaction: it keeps ingest waiting for some tens of milliseconds."""
 
 
 @dataclass(slots=True)

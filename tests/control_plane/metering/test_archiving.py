@@ -173,6 +173,18 @@ async def test_a_month_is_cut_into_files_of_bounded_size(
     assert await said(database) == by_id(sent)
 
 
+async def test_a_file_ends_where_its_data_is_enough(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unarchived, "MAX_FILE_BYTES", 30)
+    monkeypatch.setattr(unarchived, "_READ", 1)
+    sent = [event_of(n, AUGUST + n, {"n": "x" * 7}) for n in range(5)]  # 16 bytes each
+    await send(database, clock, sent)
+    await archive_all(database, clock)
+    assert [file.data_bytes for file in await files_of(database)] == [32, 32, 16]
+    assert await said(database) == by_id(sent)
+
+
 @pytest.mark.parametrize("step", [0, 1, 3, 5])
 async def test_whatever_step_was_the_last_the_next_run_ends_it(
     database: Database, clock: ManualClock, step: int, monkeypatch: pytest.MonkeyPatch
