@@ -39,12 +39,22 @@ def modules() -> Iterator[ModuleType]:
 
 
 def functions() -> Iterator[Callable[..., Any]]:
-    """Those of the store that are given an open transaction; those that are public, because they call the others."""
+    """Those of the store that are given an open transaction; those that are public, because they call the others.
+
+    One that answers whatever kind of thing it is given is called by those that have it.
+    """
     for module in modules():
         for name, found in vars(module).items():
             is_own = inspect.isfunction(found) and found.__module__ == module.__name__ and not name.startswith("_")
-            if is_own and typing.get_type_hints(found).get("conn") is AsyncConnection:
+            if not is_own:
+                continue
+            hints = typing.get_type_hints(found)
+            if hints.get("conn") is AsyncConnection and not any(map(_is_open, hints.values())):
                 yield found
+
+
+def _is_open(hint: Any) -> bool:
+    return any(isinstance(each, typing.TypeVar) for each in typing.get_args(hint))
 
 
 def places(module: ModuleType) -> Iterator[tuple[Place, str]]:

@@ -7,6 +7,7 @@ from faults.oracle import Turn
 from faults.seeds import seeds
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)  # each start of a control plane, of which there are a dozen, takes long on a busy machine
 @pytest.mark.parametrize("seed", seeds(4))
 async def test_several_control_planes_lose_nothing_double_nothing_and_overspend_nothing_whatever_breaks(

@@ -71,7 +71,7 @@ async def said(database: Database) -> list[Event]:
         in_order = await events.in_order(conn, everything, "call", subjects, limit=1000)
         after = await events.in_order(conn, everything, "call", subjects, limit=1000, after=in_order[0])
         numbered = await events.of_type(conn, "call", 0, 10_000, 1000)
-        found = [await events.find(conn, each.source, each.id) for each in pages]
+        found = [each for of in pages for each in await events.find(conn, of.source, of.id)]
     async with database.snapshot() as snapshot:
         asked = await snapshot.ask(lambda conn: events.page(conn, 1000))
     assert by_subject == pages == found == asked
