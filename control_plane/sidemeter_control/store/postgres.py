@@ -225,7 +225,9 @@ class PostgresDatabase(Database):
 
     async def _connect_listener(self) -> asyncpg.Connection:
         """Where the database is from now on: what is still open elsewhere has nobody who answers, or does not write any more."""
-        made = await connected(self._url, {"application_name": APPLICATION}, nothing_more)
+        # One that granted itself and writes nothing now would find out with what it writes next, a minute later.
+        take = nothing_more if self._seen is None else self._check_not_older
+        made = await connected(self._url, {"application_name": APPLICATION}, take)
         self._connections.end_elsewhere(made)
         return made.raw
 
