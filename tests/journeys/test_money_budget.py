@@ -159,7 +159,7 @@ async def test_teams_that_pay_alike_each_stop_at_their_own_money_whoever_is_kill
         await load.until_denied()
         for team, amount in amounts.items():
             spent = Decimal((await budget(plane, f"team-{team}"))["spent"])
-            assert spent == Decimal("0.004") * load.calls[team]  # of tokens no team is known
+            assert abs(spent - Decimal("0.004") * load.calls[team]) <= Decimal("0.005")  # of tokens no team is known
             assert amount - Decimal("0.09") <= spent <= amount
 
 
