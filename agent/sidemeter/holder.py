@@ -266,9 +266,10 @@ class Holder:
     def _has_news(self, lease: Lease) -> bool:
         """Whether it is worth a place in a sync; if not, and nothing is used of it, it rests.
 
-        What has free units always is: others may starve, and it is to hear of that.
+        What has free units always is: others may starve, and it is to hear of that. So is what callers ask for, although
+        nothing is wanted of it while all that is left is less than they need: there may be more by now.
         """
-        news = lease.told != lease.counts or self._wants(lease) > 0 or lease.free > 0
+        news = lease.told != lease.counts or self._wants(lease) > 0 or lease.free > 0 or lease.demand.per_interval > 0
         news = news or not self.leases.is_current(lease)
         if not news and lease.demand.per_interval == 0:
             self.leases.rest(lease)

@@ -210,6 +210,21 @@ def test_a_limit_that_nothing_was_left_of_is_asked_for_again_while_callers_are_t
     assert told.want_free == 1
 
 
+def test_a_limit_that_too_little_was_left_of_is_told_of_while_callers_are_turned_away() -> None:
+    holder = holder_of((KEY, Counts(granted=10, used=10)))
+    lease = only(holder)
+    holder.report(0)
+    holder.hear(answer(grant(10, mode="central", limit_units=3)), "s4")
+    for now_ms in (1000, 2000):
+        assert holder.leases.spend([(lease, 5)]).reason == "limit_reached"
+        message = holder.report(now_ms).message
+        assert [(each.limit, each.want_free, each.need) for each in message.leases] == [("limit", 0, 0)]
+        holder.hear(answer(grant(10, mode="central", limit_units=3), sync_id=message.sync_id), f"s{now_ms}")
+    message = holder.report(3000).message
+    holder.hear(answer(grant(10, limit_units=100), sync_id=message.sync_id), "s6")
+    assert holder.leases.spend([(lease, 5)]).reason == "lease_short"
+
+
 def test_a_new_period_is_followed_and_the_old_one_forgotten_only_when_the_new_one_is_kept() -> None:
     holder = holder_of((KEY, Counts(granted=10, used=10)))
     old = only(holder)
