@@ -112,6 +112,7 @@ async def serve(
             stopping.cancel()
             failing.cancel()
             await hub.close()  # what goes on for ever is ended first: the others end by themselves
+            await hub.places.left()
             server.should_exit = True
             await serving
             await _note_uses(gate)

@@ -1,7 +1,8 @@
 """How much of what goes on there is at once, and how long it waits for what (P13)."""
 
+import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,9 @@ STILL_S: Final = 15.0
 INIT_WITHIN_S: Final = 10.0
 """From the opening of a WebSocket to its `connection_init`."""
 
+LEFT_WITHIN_S: Final = 3.0
+"""From the end of what is subscribed to, to the end of the connections: each is told why, however many they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waits:
@@ -45,6 +49,7 @@ class Places:
 
     def __init__(self) -> None:
         self.streams = self.subscriptions = 0
+        self._left = asyncio.Event()
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -56,6 +61,16 @@ class Places:
             yield
         finally:
             self.streams -= 1
+            if not self.streams:
+                self._left.set()
+
+    async def left(self, within_s: float = LEFT_WITHIN_S) -> bool:
+        """Wait until no connection is open, for so long; whether none is."""
+        self._left.clear()
+        if self.streams:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), within_s)
+        return not self.streams
 
     @contextmanager
     def subscription(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from fakes import ManualClock, eventually
 
+from sidemeter_control.api.live.bounds import LEFT_WITHIN_S, Places
 from sidemeter_control.api.live.hub import EVERY_S, LOOK_AGAIN_S, LOOKS_AT_ONCE, Hub, Look, Seen, ShuttingDown, Watch
 from sidemeter_control.api.refusals import Failed
 from sidemeter_control.errors import NotFound, StoreUnavailable
@@ -305,3 +306,15 @@ async def test_what_a_transaction_notes_is_told_once_it_is_committed_and_never_w
     async with database.write() as conn:
         changes.note(conn, everyone=True)
     assert len(told) == 1
+
+
+async def test_an_end_waits_for_the_connections_that_are_told_of_it_and_not_for_ever() -> None:
+    places = Places()
+    assert await places.left()
+    with places.stream():
+        assert not await places.left(0)
+        with places.stream():
+            waiting = asyncio.create_task(places.left(LEFT_WITHIN_S))
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    assert await waiting
