@@ -271,7 +271,7 @@ class Holder:
         """
         news = lease.told != lease.counts or self._wants(lease) > 0 or lease.free > 0 or lease.demand.per_interval > 0
         news = news or not self.leases.is_current(lease)
-        if not news and lease.demand.per_interval == 0:
+        if not news:
             self.leases.rest(lease)
         return news
 

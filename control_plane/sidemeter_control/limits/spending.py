@@ -98,10 +98,10 @@ async def _enforced(
 ) -> Sequence[Enforced]:
     answers, costs = await _answers(conn, customer, hard, now_us, now_us)
     subscriptions = (await subscribed(conn, [customer]))[customer.key] if costs else ()
+    together = {(each.reset, each.dimensions): costs[each.reset, each.slice] for each, meter in hard if meter is None}
     capped = {
         (reset, dimensions): price_caps(subscriptions, Period(owed.from_us, owed.to_us), dimensions)
-        for (reset, sliced), owed in costs.items()
-        for dimensions in [tuple(key for key, _ in sliced)]
+        for (reset, dimensions), owed in together.items()
     }
     found = []
     for answer, (budget, meter) in zip(answers, hard, strict=True):
