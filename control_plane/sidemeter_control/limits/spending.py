@@ -17,12 +17,15 @@ from sidemeter_control.limits.budgets import Budget, BudgetAnswer
 from sidemeter_control.limits.entitlements import reset_period
 from sidemeter_control.limits.units import Slice
 from sidemeter_control.metering import usage
+from sidemeter_control.metering.breakdown import rows_of_slices
 from sidemeter_control.metering.meters import Meter
+from sidemeter_control.metering.windows import Interval
 from sidemeter_control.pricing.attribution import attributed
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.cost import Cost, cost, current_period
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.periods import Interval, Period, Recurrence
+from sidemeter_control.pricing.periods import Interval as Every
+from sidemeter_control.pricing.periods import Period, Recurrence
 from sidemeter_control.pricing.plans import ResetPeriod
 from sidemeter_control.pricing.price_caps import PriceCaps, price_caps, taken
 from sidemeter_control.pricing.subscriptions import Subscribed
@@ -172,7 +175,7 @@ async def _costs(
 
 def _period(reset: ResetPeriod, own: Sequence[Subscribed], customer: Customer, at_us: int) -> Period:
     active = next((each for each in own if each.subscription.is_active_at(at_us)), None)
-    calendar = Recurrence.on_calendar(Interval.MONTH, customer.time_zone)
+    calendar = Recurrence.on_calendar(Every.MONTH, customer.time_zone)
     billing = calendar.period_at(at_us) if active is None else active.period_at(at_us)
     return reset_period(reset, billing, customer.time_zone, at_us)
 
@@ -199,14 +202,7 @@ async def _by_values(
     conn: AsyncConnection, meter: Meter, subjects: Sequence[str], period: Period, slices: Sequence[Slice]
 ) -> Mapping[tuple[str | None, ...], Decimal | None]:
     """The same of several slices by the same dimensions, by their values."""
-    dimensions = [key for key, _ in slices[0]]
-    rows = await usage.rows(
-        conn,
-        meter,
-        subjects=dict.fromkeys(subjects, "all"),
-        from_us=period.start_us,
-        to_us=period.end_us,
-        group_by=dimensions,
-        filters={key: {dict(each)[key] for each in slices} for key in dimensions},
-    )
-    return {tuple(row.dimensions[key] for key in dimensions): row.value for row in rows}
+    keys, wanted = [key for key, _ in slices[0]], {tuple(value for _, value in each) for each in slices}
+    interval = Interval(period.start_us, period.end_us)
+    found = await rows_of_slices(conn, meter, subjects, interval, keys, wanted)
+    return {values: rows[0].value for values, rows in found.items()}

@@ -27,7 +27,18 @@ from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.store import events, outcomes, rollups
 
-__all__ = ["Settled", "Values", "amounts", "by_band", "by_dimensions", "by_slice", "counted", "over", "settled_within"]
+__all__ = [
+    "Settled",
+    "Values",
+    "amounts",
+    "by_band",
+    "by_dimensions",
+    "by_slice",
+    "counted",
+    "over",
+    "rows_of_slices",
+    "settled_within",
+]
 
 MANY = 5_000
 
@@ -68,6 +79,31 @@ async def by_band(
         band = band_of(bucket.group)
         totals[band] = merge(totals.get(band, EMPTY), rollup)
     return {band: (total.events, from_nano(total.sum or 0)) for band, total in totals.items()}
+
+
+async def rows_of_slices(  # noqa: PLR0917 -- whose, when, and how it is told apart
+    conn: AsyncConnection,
+    meter: Meter,
+    subjects: Sequence[str],
+    interval: Interval,
+    keys: Sequence[str],
+    wanted: Collection[Values],
+    more: Sequence[str] = (),
+) -> dict[Values, list[usage.UsageRow]]:
+    """The usage of each of the wanted slices that had any, told apart by `more` dimensions. A slice is the values of `keys`."""
+    rows = await usage.rows(
+        conn,
+        meter,
+        subjects=dict.fromkeys(subjects),
+        from_us=interval.from_us,
+        to_us=interval.to_us,
+        group_by=(*keys, *(key for key in more if key not in keys)),
+        filters={key: {each[index] or "" for each in wanted} for index, key in enumerate(keys)},
+    )
+    found: defaultdict[Values, list[usage.UsageRow]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row.dimensions[key] for key in keys)].append(row)
+    return {values: found[values] for values in wanted if values in found}
 
 
 async def by_slice(  # noqa: PLR0917 -- whose, when, and how it is told apart

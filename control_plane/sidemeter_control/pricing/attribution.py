@@ -12,11 +12,11 @@ from decimal import Decimal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sidemeter_control.metering import breakdown, usage
+from sidemeter_control.metering import breakdown
 from sidemeter_control.metering.breakdown import Settled, Values
 from sidemeter_control.metering.meters import Meter, from_nano
 from sidemeter_control.metering.rollups import EMPTY, Rollup, merge, value
-from sidemeter_control.metering.usage import Quantity
+from sidemeter_control.metering.usage import Quantity, UsageRow
 from sidemeter_control.metering.windows import Interval
 from sidemeter_control.money import NO_CURRENCY
 from sidemeter_control.pricing.bills import CostLine, UsedBy, total_of
@@ -104,22 +104,15 @@ class _Question:
         return found
 
     async def _quantities(self, meter: Meter, interval: Interval) -> Mapping[Values, Quantity]:
-        return {
-            values: Quantity(row.value, row.events)
-            for row in await self._rows(meter, interval, self._dimensions)
-            if (values := tuple(row.dimensions[key] for key in self._dimensions)) in self._wanted
-        }
+        found = await self._rows(meter, interval)
+        return {values: Quantity(rows[0].value, rows[0].events) for values, rows in found.items()}
 
-    async def _rows(self, meter: Meter, interval: Interval, keys: Sequence[str]) -> Sequence[usage.UsageRow]:
-        kept = {key: {each[index] or "" for each in self._wanted} for index, key in enumerate(self._dimensions)}
-        return await usage.rows(
-            self._conn,
-            meter,
-            subjects=dict.fromkeys(self._customer.subjects),
-            from_us=interval.from_us,
-            to_us=interval.to_us,
-            group_by=keys,
-            filters=kept,
+    async def _rows(
+        self, meter: Meter, interval: Interval, more: Sequence[str] = ()
+    ) -> Mapping[Values, Sequence[UsageRow]]:
+        subjects = self._customer.subjects
+        return await breakdown.rows_of_slices(
+            self._conn, meter, subjects, interval, self._dimensions, self._wanted, more
         )
 
     async def _told_apart(self, charge: Charge, meter: Meter, interval: Interval) -> Mapping[Values, Used]:
@@ -140,13 +133,12 @@ class _Question:
         raise LookupError(f"{charge.spec.model} needs what nobody asks for")
 
     async def _by_dimensions(self, model: Matrix, meter: Meter, interval: Interval) -> Mapping[Values, Used]:
-        lines: defaultdict[Values, list[UsedLine]] = defaultdict(list)
-        keys = (*self._dimensions, *(key for key in model.dimensions if key not in self._dimensions))
-        for row in await self._rows(meter, interval, keys):
-            values = tuple(row.dimensions[key] for key in self._dimensions)
-            told = {key: row.dimensions[key] for key in model.dimensions}
-            lines[values].append(UsedLine(row.value or Decimal(0), told))
-        return {values: Used.of_lines(lines[values]) for values in self._wanted}
+        rows = await self._rows(meter, interval, model.dimensions)
+
+        def line(row: UsageRow) -> UsedLine:
+            return UsedLine(row.value or Decimal(0), {key: row.dimensions[key] for key in model.dimensions})
+
+        return {values: Used.of_lines(map(line, rows.get(values, ()))) for values in self._wanted}
 
     async def _by_band(self, model: TimeOfDay, meter: Meter, interval: Interval) -> Mapping[Values, Used]:
         zone = self._customer.time_zone
