@@ -141,7 +141,7 @@ class Oracle:
     def gone(self, disk: "Disk", tags: Iterable[str]) -> None:
         """A directory no longer holds these."""
         for tag in sorted(tags):
-            key = self._key_of.get(tag) or self.issues[tag].key
+            key = self._named(tag)
             if (
                 key is None
                 or key not in self.acknowledged
@@ -172,7 +172,7 @@ class Oracle:
     def set_back(self, disk: "Disk", held: frozenset[str]) -> None:
         """An older copy takes this directory's place. Nobody can notice what only the newer one held."""
         for tag in disk.held - held:
-            key = self._key_of.get(tag)
+            key = self._named(tag)
             others = (
                 any(each in other.held for each in self._tags[key] for other in self.disks if other is not disk)
                 if key
@@ -235,6 +235,10 @@ class Oracle:
             self.world.violated(f"{event} is stored otherwise than issued: {issue}")
         if issue.time_us not in {None, event[4]}:
             self.world.violated(f"{event} is stored with another time than issued: {issue}")
+
+    def _named(self, tag: str) -> Key | None:
+        """Under which name an event is known; None while nobody gave it one."""
+        return self._key_of.get(tag) or self.issues[tag].key
 
     def _tag_of(self, event: tuple[str, str, str, str, int, str]) -> str:
         return event[5].partition('"tag":"')[2].partition('"')[0]
