@@ -18,7 +18,7 @@ from sidemeter.errors import StorageRefused
 from sidemeter.events import decode
 from sidemeter.figures import Figures, add_batch, batch_where, figures, oldest_us
 from sidemeter.held import KeptHold, Named
-from sidemeter.kept import Identity, Standing, StoredLimit
+from sidemeter.kept import Identity, LossCounts, Standing, StoredLimit
 from sidemeter.leases import Key
 from sidemeter.ledger import Ledger
 from sidemeter.limits import Subjects
@@ -393,12 +393,15 @@ class Buffer(Ledger):
     async def declare(self, loss: Loss) -> None:
         """Keep a loss, for the control plane to store. One with the same id is there already: then nothing."""
 
-        def then(new: list[Loss]) -> None:
+        async def work(conn: aiosqlite.Connection) -> tuple[list[Loss], LossCounts]:
+            return await kept.add_losses(conn, [loss]), await kept.count_losses(conn)
+
+        def then(outcome: tuple[list[Loss], LossCounts]) -> None:
+            new, self._losses = outcome
             self.lost_events += sum(each.events or 0 for each in new)
-            self.open_losses += len(new)
             self._note()
 
-        await self._database.transact(lambda conn: kept.add_losses(conn, [loss]), then)
+        await self._database.transact(work, then)
 
     async def losses(self) -> list[Loss]:
         """The losses that the control plane has not stored yet, as far as anyone knows; oldest first."""
@@ -407,14 +410,14 @@ class Buffer(Ledger):
     async def declared(self, ids: Sequence[str]) -> None:
         """The control plane has stored these losses: they are told again only to one that is restored."""
 
-        async def work(conn: aiosqlite.Connection) -> int:
+        async def work(conn: aiosqlite.Connection) -> LossCounts:
             left = await kept.put_to_rest(conn, ids)
-            self._note(open_losses=left)
+            self._note(losses=left)
             await self._sync_mark()  # before they go: not even after a power cut may the mark say more than is there
             return left
 
-        def then(left: int) -> None:
-            self.open_losses = left
+        def then(left: LossCounts) -> None:
+            self._losses = left
             self._note()
 
         await self._database.transact(work, then)

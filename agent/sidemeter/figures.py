@@ -9,7 +9,9 @@ from sidemeter import kept
 from sidemeter.batches import Batch, Counted, checksum
 from sidemeter.damaged import Damaged
 from sidemeter.events import decode
+from sidemeter.kept import LossCounts
 from sidemeter.mark import Facts
+from sidemeter.rows import NO_MATCH
 from sidemeter.schema import is_as_made, sum_of
 
 __all__ = ["Figures", "add_batch", "audit", "batch_where", "figures"]
@@ -25,7 +27,8 @@ class Figures(NamedTuple):
     """`Ledger` tells what each means; `settled_seq` is the last row of a settled batch, `last_seq` of any.
 
     `kept_events` rows are settled and not deleted yet, the oldest of them is `kept_from_seq`, and `counted` the last batch
-    of them.
+    of them. `refused_events` are kept apart, `proven_refused` of them match their checksum; of `losses`, some
+    are to be declared.
     """
 
     last_seq: int
@@ -39,7 +42,8 @@ class Figures(NamedTuple):
     kept_events: int
     kept_from_seq: int
     refused_events: int
-    open_losses: int
+    proven_refused: int
+    losses: LossCounts
     oldest_us: int | None
     counted: Counted | None = None
 
@@ -47,7 +51,7 @@ class Figures(NamedTuple):
 async def figures(conn: aiosqlite.Connection) -> Figures:
     """The figures of the database, counted."""
     (
-        (sealed_seq, settled_seq, sealed_events, sealed_bytes, settled_bytes, kept, kept_from),
+        (sealed_seq, settled_seq, sealed_events, sealed_bytes, settled_bytes, kept_events, kept_from),
     ) = await conn.execute_fetchall(
         "SELECT coalesce(max(last_seq), 0),"
         " coalesce(min(first_seq) FILTER (WHERE settled_at_s IS NULL) - 1, max(last_seq), 0),"
@@ -59,10 +63,11 @@ async def figures(conn: aiosqlite.Connection) -> Figures:
     ((waiting_events, waiting_bytes),) = await conn.execute_fetchall(
         "SELECT count(*), coalesce(sum(length(body)), 0) FROM events WHERE seq > ?", (sealed_seq,)
     )
-    ((last_seq, refused_events, open_losses),) = await conn.execute_fetchall(
+    ((last_seq, refused_events, proven_refused),) = await conn.execute_fetchall(
         "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(seq) FROM refused), 0),"
         " coalesce((SELECT max(counted_seq) FROM limits), 0)),"
-        " (SELECT count(*) FROM refused), (SELECT count(*) FROM losses) - (SELECT count(*) FROM told)"
+        " (SELECT count(*) FROM refused), (SELECT count(*) FROM refused WHERE reason <> ?)",
+        (NO_MATCH,),
     )
     return Figures(
         last_seq=max(last_seq, sealed_seq),
@@ -73,10 +78,11 @@ async def figures(conn: aiosqlite.Connection) -> Figures:
         unsent_events=waiting_events + sealed_events,
         unsent_bytes=waiting_bytes + sealed_bytes,
         settled_bytes=settled_bytes,
-        kept_events=kept,
+        kept_events=kept_events,
         kept_from_seq=kept_from,
         refused_events=refused_events,
-        open_losses=open_losses,
+        proven_refused=proven_refused,
+        losses=await kept.count_losses(conn),
         oldest_us=await oldest_us(conn, settled_seq),
     )
 
@@ -127,10 +133,14 @@ async def audit(conn: aiosqlite.Connection, found: Figures, facts: Facts | None)
         return
     if file_id != facts.file_id:
         raise Damaged("it is not the file that was here before", same_file=False)
-    if settled + there < facts.committed:
-        raise Damaged(f"{facts.committed - settled - there} rows are gone from it")
-    if found.open_losses < facts.open_losses:
-        raise Damaged(f"{facts.open_losses - found.open_losses} losses that were not declared yet are gone from it")
+    for gone, what in (
+        (facts.committed - settled - there, "rows"),
+        (facts.refused - found.proven_refused, "events kept apart"),
+        (facts.losses - found.losses.kept, "declarations of losses"),
+        (facts.open_losses - found.losses.open, "losses that were not declared yet"),
+    ):
+        if gone > 0:
+            raise Damaged(f"{gone} {what} are gone from it")
 
 
 def _proven(row: list[Any], crc: int) -> Batch:

@@ -12,7 +12,7 @@ from sidemeter.limits import Limit, Subjects
 from sidemeter.losses import Loss
 from sidemeter.schema import sum_of
 
-__all__ = ["Identity", "Standing", "StoredLimit"]
+__all__ = ["Identity", "LossCounts", "Standing", "StoredLimit"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,13 @@ class Identity(NamedTuple):
     last_epoch: int | None
     generation: str | None
     nonce: bytes | None
+
+
+class LossCounts(NamedTuple):
+    """How many losses are kept, and how many of them the control plane is to be told."""
+
+    kept: int = 0
+    open: int = 0
 
 
 class Standing(NamedTuple):
@@ -108,11 +115,17 @@ async def open_losses(conn: aiosqlite.Connection) -> list[Loss]:
     return _whole(await conn.execute_fetchall(sql))
 
 
-async def put_to_rest(conn: aiosqlite.Connection, ids: Sequence[str]) -> int:
-    """The control plane was told these: they stay for one that is restored, the newest `MAX_TOLD`. How many are open still."""
+async def count_losses(conn: aiosqlite.Connection) -> LossCounts:
+    """How many losses are kept, and how many of them are open."""
+    sql = "SELECT count(*), count(*) - (SELECT count(*) FROM told) FROM losses"
+    ((kept, still_open),) = await conn.execute_fetchall(sql)
+    return LossCounts(kept, still_open)
+
+
+async def put_to_rest(conn: aiosqlite.Connection, ids: Sequence[str]) -> LossCounts:
+    """The control plane was told these: they stay for one that is restored, the newest `MAX_TOLD`. What is left."""
     await _put_to_rest(conn, ids)
-    ((left,),) = await conn.execute_fetchall("SELECT (SELECT count(*) FROM losses) - (SELECT count(*) FROM told)")
-    return int(left)
+    return await count_losses(conn)
 
 
 async def open_again(conn: aiosqlite.Connection, *, counted: bool) -> list[Loss]:

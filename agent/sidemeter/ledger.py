@@ -18,6 +18,7 @@ from sidemeter.damaged import Damage, Damaged
 from sidemeter.database import Connect, Database
 from sidemeter.errors import StorageRefused
 from sidemeter.figures import Figures, figures
+from sidemeter.kept import LossCounts
 from sidemeter.losses import Loss
 from sidemeter.rows import check_refused
 from sidemeter.volume import Volume
@@ -31,8 +32,7 @@ class Ledger:
 
     `sealed_seq` is the last row that belongs to a batch; the rows after it, `waiting_events` of `waiting_bytes`, wait
     for one. `unsent_events` of `unsent_bytes` are these and those of every batch not settled; the oldest of them
-    happened at `oldest_us`. `lost_events` were declared lost since the start, as far as the number is known;
-    `open_losses` declarations have not reached the control plane. `rebuilds` counts databases that were given up.
+    happened at `oldest_us`. `lost_events` were declared lost since the start, as far as the number is known.
     """
 
     def __init__(self, volume: Volume, clock: Clock, connect: Connect) -> None:
@@ -49,6 +49,8 @@ class Ledger:
         self._kept_events = 0
         self._kept_from_seq = 0
         self._counted: Counted | None = None
+        self._proven_refused = 0
+        self._losses = LossCounts()
         self.next_seq = 1
         self.sealed_seq = 0
         self.waiting_events = 0
@@ -58,7 +60,6 @@ class Ledger:
         self.settled_bytes = 0
         self.refused_events = 0
         self.lost_events = 0
-        self.open_losses = 0
         self.oldest_us: int | None = None
 
     @classmethod
@@ -130,6 +131,11 @@ class Ledger:
     # Damage
 
     @property
+    def open_losses(self) -> int:
+        """How many declarations have not reached the control plane."""
+        return self._losses.open
+
+    @property
     def rebuilds(self) -> int:
         """How many databases were given up since the start."""
         return self._watch.rebuilds
@@ -170,12 +176,14 @@ class Ledger:
     async def opened(self, conn: aiosqlite.Connection) -> None:
         """Take the figures of the file, once it is seen to be sound."""
         found, settled = await self._watch.opened(conn)
+        self._committed = settled + found.unsent_events
         lost = await check_refused(conn, self._clock.now_us())
+        if lost:  # before they go: the mark never says more than is there
+            found = found._replace(proven_refused=found.proven_refused - len(lost))
+            self._apply(found)
         await conn.commit()
         self.lost_events += len(lost)
-        found = found._replace(open_losses=found.open_losses + len(lost))
-        self._committed = settled + found.unsent_events
-        self._apply(found)
+        self._apply(found._replace(losses=LossCounts(*(each + len(lost) for each in found.losses))))
         if self.salvaging:
             self._salvage.set()
         if self._lifetime_s is None:
@@ -222,22 +230,25 @@ class Ledger:
         self._kept_events = found.kept_events
         self._kept_from_seq = found.kept_from_seq
         self._counted = found.counted
+        self._proven_refused = found.proven_refused
+        self._losses = found.losses
         self.refused_events = found.refused_events
-        self.open_losses = found.open_losses
         self.oldest_us = found.oldest_us
         self._note()
 
-    def _note(self, last_seq: int = 0, open_losses: int | None = None) -> None:
-        losses = self.open_losses if open_losses is None else open_losses
+    def _note(self, last_seq: int = 0, losses: LossCounts | None = None) -> None:
+        counts = self._losses if losses is None else losses
         self._watch.note(
             last_seq,
             self._committed,
             self._settled,
             self._settled_seq,
-            losses,
+            counts.open,
             kept=self._kept_events,
             kept_from_seq=self._kept_from_seq,
             counted=self._counted,
+            refused=self._proven_refused,
+            losses=counts.kept,
         )
 
     async def _sync_mark(self) -> None:

@@ -9,7 +9,7 @@ class Loss(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows `first_seq` to `last_seq` of one agent, of which `events` acknowledged events are lost; what is None is not known.
 
     The control plane stores it once for each agent and `id`, however often it is told. With `counted_in` that copy of its
-    database has the events, and they are lost only where it goes back to before it had them.
+    database has the events, or knows that they are lost: this is news only where it goes back to before it did.
 
     >>> Loss("4f2a", 7, 9, 2, "2 rows are gone from the buffer", 1_767_225_600_000_000).events
     2

@@ -29,7 +29,8 @@ class Facts(msgspec.Struct, frozen=True):
 
     Every row up to `settled_seq` is among the settled ones. `boot_id` tells the run of the machine in which this was
     written; `clean` that nothing was written to the database after it. `form` is the database's. Of the settled rows
-    `kept` are there still, from `kept_from_seq` on, and `counted` is the last batch of them.
+    `kept` are there still, from `kept_from_seq` on, and `counted` is the last batch of them. Beside the rows there are
+    `refused` events kept apart, and `losses`, of which `open_losses` are not declared yet.
     """
 
     file_id: str
@@ -45,6 +46,8 @@ class Facts(msgspec.Struct, frozen=True):
     kept: int = 0
     kept_from_seq: int = 0
     counted: Counted | None = None
+    refused: int = 0
+    losses: int = 0
 
     @property
     def unsettled(self) -> int:

@@ -59,10 +59,19 @@ class _Progress:
                 low, high = absent or (1 if damage.overtaken else first, last)
                 losses.append(Loss(facts.file_id, low, high, facts.unsettled - back, reason, damage.noticed_at_us))
         losses += self._kept(damage)
-        if len(self.losses) < facts.open_losses:
-            reason = "declarations of earlier losses were damaged"
-            losses.append(Loss(f"{facts.file_id}-losses", 1, facts.last_seq, None, reason, damage.noticed_at_us))
+        apart, told = (len(self.refused), len(self.losses)) if damage.same_file else (0, 0)
+        if facts.refused > apart:
+            which, reason = f"{facts.file_id}-refused", f"{reason}; these were kept apart"
+            losses.append(Loss(which, 1, facts.last_seq, facts.refused - apart, reason, damage.noticed_at_us))
+        if max(facts.losses, facts.open_losses) > told:
+            losses.append(self._declarations(damage))
         return losses
+
+    def _declarations(self, damage: Damage) -> Loss:
+        """In place of those that are gone. Where none waited to be told, whoever counted last knows of them."""
+        facts, reason = damage.facts, "declarations of earlier losses were damaged"
+        known_in = None if facts.open_losses or facts.counted is None else facts.counted.generation
+        return Loss(f"{facts.file_id}-losses", 1, facts.last_seq, None, reason, damage.noticed_at_us, known_in)
 
     def _kept(self, damage: Damage) -> list[Loss]:
         """What was counted, kept and not read back: lost where the control plane goes back to before it was counted."""
@@ -100,8 +109,9 @@ class Salvager:
                     await self._take(found, progress)
         losses = progress.missing(damage)
         for loss in losses:
-            how = "lost" if loss.counted_in is None else "counted, and no longer kept"
-            log.error("%s events from row %d on are %s: %s", loss.events, loss.first_seq, how, loss.reason)
+            how = "lost" if loss.counted_in is None else "known to the control plane, and no longer kept"
+            many = "it is not known how many" if loss.events is None else loss.events
+            log.error("events from row %d on (%s) are %s: %s", loss.first_seq, many, how, loss.reason)
             await self._until_kept(self._buffer.declare, loss)
         await self._buffer.salvaged(damage)
         log.warning("%d events of damaged/%d are read back", self.salvaged_events - before, damage.number)

@@ -17,7 +17,7 @@ from sidemeter.damaged import Damaged
 from sidemeter.events import decode
 from sidemeter.losses import Loss
 
-__all__ = ["CallerId", "add", "check_refused", "claim", "holds", "read", "take_out"]
+__all__ = ["NO_MATCH", "CallerId", "add", "check_refused", "claim", "holds", "read", "take_out"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,8 @@ CallerId = tuple[int, str, str]
 MOST_BAD_ROWS: Final = 8
 """So many rows of one read that do not match are taken out one by one; more, and the file itself is not to be trusted."""
 
-_NO_MATCH: Final = "the row does not match its checksum"
+NO_MATCH: Final = "the row does not match its checksum"
+"""Why a row is kept apart whose bytes are no event any more."""
 
 
 async def add(conn: aiosqlite.Connection, rows: Sequence[Row]) -> None:
@@ -110,11 +111,11 @@ async def read(
 async def check_refused(conn: aiosqlite.Connection, now_us: int) -> list[Loss]:
     """Declare those of the events kept apart that do not match any more: their bytes are all that there is of them."""
     sql = "SELECT seq, CAST(body AS BLOB), crc FROM refused WHERE reason <> ?"
-    found = await conn.execute_fetchall(sql, (_NO_MATCH,))
+    found = await conn.execute_fetchall(sql, (NO_MATCH,))
     bad = [seq for seq, body, crc in found if body is None or checksum(seq, body) != crc]
-    await conn.executemany("UPDATE refused SET reason = ? WHERE seq = ?", [(_NO_MATCH, seq) for seq in bad])
+    await conn.executemany("UPDATE refused SET reason = ? WHERE seq = ?", [(NO_MATCH, seq) for seq in bad])
     file_id = (await kept.meta(conn)).get("file_id")
-    return await kept.add_losses(conn, [Loss(f"{file_id}-{seq}", seq, seq, 1, _NO_MATCH, now_us) for seq in bad])
+    return await kept.add_losses(conn, [Loss(f"{file_id}-{seq}", seq, seq, 1, NO_MATCH, now_us) for seq in bad])
 
 
 async def take_out(conn: aiosqlite.Connection, bad: Sequence[int], now_us: int) -> list[Loss]:
@@ -126,10 +127,10 @@ async def take_out(conn: aiosqlite.Connection, bad: Sequence[int], now_us: int) 
         await conn.execute(
             "INSERT OR REPLACE INTO refused SELECT seq, CAST(coalesce(body, '') AS BLOB), ?,"
             " CAST(coalesce(crc, 0) AS INTEGER) FROM events WHERE seq = ?",
-            (_NO_MATCH, seq),
+            (NO_MATCH, seq),
         )
         await conn.execute("DELETE FROM events WHERE seq = ?", (seq,))
         await conn.execute("DELETE FROM caller_ids WHERE seq = ?", (seq,))
         await conn.execute("DELETE FROM batches WHERE last_seq >= ? AND settled_at_s IS NULL", (seq,))
-        losses.append(Loss(f"{file_id}-{seq}", seq, seq, 1, _NO_MATCH, now_us))
+        losses.append(Loss(f"{file_id}-{seq}", seq, seq, 1, NO_MATCH, now_us))
     return await kept.add_losses(conn, losses)

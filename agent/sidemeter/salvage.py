@@ -61,8 +61,8 @@ class Numbers:
     >>> numbers = Numbers()
     >>> [numbers.add(seq) for seq in (3, 5, 3)]
     [True, True, False]
-    >>> numbers.count(1, 4), numbers.absent(3, 6)
-    (1, (4, 6))
+    >>> len(numbers), numbers.count(1, 4), numbers.absent(3, 6)
+    (2, 1, (4, 6))
     """
 
     _BITS: Final = 4096
@@ -76,6 +76,9 @@ class Numbers:
         before = self._chunks.get(chunk, 0)
         self._chunks[chunk] = before | 1 << bit
         return not before >> bit & 1
+
+    def __len__(self) -> int:
+        return sum(bits.bit_count() for bits in self._chunks.values())
 
     def __contains__(self, seq: int) -> bool:
         chunk, bit = divmod(seq, self._BITS)

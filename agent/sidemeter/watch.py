@@ -94,6 +94,8 @@ class Watch:
         kept: int,
         kept_from_seq: int,
         counted: Counted | None,
+        refused: int,
+        losses: int,
     ) -> None:
         """Write down what the database holds now."""
         self.last_seq, self._counted = max(self.last_seq, last_seq), counted
@@ -112,6 +114,8 @@ class Watch:
                 kept=kept,
                 kept_from_seq=kept_from_seq,
                 counted=counted,
+                refused=refused,
+                losses=losses,
             )
             self._write(self.facts)
 

@@ -181,17 +181,18 @@ async def test_kept_rows_that_cannot_be_read_back_are_declared_once_the_control_
     (directory / "buffer.sqlite3-wal").unlink()
     buffer = await Buffer.open(directory, RestingClock())
     await Rig(buffer, directory).salvager.salvage_once()
-    gone, earlier = await buffer.losses()
+    gone, refused, earlier = await buffer.losses()
     counted = len(left[1].counted)
     done_with = counted + len(left[1].refused)
     assert (gone.events, gone.first_seq, earlier.events) == (ROWS + 4 - done_with, counted + 1, None)
-    await buffer.declared([gone.id, earlier.id])
+    assert refused.events == len(left[1].refused), "their bytes were all that there was of them"
+    await buffer.declared([gone.id, refused.id, earlier.id])
     assert (await buffer.losses(), buffer.open_losses) == ([], 0)
     await buffer.identity("agent", "hello", "boot")
     before = buffer.lost_events
     await buffer.start_over("hello-2", everything=True)
-    assert buffer.open_losses == 3
-    (kept,) = [each for each in await buffer.losses() if each.id not in {gone.id, earlier.id}]
+    assert buffer.open_losses == 4
+    (kept,) = [each for each in await buffer.losses() if each.id not in {gone.id, refused.id, earlier.id}]
     assert (kept.events, kept.first_seq, kept.last_seq) == (counted, 1, counted)
     assert buffer.lost_events == before + counted
     await buffer.close()
@@ -311,6 +312,65 @@ async def test_a_loss_that_is_gone_before_it_was_declared_is_noticed_and_one_tha
     assert buffer.rebuilds == 1
     await Rig(buffer, after).salvager.salvage_once()
     assert "two" in [loss.id for loss in await buffer.losses()]
+    await buffer.close()
+
+
+async def test_declarations_that_are_gone_with_a_database_are_missed_by_a_control_plane_that_does_not_know_them(
+    tmp_path: Path,
+) -> None:
+    buffer = await Buffer.open(tmp_path / "live", RestingClock())
+    await fill(buffer, ROWS)
+    await buffer.declared(["earlier"])
+    left = copied(tmp_path / "live", tmp_path / "left")
+    await buffer.close()
+    for name in ("buffer.sqlite3", "buffer.sqlite3-wal"):
+        (left / name).unlink()
+    buffer = await Buffer.open(left, RestingClock())
+    await Rig(buffer, left).salvager.salvage_once()
+    await buffer.identity("agent", "hello", "boot")
+    now = [each.id for each in await buffer.losses()]
+    assert not [each for each in now if each.endswith("-losses")], "whoever has the events knows of the losses too"
+    await buffer.start_over("hello-2", everything=True)
+    (loss,) = [each for each in await buffer.losses() if each.id.endswith("-losses")]
+    assert (loss.events, loss.reason) == (None, "declarations of earlier losses were damaged")
+    await buffer.close()
+
+
+@pytest.mark.parametrize(("table", "what"), [("refused", "events kept apart"), ("losses", "declarations of losses")])
+async def test_what_is_gone_of_what_is_kept_beside_the_events_is_noticed(
+    tmp_path: Path, table: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = await Buffer.open(tmp_path / "live", RestingClock())
+    await fill(buffer, ROWS)
+    await buffer.declared(["earlier"])
+    await buffer._database.transact(
+        lambda conn: conn.execute(f"DELETE FROM {table} WHERE rowid = (SELECT min(rowid) FROM {table})")
+    )
+    left = copied(tmp_path / "live", tmp_path / "left")
+    await buffer.close()
+    buffer = await Buffer.open(left, RestingClock())
+    assert (buffer.rebuilds, buffer.salvaging) == (1, True)
+    assert f"1 {what} are gone from it" in caplog.text
+    await buffer.close()
+
+
+async def test_an_event_kept_apart_that_does_not_prove_itself_is_declared_once(tmp_path: Path) -> None:
+    buffer = await Buffer.open(tmp_path / "live", RestingClock())
+    made = await fill(buffer, ROWS)
+    await buffer._database.transact(
+        lambda conn: conn.execute("UPDATE refused SET crc = 0 WHERE seq = (SELECT min(seq) FROM refused)")
+    )
+    await buffer.close()
+    buffer = await Buffer.open(tmp_path / "live", RestingClock())
+    assert (buffer.rebuilds, buffer.lost_events) == (0, 1)
+    await buffer.close()
+    left = copied(tmp_path / "live", tmp_path / "left")
+    for name in ("buffer.sqlite3", "buffer.sqlite3-wal"):
+        (left / name).unlink(missing_ok=True)
+    buffer = await Buffer.open(left, RestingClock())
+    await Rig(buffer, left).salvager.salvage_once()
+    refused = [each.events for each in await buffer.losses() if each.id.endswith("-refused")]
+    assert refused == ([len(made.refused) - 1] if len(made.refused) > 1 else [])
     await buffer.close()
 
 
