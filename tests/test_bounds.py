@@ -90,13 +90,16 @@ def rows() -> dict[str, re.Match[str]]:
 
 
 def value_of(where: str) -> Any:
-    """What `package.module:NAME` is; of a setting, its default."""
+    """What `package.module:NAME` or `NAME.field` is; of a setting, its default."""
     module, _, name = where.partition(":")
     of: Any = importlib.import_module(module)
     if "." not in name:
         return getattr(of, name)
     owner, _, field = name.partition(".")
-    return next(each.default for each in dataclasses.fields(getattr(of, owner)) if each.name == field)
+    whole = getattr(of, owner)
+    if not isinstance(whole, type):
+        return getattr(whole, field)
+    return next(each.default for each in dataclasses.fields(whole) if each.name == field)
 
 
 @pytest.mark.parametrize("where", rows())

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import ArchiveUnavailable, Conflict
 from sidemeter_control.metering import months
-from sidemeter_control.metering.unarchived import Unarchived
+from sidemeter_control.metering.unarchived import SIZES, Sizes, Unarchived
 from sidemeter_control.store import archived, audit
 from sidemeter_control.store.archived import ArchiveFile
 from sidemeter_control.store.database import Database
@@ -24,13 +24,10 @@ from sidemeter_control.store.database import Database
 if TYPE_CHECKING:
     from sidemeter_control.store.parquet import Draft, Row
 
-__all__ = ["ARCHIVING", "MAX_DETACHED", "Archived", "Archiving", "archive", "survey"]
+__all__ = ["ARCHIVING", "Archived", "Archiving", "archive", "survey"]
 
 ARCHIVING: Final = "archiving"
 """Who archives when a setting says so, in the audit log."""
-
-MAX_DETACHED: Final = 1_000
-"""Events that give up their data in one transaction: it keeps ingest waiting for some tens of milliseconds."""
 
 
 @dataclass(slots=True)
@@ -47,11 +44,18 @@ class Archived:
 
 
 async def archive(
-    database: Database, clock: Clock, before_us: int, by: str, *, directory: Path | None = None, counts: bool = False
+    database: Database,
+    clock: Clock,
+    before_us: int,
+    by: str,
+    *,
+    directory: Path | None = None,
+    counts: bool = False,
+    sizes: Sizes = SIZES,
 ) -> AsyncIterator[Archived]:
     """Archive every event that is in no file yet and has its time before `before_us`, where a month begins.
 
-    A step at a time: a file, or a transaction of at most MAX_DETACHED events. `directory`: where new files go, if not where the
+    A step at a time: a file, or a transaction. `directory`: where new files go, if not where the
     database's archive is. `counts`: `expected` is known before the first file is. Raises StoreUnavailable when the disk or the
     database does not take it, Conflict when another process archives meanwhile, ArchiveUnavailable for a file that was written
     down, and is not there or not what was written. Whoever calls it again goes on.
@@ -63,9 +67,9 @@ async def archive(
     async with database.read() as conn:
         names = frozenset(file.name for file in await archived.every(conn))
     await asyncio.to_thread(archive_files.clear_away, into, names)
-    async for _ in _detach_all(database, clock, by, so_far):
+    async for _ in _detach_all(database, clock, by, so_far, sizes):
         yield so_far
-    due, writing = Unarchived(database, before_us), _Writing(database, clock, into)
+    due, writing = Unarchived(database, before_us, sizes), _Writing(database, clock, into)
     await due.begin()
     if counts:
         so_far.expected = so_far.events + await due.count()
@@ -75,7 +79,7 @@ async def archive(
             continue
         await writing.file(month_us, draft, due.number)
         yield so_far
-        async for _ in _detach_all(database, clock, by, so_far):
+        async for _ in _detach_all(database, clock, by, so_far, sizes):
             yield so_far
         due.number += 1
     await due.went_through(due.months_known)
@@ -124,14 +128,14 @@ class Archiving:
         return True
 
 
-async def _detach_all(database: Database, clock: Clock, by: str, so_far: Archived) -> AsyncIterator[None]:
+async def _detach_all(database: Database, clock: Clock, by: str, so_far: Archived, sizes: Sizes) -> AsyncIterator[None]:
     """Let the events of files that are written down give up their data, until there are none whose events have not."""
     while True:
         async with database.read() as conn:
             file = await archived.unfinished(conn)
         if file is None:
             return
-        async for detached in _detach(database, clock, by, file):
+        async for detached in _detach(database, clock, by, file, sizes.detached):
             so_far.events += detached.events
             so_far.mark_bytes += detached.mark_bytes
             yield
@@ -141,7 +145,9 @@ async def _detach_all(database: Database, clock: Clock, by: str, so_far: Archive
         so_far.names.append(Path(file.directory) / file.name)
 
 
-async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) -> AsyncIterator[Archived]:
+async def _detach(
+    database: Database, clock: Clock, by: str, file: ArchiveFile, at_once: int
+) -> AsyncIterator[Archived]:
     from sidemeter_control.store import archive_files, parquet  # noqa: PLC0415 -- an extra
 
     await asyncio.to_thread(archive_files.named, file)
@@ -157,8 +163,8 @@ async def _detach(database: Database, clock: Clock, by: str, file: ArchiveFile) 
     await asyncio.to_thread(database.archive.check, path, file)
     whole = await asyncio.to_thread(archive_files.read_whole, path, file)
     order = await asyncio.to_thread(whole.by_number)
-    for first in range(0, len(order), MAX_DETACHED):
-        places = [place for _, place in order[first : first + MAX_DETACHED]]
+    for first in range(0, len(order), at_once):
+        places = [place for _, place in order[first : first + at_once]]
         rows = await asyncio.to_thread(parquet.rows_of, whole, places)
         marks = [archived.mark_of(file.number, place, row[-1]) for place, row in zip(places, rows, strict=True)]
         async with database.write() as conn:

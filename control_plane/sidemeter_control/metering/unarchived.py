@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidemeter_control.metering import months
 from sidemeter_control.metering.events import FIRST_US
@@ -12,22 +12,35 @@ from sidemeter_control.store.database import Database
 if TYPE_CHECKING:
     from sidemeter_control.store.parquet import Draft
 
-__all__ = ["MAX_FILE_BYTES", "MAX_FILE_EVENTS", "Unarchived"]
+__all__ = ["SIZES", "Sizes", "Unarchived"]
 
-MAX_FILE_EVENTS: Final = 250_000
-MAX_FILE_BYTES: Final = 64 * 1024 * 1024
-"""Of data in one file: it is sorted, packed, and read back in memory, which takes some four times as much."""
-
-_READ: Final = 1_000
 _LOOKED_AT: Final = 500_000
+
+
+class Sizes(NamedTuple):
+    """How much is done at once: events and bytes of data in one file, events that one statement reads, and events that give up
+    their data in one transaction.
+
+    A file is sorted, packed, and read back in memory, which takes some four times its data. A transaction keeps ingest
+    waiting for some tens of milliseconds.
+    """
+
+    file_events: int = 250_000
+    file_bytes: int = 64 * 1024 * 1024
+    read: int = 1_000
+    detached: int = 1_000
+
+
+SIZES: Final = Sizes()
 
 
 class Unarchived:
     """The events that are due, month by month, in drafts of files."""
 
-    def __init__(self, database: Database, before_us: int) -> None:
+    def __init__(self, database: Database, before_us: int, sizes: Sizes = SIZES) -> None:
         self._database = database
         self._before_us = before_us
+        self._sizes = sizes
         self.number = 1
         self._upto = 0
         self._known: dict[int, int] = {}
@@ -77,16 +90,17 @@ class Unarchived:
     async def _of_month(self, month_us: int) -> AsyncIterator["Draft"]:
         from sidemeter_control.store.parquet import Draft  # noqa: PLC0415 -- an extra
 
-        draft, after = Draft(), (FIRST_US, 0)
+        draft, after, sizes = Draft(), (FIRST_US, 0), self._sizes
         within = month_us, months.end(month_us)
         while True:
             async with self._database.read() as conn:
-                some: list[Any] = await archived.rows(conn, within, after, self._numbers(month_us), _READ)
+                some: list[Any] = await archived.rows(conn, within, after, self._numbers(month_us), sizes.read)
             if some:
                 await asyncio.to_thread(draft.add, some)
                 after = some[-1][5], some[-1][0]
-            is_last = len(some) < _READ
-            if draft.events and (is_last or draft.events >= MAX_FILE_EVENTS or draft.data_bytes >= MAX_FILE_BYTES):
+            is_last = len(some) < sizes.read
+            is_full = draft.events >= sizes.file_events or draft.data_bytes >= sizes.file_bytes
+            if draft.events and (is_last or is_full):
                 yield draft
                 draft = Draft()
             if is_last:

@@ -54,10 +54,11 @@ Said = TypeVar("Said", bound="Event | StoredEvent")
 
 
 class Archive:
-    """The files in `directory`, or where each was written if it is not there."""
+    """The files in `directory`, or where each was written if it is not there. At most `max_groups` are kept unpacked."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
+        self.max_groups = MAX_GROUPS
         self._groups: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._sound: dict[str, tuple[int, ...]] = {}
         self._lock = Lock()
@@ -128,7 +129,7 @@ class Archive:
                 except parquet.Problem as exc:
                     raise ArchiveUnavailable(path, str(exc)) from exc
             self._groups[file.id, number] = group
-            while len(self._groups) > MAX_GROUPS:
+            while len(self._groups) > self.max_groups:
                 self._groups.popitem(last=False)
         return parquet.data_of(group, places)
 

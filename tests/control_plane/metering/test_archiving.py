@@ -14,12 +14,12 @@ from shop import us
 from sqlalchemy import text
 
 from sidemeter_control.errors import ArchiveUnavailable, Conflict, InvalidInput, StoreUnavailable
-from sidemeter_control.metering import archiving, months, unarchived
+from sidemeter_control.metering import archiving, months
 from sidemeter_control.metering.archiving import Archiving, archive, survey
 from sidemeter_control.metering.events import LAST_US, Event
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.metering.unarchived import Sizes
 from sidemeter_control.metering.windows import Interval
-from sidemeter_control.store import archive as archive_module
 from sidemeter_control.store import archive_files, archived, audit, events
 from sidemeter_control.store.archived import Place
 from sidemeter_control.store.database import Database
@@ -159,40 +159,31 @@ async def test_what_comes_late_goes_into_a_later_file(database: Database, clock:
     assert await said(database) == by_id([*sent, *late])
 
 
-async def test_a_month_is_cut_into_files_of_bounded_size(
-    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unarchived, "MAX_FILE_EVENTS", 4)
-    monkeypatch.setattr(unarchived, "_READ", 2)
+async def test_a_month_is_cut_into_files_of_bounded_size(database: Database, clock: ManualClock) -> None:
     sent = [event_of(n, AUGUST + n % 3, {"n": str(n)}) for n in range(11)]
     await send(database, clock, sent)
-    await archive_all(database, clock)
+    await archive_all(database, clock, sizes=Sizes(file_events=4, read=2))
     files = await files_of(database)
     assert [file.events for file in files] == [4, 4, 3]
     assert len(dict(in_files(database, files))) == 11
     assert await said(database) == by_id(sent)
 
 
-async def test_a_file_ends_where_its_data_is_enough(
-    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unarchived, "MAX_FILE_BYTES", 30)
-    monkeypatch.setattr(unarchived, "_READ", 1)
+async def test_a_file_ends_where_its_data_is_enough(database: Database, clock: ManualClock) -> None:
     sent = [event_of(n, AUGUST + n, {"n": "x" * 7}) for n in range(5)]  # 16 bytes each
     await send(database, clock, sent)
-    await archive_all(database, clock)
+    await archive_all(database, clock, sizes=Sizes(file_bytes=30, read=1))
     assert [file.data_bytes for file in await files_of(database)] == [32, 32, 16]
     assert await said(database) == by_id(sent)
 
 
 @pytest.mark.parametrize("step", [0, 1, 3, 5])
 async def test_whatever_step_was_the_last_the_next_run_ends_it(
-    database: Database, clock: ManualClock, step: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, clock: ManualClock, step: int
 ) -> None:
-    monkeypatch.setattr(archiving, "MAX_DETACHED", 4)
     sent = some()
     await send(database, clock, sent)
-    steps = archive(database, clock, NOVEMBER, "key_1")
+    steps = archive(database, clock, NOVEMBER, "key_1", sizes=Sizes(detached=4))
     async with aclosing(steps):
         for _ in range(step):
             if await anext(steps, None) is None:
@@ -355,10 +346,8 @@ async def test_a_file_that_is_not_what_was_written_is_named_and_the_rest_goes_on
     assert (await archive_all(database, clock)).events == 1
 
 
-async def test_what_is_unpacked_in_memory_is_bounded(
-    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(archive_module, "MAX_GROUPS", 2)
+async def test_what_is_unpacked_in_memory_is_bounded(database: Database, clock: ManualClock) -> None:
+    database.archive.max_groups = 2
     sent = some()
     sent += [event_of(400, us("2026-07-02"), {"n": "1"})]
     await send(database, clock, sent)
