@@ -43,8 +43,8 @@ class Closing:
         return await close_once(self._database, self._clock, self._close_after_s)
 
 
-async def close_once(database: Database, clock: Clock, close_after_s: int) -> int:
-    """Close billing periods that ended at least so long ago; answers how many. A turn that ends early loses nothing.
+async def close_once(database: Database, clock: Clock, close_after_s: int, *, at_once: int = MAX_CLOSED_AT_ONCE) -> int:
+    """Close billing periods that ended at least so long ago, up to `at_once`; answers how many. A turn that ends early loses nothing.
 
     Those that were over when their subscription was made are given as long from then, for what they used to come in.
     A customer whose periods cannot be closed for a fault of ours holds up nobody else: the log names the incident. Nor does
@@ -52,11 +52,11 @@ async def close_once(database: Database, clock: Clock, close_after_s: int) -> in
     """
     until_us = clock.now_us() - close_after_s * 1_000_000
     async with database.read() as conn:
-        due = await subscriptions.to_close(conn, until_us, MAX_CLOSED_AT_ONCE)
+        due = await subscriptions.to_close(conn, until_us, at_once)
     closed = 0
     for key in due:
         try:
-            while closed < MAX_CLOSED_AT_ONCE and await _close_next(database, key, until_us, clock.now_us()):
+            while closed < at_once and await _close_next(database, key, until_us, clock.now_us()):
                 closed += 1
         except StoreUnavailable:
             raise

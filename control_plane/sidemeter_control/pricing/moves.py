@@ -56,17 +56,18 @@ async def move_subscribers(
     at: ChangeAt,
     preview: bool,
     by: str = audit.OPERATOR,
+    at_once: int = MAX_MOVED_AT_ONCE,
 ) -> Moves:
-    """Move, in one transaction, or only see what it would cost.
+    """Move up to `at_once`, in one transaction, or only see what it would cost.
 
     Those that end already are left alone. NotFound names the version that does not exist.
     """
     now_us = clock.now_us()
     async with database.read() if preview else database.write() as conn:
         before, after = await find_plan(conn, plan, from_version), await find_plan(conn, plan, to_version)
-        found = await subscriptions.of_version(conn, before.key, before.version, now_us, MAX_MOVED_AT_ONCE + 1)
+        found = await subscriptions.of_version(conn, before.key, before.version, now_us, at_once + 1)
         known = await customers.get(conn, sorted({customer for customer, _ in found}))
-        lives = [(known[key], await life_of(conn, each, now_us)) for key, each in found[:MAX_MOVED_AT_ONCE]]
+        lives = [(known[key], await life_of(conn, each, now_us)) for key, each in found[:at_once]]
         looked = [await _look(conn, *each, after, now_us) for each in lives]
         changes = [_change(life, after, clock.new_id("sub"), at) for _, life in lives]
         made = [each for each in changes if not isinstance(each, Conflict)]
@@ -78,7 +79,7 @@ async def move_subscribers(
         _move(life.subscription, costs, str(change) if isinstance(change, Conflict) else None, preview=preview)
         for (_, life), costs, change in zip(lives, looked, changes, strict=True)
     )
-    return Moves(tuple(moves), len(found) > MAX_MOVED_AT_ONCE)
+    return Moves(tuple(moves), len(found) > at_once)
 
 
 def _move(own: Subscription, costs: tuple[Money, Money], problem: str | None, *, preview: bool) -> Move:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from fakes import eventually
 from shop import BASE, CALLS, TOKENS, Shop, open_shop, us
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.app import loops, repeat
@@ -22,7 +22,6 @@ from sidemeter_control.metering.catalogue import create_meter, update_meter
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.metering.rollups import DAY_US
-from sidemeter_control.pricing import closing
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe, subscribed
 from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.charges import ChargeSpec, PricingModel
@@ -49,10 +48,10 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
         yield opened
 
 
-async def close(shop: Shop, now: str | None = None) -> int:
+async def close(shop: Shop, now: str | None = None, at_once: int = MAX_CLOSED_AT_ONCE) -> int:
     if now is not None:
         shop.clock.set_wall(us(now))
-    return await close_once(shop.database, shop.clock, HOUR_S)
+    return await close_once(shop.database, shop.clock, HOUR_S, at_once=at_once)
 
 
 async def owed(shop: Shop, customer: Customer, start: str, end: str) -> Cost:
@@ -147,15 +146,12 @@ async def statements(shop: Shop, customer: Customer) -> int:
     return len(asked)
 
 
-async def test_many_periods_of_many_customers_are_closed_in_turns_that_are_bounded(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_periods_of_many_customers_are_closed_in_turns_that_are_bounded(shop: Shop) -> None:
     assert MAX_CLOSED_AT_ONCE == 200
-    monkeypatch.setattr(closing, "MAX_CLOSED_AT_ONCE", 5)
     for key in ("acme", "globex"):
         await shop.sell(await shop.customer(key), BASE, plan=key)
     shop.clock.set_wall(us("2027-03-01T12:00:00"))
-    assert [await close(shop) for _ in range(3)] == [5, 3, 0]
+    assert [await close(shop, at_once=5) for _ in range(3)] == [5, 3, 0]
 
 
 async def test_what_is_closed_answers_its_lines_for_ever(shop: Shop) -> None:
@@ -258,19 +254,12 @@ async def test_usage_of_another_customers_closed_day_changes_nothing(shop: Shop)
     assert shown(found) == [("Tokens", "50", "0.50")]
 
 
-async def test_a_customer_who_cannot_be_billed_stops_nobody_else(
-    shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_customer_who_cannot_be_billed_stops_nobody_else(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     for key in ("acme", "globex"):
-        await shop.sell(await shop.customer(key), BASE, plan=key)
-    real = closing.lines_of
-
-    async def failing(conn: object, customer: Customer, part: object, now_us: int) -> object:
-        if customer.key == "acme":
-            raise ArithmeticError("wrong")
-        return await real(conn, customer, part, now_us)
-
-    monkeypatch.setattr(closing, "lines_of", failing)
+        await shop.sell(await shop.customer(key), TOKENS, plan=key)
+        await shop.use(key, "2026-11-05", "100")
+    async with shop.database.write() as conn:
+        await conn.execute(text("UPDATE customers SET language = 'XX' WHERE key = 'acme'"))
     assert await close(shop, "2026-12-02") == 1
     assert "the periods of customer 'acme' could not be closed" in caplog.text
 
@@ -301,9 +290,7 @@ async def test_a_period_waits_until_the_meters_it_prices_have_counted_what_was_s
     assert shown(await owed(shop, acme, "2026-11-01", "2026-12-01")) == [("late", "30", "30.00")]
 
 
-async def test_however_many_wait_for_a_meter_the_others_have_their_turn(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_however_many_wait_for_a_meter_the_others_have_their_turn(shop: Shop) -> None:
     for at in ("2026-11-02", "2026-11-03"):
         await shop.use("acme", at, "10")
     await create_meter(shop.database, new_meter("late", "llm", Aggregation.COUNT, now_us=0), at_once=1)
@@ -312,8 +299,7 @@ async def test_however_many_wait_for_a_meter_the_others_have_their_turn(
         await shop.sell(await shop.customer(f"waits-{number}"), late, plan="late")
     await shop.sell(await shop.customer("zoe"), BASE, plan="base", start="2026-11-02")
     assert await close(shop, "2026-11-25") == 0
-    monkeypatch.setattr(closing, "MAX_CLOSED_AT_ONCE", 2)
-    closed = [await close(shop, f"2026-12-03T00:00:0{second}") for second in range(3)]
+    closed = [await close(shop, f"2026-12-03T00:00:0{second}", at_once=2) for second in range(3)]
     assert sum(closed) == 1
 
 

@@ -9,7 +9,6 @@ import pytest
 from shop import BASE, CALLS, Shop, open_shop, us
 
 from sidemeter_control.errors import NotFound
-from sidemeter_control.pricing import moves
 from sidemeter_control.pricing.catalogue import publish_plan, subscribe
 from sidemeter_control.pricing.changes import ChangeAt
 from sidemeter_control.pricing.lifecycle import pause
@@ -36,7 +35,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
         yield opened
 
 
-async def move(shop: Shop, *, preview: bool, from_version: int = 1) -> Moves:
+async def move(shop: Shop, *, preview: bool, from_version: int = 1, at_once: int = MAX_MOVED_AT_ONCE) -> Moves:
     return await move_subscribers(
         shop.database,
         shop.clock,
@@ -45,6 +44,7 @@ async def move(shop: Shop, *, preview: bool, from_version: int = 1) -> Moves:
         to_version=2,
         at=ChangeAt.PERIOD_END,
         preview=preview,
+        at_once=at_once,
     )
 
 
@@ -78,8 +78,7 @@ async def test_a_version_that_does_not_exist_is_named(shop: Shop) -> None:
         await move(shop, preview=True, from_version=7)
 
 
-async def test_so_many_are_moved_at_once_and_the_others_wait(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_so_many_are_moved_at_once_and_the_others_wait(shop: Shop) -> None:
     assert MAX_MOVED_AT_ONCE == 200
-    monkeypatch.setattr(moves, "MAX_MOVED_AT_ONCE", 1)
-    found = await move(shop, preview=True)
+    found = await move(shop, preview=True, at_once=1)
     assert (len(found.moves), found.remaining) == (1, True)
