@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,7 +13,7 @@ from sidemeter_control.metering.rollups import EMPTY, Bucket, Last, Rollup, merg
 from sidemeter_control.metering.windows import Span
 from sidemeter_control.store.sql import ANY_OF, Sql, keeper, on_postgres
 
-__all__ = ["add", "by_hour", "drop_some", "get", "leave", "put", "read", "totals"]
+__all__ = ["add", "by_hour", "drop_some", "exact_sum", "get", "leave", "put", "read", "totals"]
 
 # Walks of the key, one for each subject, meter and span; the planner by itself reads all there ever was of a meter.
 _OF_ALL = """
@@ -91,6 +91,14 @@ ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
     last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id,
     moment = excluded.moment
 """)
+# What only adds up: a quarter of what it takes to read what is there, and to write what it comes to.
+_ADD = """
+INSERT INTO rollups AS r (subject, meter_id, grain_s, bucket_us, dimensions, events, sum, moment)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
+    events = r.events + excluded.events, sum = exact_sum(r.sum, excluded.sum),
+    moment = exact_sum(r.moment, excluded.moment)
+"""
 # PostgreSQL adds them up itself, all in one statement; texts, because the driver takes far longer over numbers in arrays.
 _LAST = ("last_time_us", "last_source", "last_id", "last")
 _LATER = f"({', '.join(f'excluded.{part}' for part in _LAST)}) > ({', '.join(f'r.{part}' for part in _LAST)})"
@@ -253,12 +261,24 @@ async def get(conn: AsyncConnection, buckets: Iterable[Bucket]) -> dict[Bucket, 
 async def add(conn: AsyncConnection, added: Mapping[Bucket, Rollup]) -> None:
     """Add to what those buckets hold what more events come to, as `merge` tells."""
     if not on_postgres(conn):
-        known = await get(conn, added)
-        await put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in added.items()})
+        compared = {bucket: rollup for bucket, rollup in added.items() if _compares(rollup)}
+        if compared:
+            known = await get(conn, compared)
+            await put(conn, {bucket: merge(known.get(bucket, EMPTY), rollup) for bucket, rollup in compared.items()})
+        summed = {bucket: rollup for bucket, rollup in added.items() if bucket not in compared} if compared else added
+        if summed:
+            rows = [(*bucket, each.events, _text(each.sum), _whole(each.moment)) for bucket, each in summed.items()]
+            await conn.exec_driver_sql(_ADD, rows)
+            await _put_values(conn, summed)
     elif added:
         rows = [(*bucket, *_amounts(rollup)) for bucket, rollup in added.items()]
         await conn.exec_driver_sql(_ADD_PG, _columns(rows))
         await _put_values(conn, added)
+
+
+def _compares(rollup: Rollup) -> bool:
+    """Whether it takes more than a sum to add it."""
+    return not (rollup.min is None and rollup.max is None and rollup.last is None)
 
 
 def _columns(rows: Iterable[Sequence[Any]]) -> tuple[list[str | None], ...]:
@@ -318,20 +338,47 @@ def _amounts(rollup: Rollup) -> tuple[Any, ...]:
         rollup.events,
         *map(_text, (rollup.sum, rollup.min, rollup.max)),
         *((None,) * 4 if last is None else (_text(last.nano), last.time_us, last.source, last.id)),
-        None if rollup.moment is None else str(rollup.moment),
+        _whole(rollup.moment),
     )
 
 
 def _text(nano: int | None) -> str | None:
-    return None if nano is None else format(from_nano(nano), "f")
+    """As `format(from_nano(nano), "f")`, at a third of what that takes."""
+    if nano is None:
+        return None
+    whole, rest = divmod(nano, NANO)
+    return str(whole) if not rest else format(from_nano(nano), "f")
+
+
+def _whole(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def exact_sum(one: str | None, other: str | None) -> str | None:
+    """The sum of two amounts as they are written here, as SQLite asks for it; None where one is None.
+
+    >>> exact_sum("1.5", "-0.500000001"), exact_sum("7", "3"), exact_sum("1", None)
+    ('0.999999999', '10', None)
+    """
+    if one is None or other is None:
+        return None
+    if "." in one or "." in other:
+        return _text(_nano_of_text(one) + _nano_of_text(other))
+    return str(int(one) + int(other))
 
 
 def _rollup(row: Sequence[Any], values: Mapping[str, int] | None) -> Rollup:
     _, _, _, _, _, events, total, least, most, last_value, last_time_us, last_source, last_id, moment = row
-    last = None if last_value is None else Last(last_time_us, last_source, last_id, nano_of(Decimal(last_value)))
+    last = None if last_value is None else Last(last_time_us, last_source, last_id, _nano(last_value))
     moments = None if moment is None else int(moment)
     return Rollup(events, _nano(total), _nano(least), _nano(most), last, values, moments)
 
 
+@overload
+def _nano(amount: None) -> None: ...
+@overload
+def _nano(amount: Decimal | str) -> int: ...
 def _nano(amount: Decimal | str | None) -> int | None:
-    return None if amount is None else nano_of(Decimal(amount))
+    if amount is None:
+        return None
+    return nano_of(amount) if isinstance(amount, Decimal) else _nano_of_text(amount)

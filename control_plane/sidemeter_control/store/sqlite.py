@@ -21,6 +21,7 @@ from sidemeter_control.store import files
 from sidemeter_control.store.archive import OPTION, Archive
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import ASYNC_SQLITE, COMPILED, SQLITE
+from sidemeter_control.store.rollups import exact_sum
 from sidemeter_control.store.snapshot import Snapshot, SqliteSnapshot
 from sidemeter_control.store.witness import Witness
 
@@ -217,5 +218,6 @@ def _sync_engine(path: Path, known: Mapping[str, Any]) -> Engine:
 def _set_up(engine: Engine, pragmas: tuple[str, ...]) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: object) -> None:
+        connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
         for pragma in pragmas:
             connection.execute(pragma).close()
