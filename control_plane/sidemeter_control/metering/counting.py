@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sidemeter_control.metering.events import Data, Event, parse_data
-from sidemeter_control.metering.meters import UNGROUPED, Meter, Reader, Reading, Uncountable
+from sidemeter_control.metering.meters import UNGROUPED, Aggregation, Meter, Reader, Reading, Uncountable
 from sidemeter_control.metering.rollups import DAY_US, HOUR_US, Bucket, Rollup, fold, merge
 
 __all__ = ["Counted", "Missed", "Readers", "count", "readers", "with_days"]
@@ -58,6 +58,12 @@ def _read(reader: Reader, some: Sequence[tuple[Event, Data]], missed: list[Misse
     """What one meter makes of events of one subject and hour, by group."""
     if reader.counts_all:
         yield UNGROUPED, Rollup(len(some))
+        return
+    together = reader.added_up([data for _, data in some])
+    if together is not None:
+        is_sum = reader.meter.aggregation is not Aggregation.COUNT
+        for group, (events, total) in together.items():
+            yield group, Rollup(events, sum=total if is_sum else None)
         return
     readings: defaultdict[str, list[Reading]] = defaultdict(list)
     for event, data in some:

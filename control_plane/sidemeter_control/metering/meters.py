@@ -290,6 +290,9 @@ Reading: TypeAlias = int | str | tuple[int, str, str, int] | tuple[int, int]
 (TIME_WEIGHTED)."""
 
 
+_ADDED_UP = {Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG}
+
+
 class Reader:
     """A meter made ready to read events; `counts_all`: it takes every one, whatever its data.
 
@@ -298,7 +301,10 @@ class Reader:
     ('[]', 1500000000)
     """
 
-    __slots__ = ("_breaks", "_dimensions", "_filters", "_is_timed", "_measure", "_value", "counts_all", "meter")
+    __slots__ = (
+        *("_adds", "_breaks", "_dimensions", "_filters", "_is_timed", "_measure", "_names", "_value"),
+        *("counts_all", "meter"),
+    )
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -316,6 +322,36 @@ class Reader:
             for each in meter.filters
         ]
         self.counts_all = not (self._value or self._dimensions or self._filters)
+        self._names = [dimension.property for dimension in meter.dimensions]
+        is_deep = "." in "".join([meter.value_property or "", *self._names])
+        self._adds = meter.aggregation in _ADDED_UP and not (self._breaks or self._filters or is_deep)
+
+    def added_up(self, data: Sequence[Mapping[str, object]]) -> Mapping[str, tuple[int, int]] | None:
+        """What `read` gives for data of several events, by group: how many, and their sum. A fifth of what those take.
+
+        Only of plain ones: numbers that it can add up, and texts, by names without a dot. None where one is not.
+
+        >>> meter = new_meter("tokens", "call", Aggregation.SUM, value_property="n", now_us=0)
+        >>> Reader(meter).added_up([{"n": 2}, {"n": 3}]), Reader(meter).added_up([{"n": "2"}])
+        ({'[]': (2, 5000000000)}, None)
+        """
+        if not self._adds:
+            return None
+        values: Sequence[Any] = [0] * len(data)
+        try:
+            if self.meter.value_property is not None:
+                values = _nanos([each[self.meter.value_property] for each in data])
+            if not self._names:
+                return {UNGROUPED: (len(values), sum(values))}
+            columns = [[each[name] for each in data] for name in self._names]
+        except (KeyError, Uncountable):
+            return None
+        if any(set(map(type, column)) != {str} for column in columns):
+            return None
+        found: dict[tuple[object, ...], list[int]] = {}
+        for texts, value in zip(zip(*columns, strict=True), values, strict=True):
+            found.setdefault(texts, []).append(value)
+        return {_group(texts).decode(): (len(some), sum(some)) for texts, some in found.items()}
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         """The event's group (JSON array of dimension values) and what it gives; None when a filter keeps it out.
@@ -440,6 +476,16 @@ def to_nano(value: object) -> int:
     if nano != nano.to_integral_value():
         raise _out_of_range()
     return int(nano)
+
+
+def _nanos(values: Sequence[Any]) -> Sequence[int]:
+    """See `to_nano`; a text is none that it is worth to look for."""
+    kinds = set(map(type, values))
+    if kinds == {int} and min(values) > -_BEYOND and max(values) < _BEYOND:
+        return [value * NANO for value in values]
+    if kinds <= {int, Decimal}:
+        return list(map(to_nano, values))
+    raise Uncountable("value_not_a_number", "must be a number")
 
 
 def _out_of_range() -> Uncountable:

@@ -125,6 +125,44 @@ def test_a_filter_decides_by_the_property(rule: PropertyFilter, data: dict[str, 
     assert (Reader(meter).read(data, 0, "s", "1") is not None) is taken
 
 
+PLAIN = st.one_of(st.integers(-(10**19), 10**19), st.decimals(-(10**6), 10**6, places=3))
+ODD = st.one_of(st.none(), st.booleans(), st.text(max_size=3), st.just({}))
+DATA = st.fixed_dictionaries(
+    {}, optional={"n": PLAIN | ODD, "team": st.sampled_from(["a", "ä", '"']) | ODD, "org.team": st.just("b")}
+)
+
+
+@given(
+    st.lists(DATA, min_size=1, max_size=6),
+    st.sampled_from([Aggregation.COUNT, Aggregation.SUM, Aggregation.AVG, Aggregation.MAX]),
+    st.sampled_from([(), ("team",), ("team", "n"), ("org.team",)]),
+)
+def test_what_is_added_up_at_once_is_what_each_gives_by_itself(
+    data: list[dict[str, object]], aggregation: Aggregation, names: tuple[str, ...]
+) -> None:
+    dimensions = [Dimension(f"d{place}", name) for place, name in enumerate(names)]
+    reader = Reader(new_meter("m", "call", aggregation, value_property="n", dimensions=dimensions, now_us=0))
+    together = reader.added_up(data)
+    try:
+        each = [reader.read(said, 0, "s", "1") for said in data]
+    except Uncountable:
+        assert together is None
+        return
+    found: dict[str, list[int]] = {}
+    for group, amount in filter(None, each):
+        found.setdefault(group, []).append(int(str(amount)))
+    sums = {group: (len(amounts), sum(amounts)) for group, amounts in found.items()}
+    assert together is None or together == sums
+
+
+@pytest.mark.parametrize("number", [10**18 - 1, Decimal("0.5"), 1 - 10**18])
+def test_plain_numbers_and_texts_are_added_up_at_once(number: int | Decimal) -> None:
+    dimensions = [Dimension("team", "team")]
+    reader = Reader(new_meter("m", "call", Aggregation.SUM, value_property="n", dimensions=dimensions, now_us=0))
+    assert reader.added_up([{"n": number, "team": "a"}]) == {'["a"]': (1, to_nano(number))}
+    assert reader.added_up([{"n": number}]) is None
+
+
 def test_a_missing_value_is_uncountable_only_where_a_value_is_needed() -> None:
     counting = new_meter("m", "call", Aggregation.COUNT, value_property="n", now_us=0)
     assert Reader(counting).read({}, 0, "s", "1") == ("[]", 0)

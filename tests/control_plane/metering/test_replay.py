@@ -37,6 +37,9 @@ METERS = [
 class Older(Reader):
     """How a version with a mistake reads: events called "poison" break it, and texts are no numbers to it."""
 
+    def added_up(self, data: object) -> None:
+        """Each by itself."""
+
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         if id_.startswith("poison"):
             raise ZeroDivisionError
@@ -45,6 +48,9 @@ class Older(Reader):
 
 class Away(Reader):
     """A reader for which the database goes away."""
+
+    def added_up(self, data: object) -> None:
+        """Each by itself."""
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         raise StoreUnavailable("the disk went away")

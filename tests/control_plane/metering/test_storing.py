@@ -47,6 +47,9 @@ class Stumbling(Reader):
     One whose id begins with "late" reads well, and what it reads cannot be added up.
     """
 
+    def added_up(self, data: object) -> None:
+        """Each by itself."""
+
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         if id_.startswith("late"):
             return UNGROUPED, Unaddable()
