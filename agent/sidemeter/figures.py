@@ -10,8 +10,8 @@ from sidemeter.batches import Batch, Counted, checksum
 from sidemeter.damaged import Damaged
 from sidemeter.events import decode
 from sidemeter.kept import LossCounts
+from sidemeter.losses import NO_MATCH
 from sidemeter.mark import Facts
-from sidemeter.rows import NO_MATCH
 from sidemeter.schema import is_as_made, sum_of
 
 __all__ = ["Figures", "add_batch", "audit", "batch_where", "figures"]

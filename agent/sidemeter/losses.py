@@ -1,8 +1,13 @@
 """Losses: what the disk took of events that were acknowledged, said aloud. Pure."""
 
+from typing import Final
+
 import msgspec
 
-__all__ = ["Loss"]
+__all__ = ["NO_MATCH", "Loss"]
+
+NO_MATCH: Final = "the row does not match its checksum"
+"""Why a row is lost, and kept apart, whose bytes are no event any more."""
 
 
 class Loss(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -15,9 +15,9 @@ from sidemeter import kept
 from sidemeter.batches import Row, checksum
 from sidemeter.damaged import Damaged
 from sidemeter.events import decode
-from sidemeter.losses import Loss
+from sidemeter.losses import NO_MATCH, Loss
 
-__all__ = ["NO_MATCH", "CallerId", "add", "check_refused", "claim", "holds", "read", "take_out"]
+__all__ = ["CallerId", "add", "check_refused", "claim", "holds", "read", "take_out"]
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,6 @@ CallerId = tuple[int, str, str]
 
 MOST_BAD_ROWS: Final = 8
 """So many rows of one read that do not match are taken out one by one; more, and the file itself is not to be trusted."""
-
-NO_MATCH: Final = "the row does not match its checksum"
-"""Why a row is kept apart whose bytes are no event any more."""
 
 
 async def add(conn: aiosqlite.Connection, rows: Sequence[Row]) -> None:
