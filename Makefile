@@ -12,6 +12,8 @@ SEEDS ?= 10000
 SHM    := $(shell findmnt -rno OPTIONS /dev/shm 2>/dev/null | grep -qvw noexec && df -k /dev/shm | awk 'NR == 2 && $$4 > 4000000 {print "/dev/shm"}')
 TMPDIR ?= $(or $(SHM),/tmp)
 test check soak: export TMPDIR := $(TMPDIR)
+# Tests start hundreds of programs; where what they compile is not kept, each start takes as much longer.
+test check soak: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test check format bench soak constraints clean
 
