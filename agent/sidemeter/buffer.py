@@ -56,7 +56,8 @@ class Buffer(Ledger):
             await self._admit(conn, size)
             known = await rows_of.claim(conn, caller_ids) if caller_ids else set()
             await rows_of.add(conn, [row for row in rows if row[0] not in known] if known else rows)
-            await held.end_holds(conn, ended)
+            if ended:
+                await self._end_holds(conn, ended)
             return known
 
         async def found(conn: aiosqlite.Connection) -> set[int] | None:
@@ -67,6 +68,7 @@ class Buffer(Ledger):
         def then(known: set[int]) -> None:
             if self.oldest_us is None:
                 self.oldest_us = next((decode(body).time_us for seq, body in rows if seq not in known), None)
+            self.ended_holds += len(ended)
             sizes = [len(body) for seq, body in rows if seq not in known]
             self._committed += len(sizes)
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
@@ -484,4 +486,13 @@ class Buffer(Ledger):
 
     async def end_hold(self, hold_id: str) -> None:
         """A reservation has its end, and no event."""
-        await self._database.transact(lambda conn: held.end_holds(conn, (hold_id,)))
+
+        def then(_: None) -> None:
+            self.ended_holds += 1
+
+        await self._database.transact(lambda conn: self._end_holds(conn, (hold_id,)), then)
+
+    async def _end_holds(self, conn: aiosqlite.Connection, hold_ids: Sequence[str]) -> None:
+        """How many ever had an end tells an older copy of the database from this one."""
+        await held.end_holds(conn, hold_ids)
+        await kept.put(conn, ended_holds=self.ended_holds + len(hold_ids))

@@ -34,7 +34,7 @@ MAX_LEASES_PER_SYNC: Final = 1000
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Whose counts a cell holds, and how far its holder had come with its syncs."""
+    """Whose counts a cell holds, and how far its holder had come: with its syncs, and with ends of reservations."""
 
     hello_id: str
     epoch: int
@@ -42,6 +42,7 @@ class Head(msgspec.Struct, frozen=True):
     nonce: bytes | None = None
     previous_nonce: bytes | None = None
     sync_id: str = ""
+    ended_holds: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -50,19 +51,22 @@ class Standing(msgspec.Struct, frozen=True):
     hello_id: str
     epoch: int
     nonce: bytes | None = None
+    ended_holds: int = 0
 
 
 def may_resume(head: Head | None, standing: Standing | None, boot_id: str, *, names_known: bool) -> bool:
     """Whether a process that holds the locks of database and cell may go on in the epoch that both tell of.
 
     Only if the cell is of this run of the machine and the database is no older or newer copy: its nonce is the cell's,
-    or the one before, as a kill between the two leaves it. `names_known`: the database knows every lease of the cell.
+    or the one before, as a kill between the two leaves it, and it knows every end of a reservation that the cell has
+    counted. `names_known`: the database knows every lease of the cell.
     Otherwise: hello, a new epoch, and nothing held.
     """
     if head is None or standing is None or not names_known:
         return False
     same = (head.hello_id, head.epoch, head.boot_id) == (standing.hello_id, standing.epoch, boot_id)
-    return same and standing.nonce in {head.nonce, head.previous_nonce}
+    is_older = head.ended_holds > standing.ended_holds
+    return same and not is_older and standing.nonce in {head.nonce, head.previous_nonce}
 
 
 class LeaseReport(msgspec.Struct, frozen=True, omit_defaults=True):

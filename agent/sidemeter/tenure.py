@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from sidemeter.cell import Cell, digest_of
 from sidemeter.clock import Clock
 from sidemeter.held import KeptHold, Named
@@ -78,7 +80,8 @@ class Tenure:
         if named is not None and (identity.epoch is None or not own):
             return True
         cell = self._open()
-        head, standing = cell.head, Standing(identity.hello_id, identity.epoch or 0, identity.nonce)
+        head, ended = cell.head, identity.ended_holds
+        standing = Standing(identity.hello_id, identity.epoch or 0, identity.nonce, ended)
         known = named is not None and _are_known(cell, own)
         if head is None or not may_resume(head, standing, self._clock.boot_id(), names_known=known):
             log.warning("what this agent held of hard limits is not known any more, and stays in doubt")
@@ -132,6 +135,13 @@ class Tenure:
         self._limits.hold(holder.leases, holder.head.hello_id)
 
     # Keeping
+
+    def ended(self, holds: int) -> None:
+        """So many reservations have had their end in the database. The cell knows before it counts what the last came to."""
+        holder = self.holder
+        if holder is not None and self._cell is not None and holder.head.ended_holds < holds:
+            holder.head = msgspec.structs.replace(holder.head, ended_holds=holds)
+            self._cell.turn(holder.head)
 
     def keep_changed(self) -> None:
         """Keep what own usage debited since it was kept last."""

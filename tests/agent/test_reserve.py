@@ -161,6 +161,27 @@ async def test_a_reservation_outlives_a_kill_and_is_ended_by_its_id(tmp_path: Pa
     assert double.books.total(limit, "used") == 10
 
 
+async def test_an_end_that_an_older_copy_of_the_directory_forgot_frees_nothing(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    """Put back between two syncs, into the same file: what ended since the copy was made has ended all the same."""
+    double.lease("acme", "tokens", 20)
+    double.books.interval_ms = 60_000
+    async with mortal(at(tmp_path, double), Life(1 << 30)) as agent:
+        first = await hold(agent, 10)
+        before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if "sqlite3" in path.name}
+        assert await agent.release(first.id)
+        second, third = await hold(agent, 10), await hold(agent, 10)
+        assert second.allowed
+        assert third.allowed
+        await bury(agent)
+    for path, content in before.items():
+        path.write_bytes(content)
+    async with Agent(at(tmp_path, double)) as again:
+        await again.release(first.id)
+        assert not (await spend(again, 1, wait_s=0.3)).allowed, "both operations are under way, and may cost all"
+
+
 async def test_a_stop_waits_for_reservations_and_then_returns_what_is_free(
     tmp_path: Path, double: ControlPlaneDouble
 ) -> None:
