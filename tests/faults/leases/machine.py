@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import structs
+
 from sidemeter.cell import Cell, OwnMemory, digest_of
 from sidemeter.holder import Head, Holder, Outgoing, may_resume
 from sidemeter.holder import Standing as Kept
@@ -53,6 +55,7 @@ class Directory:
     rows: tuple[Row, ...] = ()
     counted: int = 0
     caps: dict[str, int] = field(default_factory=dict)
+    ended_holds: int = 0
 
 
 class TmpMemory(OwnMemory):
@@ -117,7 +120,8 @@ class Process:
         names = {digest_of(key): key for key in directory.names}
         known = not cell.is_damaged and cell.found.keys() <= names.keys()
         head = cell.head
-        if self.parts.may_resume(head, directory.standing, self.machine.boot_id, names_known=known):
+        standing = directory.standing and structs.replace(directory.standing, ended_holds=directory.ended_holds)
+        if self.parts.may_resume(head, standing, self.machine.boot_id, names_known=known):
             if head is None:
                 head = self._head(directory.hello_id, directory.last_epoch)
             found = [
@@ -369,7 +373,11 @@ class Process:
         """The end is kept in the database, with the event, before the counts change."""
         held = self.machine.directory.holds
         if hold_id in held:
-            self.commit(holds={each: row for each, row in held.items() if each != hold_id})
+            ended = self.machine.directory.ended_holds + 1
+            self.commit(holds={each: row for each, row in held.items() if each != hold_id}, ended_holds=ended)
+            if self.cell.head is not None and self.cell.head.hello_id == holder.head.hello_id:
+                holder.head = structs.replace(holder.head, ended_holds=ended)
+                self.cell.turn(holder.head)
         leases = holder.leases
         changed = leases.release(hold_id) if used is None else leases.commit(hold_id, used)
         self.keep(holder, [lease for lease, _ in changed or ()])
