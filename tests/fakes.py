@@ -62,7 +62,7 @@ class ManualClock:
 
 
 async def eventually(condition: Callable[[], T | Awaitable[T]], within_s: float = 60.0, every_s: float = 0.01) -> T:
-    """The first true value of `condition` (plain or async), or an AssertionError after `within_s` seconds, which a busy machine needs."""
+    """The first true value of `condition` (plain or async), or an AssertionError after `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while True:
         value = condition()

@@ -9,11 +9,18 @@ from math import ceil
 from typing import Any
 
 from sidemeter_control.metering.events import Event
-from sidemeter_control.metering.meters import Aggregation, Meter
+from sidemeter_control.metering.meters import Aggregation, Meter, Reader
 
-__all__ = ["added_up", "data_of", "rows", "shown"]
+__all__ = ["OneByOne", "added_up", "data_of", "rows", "shown"]
 
 EXACT = Context(prec=300)
+
+
+class OneByOne(Reader):
+    """A reader whose `read` is asked for each event, for tests that read in another way."""
+
+    def added_up(self, data: object) -> None:
+        """None: nothing is added up together."""
 
 
 def data_of(event: Event) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Ledger:
 
     `sealed_seq` is the last row that belongs to a batch; the rows after it, `waiting_events` of `waiting_bytes`, wait
     for one. `unsent_events` of `unsent_bytes` are these and those of every batch not settled; the oldest of them
-    happened at `oldest_us`. Of reservations, `ended_holds` ever had their end in this database. `lost_events` were declared lost since the start, as far as the number is known.
+    happened at `oldest_us`. Of reservations, `ended_holds` ever had their end in this database. `lost_events` were
+    declared lost since the start, as far as the number is known.
     """
 
     def __init__(self, volume: Volume, clock: Clock, connect: Connect) -> None:

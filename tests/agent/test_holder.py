@@ -1,6 +1,5 @@
 """The holder: what it may go on with, what it says, and which answers change anything."""
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -45,7 +44,7 @@ def only(holder: Holder) -> Lease:
         pytest.param({"standing": Standing("hello", 3, b"n0")}, False, id="an older copy of the directory"),
         pytest.param({"standing": Standing("hello", 3, b"n3")}, False, id="an older image of the memory"),
         pytest.param({"standing": Standing("other", 3, b"n2")}, False, id="another holder"),
-        pytest.param({"head": msgspec.structs.replace(HEAD, ended_holds=2)}, False, id="an end that it does not know"),
+        pytest.param({"head": replace(HEAD, ended_holds=2)}, False, id="an end that it does not know"),
         pytest.param({"standing": Standing("hello", 3, b"n2", 2)}, True, id="an end that the cell did not count yet"),
         pytest.param({"standing": Standing("hello", 4, b"n2")}, False, id="another epoch"),
         pytest.param({"standing": None}, False, id="a new directory"),

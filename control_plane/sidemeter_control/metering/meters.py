@@ -327,7 +327,7 @@ class Reader:
         self._adds = meter.aggregation in _ADDED_UP and not (self._breaks or self._filters or is_deep)
 
     def added_up(self, data: Sequence[Mapping[str, object]]) -> Mapping[str, tuple[int, int]] | None:
-        """What `read` gives for data of several events, by group: how many, and their sum. A fifth of what those take.
+        """What `read` gives for data of several events, by group: how many, and their sum. A third of what those take.
 
         Only of plain ones: numbers that it can add up, and texts, by names without a dot. None where one is not.
 

@@ -44,7 +44,9 @@ class Closing:
 
 
 async def close_once(database: Database, clock: Clock, close_after_s: int, *, at_once: int = MAX_CLOSED_AT_ONCE) -> int:
-    """Close billing periods that ended at least so long ago, up to `at_once`; answers how many. A turn that ends early loses nothing.
+    """Close billing periods that ended at least so long ago, up to `at_once`; answers how many.
+
+    A turn that ends early loses nothing.
 
     Those that were over when their subscription was made are given as long from then, for what they used to come in.
     A customer whose periods cannot be closed for a fault of ours holds up nobody else: the log names the incident. Nor does

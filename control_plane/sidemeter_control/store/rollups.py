@@ -91,7 +91,7 @@ ON CONFLICT (subject, meter_id, grain_s, bucket_us, dimensions) DO UPDATE SET
     last_time_us = excluded.last_time_us, last_source = excluded.last_source, last_id = excluded.last_id,
     moment = excluded.moment
 """)
-# What only adds up: a quarter of what it takes to read what is there, and to write what it comes to.
+# What only adds up: a third of what it takes to read what is there, and to write what it comes to.
 _ADD = """
 INSERT INTO rollups AS r (subject, meter_id, grain_s, bucket_us, dimensions, events, sum, moment)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -343,7 +343,7 @@ def _amounts(rollup: Rollup) -> tuple[Any, ...]:
 
 
 def _text(nano: int | None) -> str | None:
-    """As `format(from_nano(nano), "f")`, at a third of what that takes."""
+    """As `format(from_nano(nano), "f")`, whole ones at 40 % of what that takes."""
     if nano is None:
         return None
     whole, rest = divmod(nano, NANO)

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from lessees import Lessee
+from naive import OneByOne
 from planes import older_database
 from shop import BASE, Shop, open_shop, us
 
@@ -16,7 +17,7 @@ from sidemeter_control.metering.batches import NO_DIGEST, Batch, digest
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import Event
 from sidemeter_control.metering.ingest import Ingest
-from sidemeter_control.metering.meters import Aggregation, Dimension, Reader, Reading, Uncountable, new_meter
+from sidemeter_control.metering.meters import Aggregation, Dimension, Reading, Uncountable, new_meter
 from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec, ResetPeriod
 from sidemeter_control.store import dead_letters, leases
 from sidemeter_control.store.leases import StoredPool
@@ -82,11 +83,8 @@ async def test_each_event_is_rounded_up_by_itself_as_agents_do(shop: Shop) -> No
     assert await outside(shop) == (2, 2)
 
 
-class Older(Reader):
+class Older(OneByOne):
     """How a version reads that knows no fractions."""
-
-    def added_up(self, data: object) -> None:
-        """Each by itself."""
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         if self.meter.key == "tokens" and not isinstance(data.get("tokens"), int):

@@ -9,6 +9,7 @@ import pytest
 from fakes import ManualClock
 from hypothesis import given
 from hypothesis import strategies as st
+from naive import OneByOne
 from planes import open_database
 
 from sidemeter_control.errors import InvalidInput, StoreUnavailable
@@ -34,11 +35,8 @@ METERS = [
 ]
 
 
-class Older(Reader):
+class Older(OneByOne):
     """How a version with a mistake reads: events called "poison" break it, and texts are no numbers to it."""
-
-    def added_up(self, data: object) -> None:
-        """Each by itself."""
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         if id_.startswith("poison"):
@@ -46,11 +44,8 @@ class Older(Reader):
         return super().read(data if not isinstance(data.get("n"), str) else {"n": None}, time_us, source, id_)
 
 
-class Away(Reader):
+class Away(OneByOne):
     """A reader for which the database goes away."""
-
-    def added_up(self, data: object) -> None:
-        """Each by itself."""
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         raise StoreUnavailable("the disk went away")

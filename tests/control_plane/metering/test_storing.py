@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from fakes import ManualClock
+from naive import OneByOne
 from planes import caller, open_database
 
 from sidemeter_control.api.auth import Gate
@@ -18,7 +19,7 @@ from sidemeter_control.metering.batches import NO_DIGEST, Batch, BatchStatus
 from sidemeter_control.metering.catalogue import create_meter
 from sidemeter_control.metering.events import BadEvent, Event, read_array
 from sidemeter_control.metering.ingest import Hello, Ingest, Recorded
-from sidemeter_control.metering.meters import UNGROUPED, Aggregation, Meter, Reader, Reading, new_meter
+from sidemeter_control.metering.meters import UNGROUPED, Aggregation, Meter, Reading, new_meter
 from sidemeter_control.metering.rollups import DAY_US
 from sidemeter_control.settings import Settings
 from sidemeter_control.store import dead_letters
@@ -41,14 +42,11 @@ class Unaddable(int):
     __radd__ = __add__
 
 
-class Stumbling(Reader):
+class Stumbling(OneByOne):
     """A meter with a mistake in it: events whose id begins with "poison" make it fail as nobody foresaw.
 
     One whose id begins with "late" reads well, and what it reads cannot be added up.
     """
-
-    def added_up(self, data: object) -> None:
-        """Each by itself."""
 
     def read(self, data: Mapping[str, object], time_us: int, source: str, id_: str) -> tuple[str, Reading] | None:
         if id_.startswith("late"):
