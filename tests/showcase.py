@@ -6,7 +6,8 @@ from typing import Any
 
 from processes import ControlPlane
 
-DAYS = 35
+DAYS = 45
+"""A month and a half: two weeks of the period that runs have gone by, whatever day it is."""
 MORE_CUSTOMERS = 30
 AT_ONCE = 500
 MODELS = ("gpt-large", "gpt-small", "embedding")
@@ -119,7 +120,7 @@ async def caps(plane: ControlPlane) -> None:
 
 
 def usage(began: datetime, now: datetime) -> list[dict[str, Any]]:
-    """A month of completions, by day: many in office hours, few at weekends; the same for the same days."""
+    """The completions, by day: many in office hours, few at weekends; the same for the same days."""
     dice = random.Random(7)
     events = []
     for day in range(DAYS):
