@@ -96,6 +96,7 @@ async def test_every_page_fits_a_phone_in_the_language_that_is_longer(browser: B
         for path in PAGES:
             await tab.go(path)
             await tab.page.locator(".card").first.wait_for()
+            await tab.page.wait_for_load_state("networkidle")  # all that it shows is there
             assert await tab.overflow() <= 0, path
 
 
