@@ -68,7 +68,7 @@ class Buffer(Ledger):
         def then(known: set[int]) -> None:
             if self.oldest_us is None:
                 self.oldest_us = next((decode(body).time_us for seq, body in rows if seq not in known), None)
-            self.ended_holds += len(ended)
+            self.steps += len(ended)
             sizes = [len(body) for seq, body in rows if seq not in known]
             self._committed += len(sizes)
             self._add(len(sizes), sum(sizes), waiting=1, unsent=1)
@@ -165,8 +165,10 @@ class Buffer(Ledger):
             if rebuilds not in {None, self.rebuilds}:
                 raise StorageRefused("the buffer was begun anew")
             await add_batch(conn, batch)
+            await self._step(conn)
 
         def then(_: None) -> None:
+            self._stepped()
             self.sealed_seq = batch.last_seq
             self._add(batch.events, batch.size, waiting=-1)
 
@@ -456,15 +458,18 @@ class Buffer(Ledger):
         while it is nobody yet.
         """
         learned = list(limits)
+        steps = any(limit.prices for limit, _, _ in learned)  # what was debited for what is counted is given back then
 
         async def work(conn: aiosqlite.Connection) -> Identity | None:
             await kept.keep_limits(conn, subjects, learned)
+            if steps:
+                await self._step(conn)
             if standing is not None and await kept.keep_standing(conn, standing):
                 await held.name(conn, standing.hello_id, named)
                 await held.unname(conn, dropped)
             return await kept.identity(conn)
 
-        return await self._database.transact(work)
+        return await self._database.transact(work, self._stepped if steps else None)
 
     async def kept_limits(self) -> tuple[Mapping[str, tuple[str, ...]], list[StoredLimit]]:
         """Everything that `keep_limits` kept."""
@@ -487,12 +492,15 @@ class Buffer(Ledger):
     async def end_hold(self, hold_id: str) -> None:
         """A reservation has its end, and no event."""
 
-        def then(_: None) -> None:
-            self.ended_holds += 1
-
-        await self._database.transact(lambda conn: self._end_holds(conn, (hold_id,)), then)
+        await self._database.transact(lambda conn: self._end_holds(conn, (hold_id,)), self._stepped)
 
     async def _end_holds(self, conn: aiosqlite.Connection, hold_ids: Sequence[str]) -> None:
-        """How many ever had an end tells an older copy of the database from this one."""
         await held.end_holds(conn, hold_ids)
-        await kept.put(conn, ended_holds=self.ended_holds + len(hold_ids))
+        await self._step(conn, len(hold_ids))
+
+    async def _step(self, conn: aiosqlite.Connection, steps: int = 1) -> None:
+        """What others will rely on: how often there was any tells an older copy of the database from this one."""
+        await kept.put(conn, steps=self.steps + steps)
+
+    def _stepped(self, _: object = None) -> None:
+        self.steps += 1

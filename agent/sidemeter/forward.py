@@ -142,6 +142,7 @@ class Forwarder:
             if sending is None:
                 return None
             self._under_way = sending
+            self._presence.stepped()
             about = _about(joined.agent_id, sending.batch)
             message = BatchMessage.of(
                 joined.agent_id,

@@ -34,7 +34,7 @@ MAX_LEASES_PER_SYNC: Final = 1000
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Whose counts a cell holds, and how far its holder had come: with its syncs, and with ends of reservations."""
+    """Whose counts a cell holds, and how far its holder had come: with its syncs, and with its database's `steps`."""
 
     hello_id: str
     epoch: int
@@ -42,30 +42,31 @@ class Head(msgspec.Struct, frozen=True):
     nonce: bytes | None = None
     previous_nonce: bytes | None = None
     sync_id: str = ""
-    ended_holds: int = 0
+    steps: int = 0
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """What the database kept of the holder: all of it is also in the cell, or older."""
+    """What the database kept of the holder. `steps` counts what it committed and others then relied on: the ends of
+    reservations, batches sealed, limits in money learned. The cell knows of each before anybody else does."""
 
     hello_id: str
     epoch: int
     nonce: bytes | None = None
-    ended_holds: int = 0
+    steps: int = 0
 
 
 def may_resume(head: Head | None, standing: Standing | None, boot_id: str, *, names_known: bool) -> bool:
     """Whether a process that holds the locks of database and cell may go on in the epoch that both tell of.
 
     Only if the cell is of this run of the machine and the database is no older or newer copy: its nonce is the cell's,
-    or the one before, as a kill between the two leaves it, and it knows every end of a reservation that the cell has
-    counted. `names_known`: the database knows every lease of the cell.
+    or the one before, as a kill between the two leaves it, and it took every step that the cell knows of. `names_known`:
+    the database knows every lease of the cell.
     Otherwise: hello, a new epoch, and nothing held.
     """
     if head is None or standing is None or not names_known:
         return False
     same = (head.hello_id, head.epoch, head.boot_id) == (standing.hello_id, standing.epoch, boot_id)
-    is_older = head.ended_holds > standing.ended_holds
+    is_older = head.steps > standing.steps
     return same and not is_older and standing.nonce in {head.nonce, head.previous_nonce}
 
 

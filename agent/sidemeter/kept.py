@@ -27,8 +27,8 @@ class Identity(NamedTuple):
     """Who this agent is to the control plane: no epoch before the first answer to the hello with `hello_id`.
 
     `last_epoch` is this epoch, or else the last one that this buffer's batches were numbered in. `generation` is the
-    copy of the control plane's database that was heard of last, `nonce` what the next sync brings. So many
-    reservations, `ended_holds`, had their end in this database.
+    copy of the control plane's database that was heard of last, `nonce` what the next sync brings, `steps` how
+    far this database had come (`sidemeter.holder.Standing`).
     """
 
     agent_id: str
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
     last_epoch: int | None
     generation: str | None
     nonce: bytes | None
-    ended_holds: int = 0
+    steps: int = 0
 
 
 class LossCounts(NamedTuple):
@@ -86,7 +86,7 @@ async def identity(conn: aiosqlite.Connection) -> Identity | None:
         known.get("last_epoch", known.get("epoch")),
         known.get("generation"),
         known.get("nonce"),
-        known.get("ended_holds", 0),
+        known.get("steps", 0),
     )
 
 

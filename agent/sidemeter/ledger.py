@@ -32,7 +32,7 @@ class Ledger:
 
     `sealed_seq` is the last row that belongs to a batch; the rows after it, `waiting_events` of `waiting_bytes`, wait
     for one. `unsent_events` of `unsent_bytes` are these and those of every batch not settled; the oldest of them
-    happened at `oldest_us`. Of reservations, `ended_holds` ever had their end in this database. `lost_events` were
+    happened at `oldest_us`. The database has taken so many `steps` (`sidemeter.holder.Standing`). `lost_events` were
     declared lost since the start, as far as the number is known.
     """
 
@@ -62,7 +62,7 @@ class Ledger:
         self.refused_events = 0
         self.lost_events = 0
         self.oldest_us: int | None = None
-        self.ended_holds = 0
+        self.steps = 0
 
     @classmethod
     async def open(
@@ -189,7 +189,7 @@ class Ledger:
         if self.salvaging:
             self._salvage.set()
         said = await kept.meta(conn)
-        self.ended_holds = said.get("ended_holds", 0)
+        self.steps = said.get("steps", 0)
         if self._lifetime_s is None:
             self._lifetime_s = said.get("lifetime_s", 0.0)
 

@@ -119,6 +119,10 @@ class Presence:
             joined.agent_id, joined.hello_id, joined.epoch, nonce=joined.nonce, generation=joined.generation
         )
 
+    def stepped(self) -> None:
+        """The cell knows how far the buffer has come, so that what is told of it may be told."""
+        self._tenure.stepped(self._buffer.steps)
+
     async def keep(
         self,
         subjects: Subjects,

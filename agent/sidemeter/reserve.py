@@ -190,7 +190,7 @@ class Reserver:
 
     def _settle(self, hold_id: str, found: _Open, used: Sequence[int]) -> None:
         self._open.pop(hold_id, None)
-        self._tenure.ended(self._buffer.ended_holds)
+        self._tenure.stepped(self._buffer.steps)
         changed = found.leases.commit(hold_id, used)
         self._tenure.keep(lease for lease, _ in changed or ())
         self._tenure.keep_changed()

@@ -80,8 +80,8 @@ class Tenure:
         if named is not None and (identity.epoch is None or not own):
             return True
         cell = self._open()
-        head, ended = cell.head, identity.ended_holds
-        standing = Standing(identity.hello_id, identity.epoch or 0, identity.nonce, ended)
+        head = cell.head
+        standing = Standing(identity.hello_id, identity.epoch or 0, identity.nonce, identity.steps)
         known = named is not None and _are_known(cell, own)
         if head is None or not may_resume(head, standing, self._clock.boot_id(), names_known=known):
             log.warning("what this agent held of hard limits is not known any more, and stays in doubt")
@@ -136,11 +136,11 @@ class Tenure:
 
     # Keeping
 
-    def ended(self, holds: int) -> None:
-        """So many reservations have had their end in the database. The cell knows before it counts what the last came to."""
+    def stepped(self, steps: int) -> None:
+        """The database has taken so many steps: the cell is to know before anything is done that relies on the last."""
         holder = self.holder
-        if holder is not None and self._cell is not None and holder.head.ended_holds < holds:
-            holder.head = msgspec.structs.replace(holder.head, ended_holds=holds)
+        if holder is not None and self._cell is not None and holder.head.steps < steps:
+            holder.head = msgspec.structs.replace(holder.head, steps=steps)
             self._cell.turn(holder.head)
 
     def keep_changed(self) -> None:

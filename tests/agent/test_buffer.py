@@ -193,7 +193,7 @@ async def test_starting_over_lets_go_of_the_epoch_and_of_its_batches(
     await buffer.append([row(1), row(2), row(3)], [])
     await buffer.settle(await sealed(buffer, events=1))
     await sealed(buffer, events=1)
-    assert await buffer.start_over("hello-2", everything=everything) == ("agent", "hello-2", None, 1, None, None, 0)
+    assert await buffer.start_over("hello-2", everything=everything) == ("agent", "hello-2", None, 1, None, None, 2)
     assert buffer.waiting_events == buffer.unsent_events == waiting
 
 

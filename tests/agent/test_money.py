@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from agent import test_limits
 from agent.control_plane_double import ControlPlaneDouble
-from agent.test_leasing import at
+from agent.mortal import Life, bury, mortal
+from agent.whole_agent import at, spend
 from fakes import eventually
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,24 +252,46 @@ def test_what_is_not_settled_covers_all_that_is_not_counted_whatever_happens(ste
         assert lease.returned <= lease.refunded
 
 
-async def test_an_agent_leaves_nothing_debited_once_it_heard_that_all_is_counted(tmp_path: Path) -> None:
-    async with ControlPlaneDouble() as double:
-        caps = [
-            {
-                "meter": {"event_type": "call", "aggregation": "SUM", "value_property": "tokens", "filters": []},
-                "per_unit": "0.002",
-                "per_event": "0",
-            }
-        ]
-        limit = double.lease("acme", "money", 10, scale=9, meter=None, prices=caps)
-        async with Agent(at(tmp_path, double)) as agent:
-            decision = await agent.consume("call", "acme", {"tokens": 1000})
-            assert (decision.allowed, decision.feature, decision.limit) == (True, "money", 10)
-            assert (await agent.consume("call", "acme", {"tokens": 5000})).reason == "limit_reached"
+TOKEN_CAPS = [
+    {
+        "meter": {"event_type": "call", "aggregation": "SUM", "value_property": "tokens", "filters": []},
+        "per_unit": "0.002",
+        "per_event": "0",
+    }
+]
 
-            async def is_settled() -> bool:
-                return double.books.total(limit, "refunded") == 2 * 10**9
 
-            await eventually(is_settled, 30)
-        assert double.books.held(limit) == 0
-        assert all(each["knows_prices"] for each in double.messages("sync"))
+async def test_an_agent_leaves_nothing_debited_once_it_heard_that_all_is_counted(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    limit = double.lease("acme", "money", 10, scale=9, meter=None, prices=TOKEN_CAPS)
+    async with Agent(at(tmp_path, double)) as agent:
+        decision = await spend(agent, 1000)
+        assert (decision.allowed, decision.feature, decision.limit) == (True, "money", 10)
+        assert (await spend(agent, 5000)).reason == "limit_reached"
+        await eventually(lambda: double.books.total(limit, "refunded") == 2 * 10**9)
+    assert double.books.held(limit) == 0
+    assert all(each["knows_prices"] for each in double.messages("sync"))
+
+
+async def test_what_an_older_copy_of_the_directory_does_not_know_to_be_counted_is_settled_only_once(
+    tmp_path: Path, double: ControlPlaneDouble
+) -> None:
+    """Put back between two syncs, into the same file: as far as nonces tell, it was killed before it kept the last one."""
+    limit = double.lease("acme", "money", 10, scale=9, meter=None, prices=TOKEN_CAPS)
+    for each in ("second", "third"):
+        double.meter(each, "tokens", "10")
+    double.books.interval_ms = 60_000
+    async with mortal(at(tmp_path, double, flush_after_s=0.5), Life(1 << 30)) as agent:
+        assert (await spend(agent, 1000, wait_s=5.0)).allowed
+        assert await agent.learn("second"), "another sync, so that the lease is named in the directory"
+        await eventually(lambda: not agent.status().backlog_events)
+        before = {path: path.read_bytes() for path in (tmp_path / "a").iterdir() if "ballast" not in path.name}
+        assert await agent.learn("third"), "a sync that brings the bill too"
+        assert (await spend(agent, 500)).allowed
+        await bury(agent)
+    for path, content in before.items():
+        path.write_bytes(content)
+    async with Agent(at(tmp_path, double)) as again:
+        assert await again.learn("third")
+    assert double.books.total(limit, "refunded") <= 2 * 10**9, "the second event is on no bill"

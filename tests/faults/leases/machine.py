@@ -55,7 +55,7 @@ class Directory:
     rows: tuple[Row, ...] = ()
     counted: int = 0
     caps: dict[str, int] = field(default_factory=dict)
-    ended_holds: int = 0
+    steps: int = 0
 
 
 class TmpMemory(OwnMemory):
@@ -120,7 +120,7 @@ class Process:
         names = {digest_of(key): key for key in directory.names}
         known = not cell.is_damaged and cell.found.keys() <= names.keys()
         head = cell.head
-        standing = directory.standing and structs.replace(directory.standing, ended_holds=directory.ended_holds)
+        standing = directory.standing and structs.replace(directory.standing, steps=directory.steps)
         if self.parts.may_resume(head, standing, self.machine.boot_id, names_known=known):
             if head is None:
                 head = self._head(directory.hello_id, directory.last_epoch)
@@ -202,6 +202,14 @@ class Process:
         if machine.strikes("killed after a commit"):
             raise Killed
 
+    def step(self, holder: Holder, **changes: object) -> None:
+        """Commit what is relied on from here on: the cell knows of it first."""
+        steps = self.machine.directory.steps + 1
+        self.commit(steps=steps, **changes)
+        if self.cell.head is not None and self.cell.head.hello_id == holder.head.hello_id:
+            holder.head = structs.replace(holder.head, steps=steps)
+            self.cell.turn(holder.head)
+
     # Syncing
 
     def sync(self, holder: Holder) -> None:
@@ -251,7 +259,7 @@ class Process:
         if counted > len(rows) or (counted and rows[counted - 1].id != informed.last_id):
             counted = 0  # of another copy of this directory
         self._counted = counted
-        self.commit(counted=max(directory.counted, counted), caps=informed.caps, **kept)
+        self.step(holder, counted=max(directory.counted, counted), caps=informed.caps, **kept)
         self.settle(holder, rows[directory.counted : counted])
 
     def settle(self, holder: Holder, rows: Sequence[Row]) -> None:
@@ -373,11 +381,7 @@ class Process:
         """The end is kept in the database, with the event, before the counts change."""
         held = self.machine.directory.holds
         if hold_id in held:
-            ended = self.machine.directory.ended_holds + 1
-            self.commit(holds={each: row for each, row in held.items() if each != hold_id}, ended_holds=ended)
-            if self.cell.head is not None and self.cell.head.hello_id == holder.head.hello_id:
-                holder.head = structs.replace(holder.head, ended_holds=ended)
-                self.cell.turn(holder.head)
+            self.step(holder, holds={each: row for each, row in held.items() if each != hold_id})
         leases = holder.leases
         changed = leases.release(hold_id) if used is None else leases.commit(hold_id, used)
         self.keep(holder, [lease for lease, _ in changed or ()])
