@@ -129,6 +129,7 @@ class Plane:
         self.books = Books(self._new_id(), limits, dict.fromkeys(limits, 1), caps=caps)
         self.witness = Witness()
         self.up = True
+        self._was_rolled_back = False
         self.backups: list[Books] = []
         for limit, units in limits.items():
             oracle.allows((limit, 1), units)
@@ -155,6 +156,7 @@ class Plane:
 
     def _recover(self, holders: int | None) -> None:
         books = self.books
+        self._was_rolled_back = True
         current = [name for name, row in books.holders.items() if row.standing is Standing.CURRENT]
         through = max(*books.periods.values(), self.oracle.newest_period)
         books.recovery = self.begin_recovery(books.recovery, current, through=through, holders=holders)
@@ -248,7 +250,8 @@ class Plane:
         for key in taken.holdings:
             books.turns[key] = books.turns.get(key, 0) + 1
             held = books.held(key)
-            self._check_sum(key, held, before.get(key, 0), facts=known.recovery is not None)
+            told_late = sync.generation != known.generation and self._is_over(key)
+            self._check_sum(key, held, before.get(key, 0), facts=known.recovery is not None or told_late)
             self._check_spent(key, held)
         self._committed()
         self.world.note("sync", sync.holder, taken.status, *taken.grants)
@@ -314,19 +317,26 @@ class Plane:
                 self.world.violated(f"{sync.holder} has {theirs} of {each.key}, the control plane {ours}")
 
     def _check_sum(self, key: Key, held: int, before: int, *, facts: bool) -> None:
-        """No more is granted than there is. `facts`: it only learned what was granted before it was rolled back."""
+        """No more is granted than there is. `facts`: it only learned what was granted before it was rolled back, maybe in
+        a period of which its holder has forgotten the lease since, and nothing is granted any more."""
         limit = self.books.left(key) if key[0] in self.books.limits else 0
         if held > max(limit, before) and not facts and not self.oracle.overran(key):
             self.world.violated(f"holders have {held} of {limit} of {key}, and had {before}")
 
     def _check_spent(self, key: Key, held: int) -> None:
-        """Whatever is spent is on the bill or with its holder: nothing that was settled is lost."""
+        """Whatever is spent is on the bill or with its holder: nothing that was settled is lost.
+
+        What an older copy lacks of a period that is over comes with its events; nothing is granted by it until then.
+        """
         books = self.books
-        if books.recovery is not None or key[0] not in books.caps:
+        if books.recovery is not None or key[0] not in books.caps or (self._was_rolled_back and self._is_over(key)):
             return
         known = books.bills[key] + books.lacking[key] + held
         if self.oracle.spent[key] > known:
             self.world.violated(f"{self.oracle.spent[key]} of {key} are spent, and {known} are known of")
+
+    def _is_over(self, key: Key) -> bool:
+        return key[0] in self.books.periods and key[1] < self.books.periods[key[0]]
 
     # What the operator and the calendar do
 
