@@ -87,7 +87,10 @@ class Poster:
 
     async def _post(self, url: httpx.URL, headers: Mapping[str, str], body: bytes) -> int:
         host = url.raw_host.decode("ascii")
-        addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
+        try:
+            addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
+        except socket.gaierror as exc:
+            raise _Refused(f"the address of {host} is not found: {exc.strerror}") from None
         if not addresses:
             raise _Refused(f"{host} stands for no address")
         for address in addresses:

@@ -174,7 +174,7 @@ async def test_where_nobody_listens_or_nothing_is_known_the_reason_is_said() -> 
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     nobody = await post("http://nothing.invalid/", resolve=unknown)
-    assert nobody == Posted(error="gaierror: [Errno -2] Name or service not known")
+    assert nobody == Posted(error="the address of nothing.invalid is not found: Name or service not known")
     assert await post("http://hooks.test/", resolve=stands_for()) == Posted(error="hooks.test stands for no address")
 
 

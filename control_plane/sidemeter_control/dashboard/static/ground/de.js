@@ -171,6 +171,7 @@ export const GERMAN = {
   "for ever": "für immer",
   "included": "enthalten",
   "left to pay with": "übrig zum Bezahlen",
+  "What is used takes of them at once, fees do when the period ends. What is owed has both taken off.": "Nutzung wird sofort davon bezahlt, Gebühren am Ende des Zeitraums. Vom geschuldeten Betrag ist beides abgezogen.",
   "likely": "voraussichtlich",
   "money": "Geld",
   "month": "Monat",

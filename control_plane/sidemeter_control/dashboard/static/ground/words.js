@@ -90,6 +90,8 @@ export const shortDay = (at, timeZone) => dates({ day: "numeric", month: "short"
 export const shortHour = (at, timeZone) => dates({ hour: "2-digit", minute: "2-digit", ...zone(timeZone) }).format(new Date(at));
 export const monthText = (at, timeZone) => dates({ month: "short", year: "numeric", ...zone(timeZone) }).format(new Date(at));
 export const clock = (at) => dates({ timeStyle: "medium" }).format(new Date(at));
+/** Of today the time, of another day that too. */
+export const lately = (at, now = new Date()) => (new Date(at).toDateString() === now.toDateString() ? clock(at) : `${shortDay(at)}, ${clock(at)}`);
 export const moment = (at, timeZone) => dates({ dateStyle: "medium", timeStyle: "medium", ...zone(timeZone) }).format(new Date(at));
 
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 60], ["month", 18], ["year", Infinity]];

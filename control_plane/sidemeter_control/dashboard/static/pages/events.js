@@ -3,7 +3,7 @@ import { html, useMemo, useRef, useState } from "../vendor/htm-preact.js";
 import { useAnswer, useDeed, useSettled } from "../ground/live.js";
 import { at, useSearch } from "../ground/router.js";
 import { ask } from "../ground/server.js";
-import { clock, moment, t } from "../ground/words.js";
+import { lately, moment, t } from "../ground/words.js";
 import { Answered, Empty, Head, Json, Moment, Pulse, Tag, Trouble } from "../parts/basic.js";
 import { Check, Dialog, Field } from "../parts/forms.js";
 import { Pages, Table } from "../parts/table.js";
@@ -49,7 +49,7 @@ function Rows({ events, open, onOpen, again }) {
   }, [events.map(({ key }) => key).join()]);
   return html`<${Table} label=${t("Events")} rows=${events} faint=${(event) => event.voided} arrived=${(event) => fresh.has(event.key)}
     open=${(event) => open === event.key && html`<${Detail} event=${event} again=${again} />`} columns=${[
-      { key: "time", title: t("Time"), cell: (event) => html`<button type="button" class="open" aria-expanded=${String(open === event.key)} onClick=${() => onOpen(open === event.key ? null : event.key)}><time class="nowrap" datetime=${event.time} title=${moment(event.time)}>${clock(event.time)}</time></button>` },
+      { key: "time", title: t("Time"), cell: (event) => html`<button type="button" class="open" aria-expanded=${String(open === event.key)} onClick=${() => onOpen(open === event.key ? null : event.key)}><time class="nowrap" datetime=${event.time} title=${moment(event.time)}>${lately(event.time)}</time></button>` },
       { key: "type", title: t("Type"), cell: (event) => html`<span class="mono small breaks">${event.type}</span> ${event.voided ? html`<${Tag} tone="bad">${t("void")}</${Tag}>` : event.corrections.length > 0 && html`<${Tag} tone="accent">${t("corrected")}</${Tag}>`}` },
       { key: "subject", title: t("Subject"), cell: (event) => html`<span class="breaks">${event.subject}</span>` },
       { key: "customer", title: t("Customer"), wide: true, cell: (event) => (event.customer ? html`<a class="breaks" href=${at("customers", event.customer)}>${event.customer}</a>` : html`<${Tag} tone="warn">${t("nobody's")}</${Tag}>`) },
