@@ -171,7 +171,7 @@ export const GERMAN = {
   "for ever": "für immer",
   "included": "enthalten",
   "left to pay with": "übrig zum Bezahlen",
-  "What is used takes of them at once, fees do when the period ends. What is owed has both taken off.": "Nutzung wird sofort davon bezahlt, Gebühren am Ende des Zeitraums. Vom geschuldeten Betrag ist beides abgezogen.",
+  "What is used takes of them at once, a fee when it is due. What is owed has both taken off.": "Nutzung wird sofort davon bezahlt, eine Gebühr, wenn sie fällig wird. Vom geschuldeten Betrag ist beides abgezogen.",
   "likely": "voraussichtlich",
   "money": "Geld",
   "month": "Monat",

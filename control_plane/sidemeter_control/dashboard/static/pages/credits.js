@@ -25,7 +25,7 @@ export function Credits({ customer, again, mayGive }) {
   return html`<${Card} title=${t("Credits")} actions=${mayGive && html`<button type="button" onClick=${() => setGiving(true)}>${t("Give credits")}</button>`}>
     ${active.length === 0 ? html`<p class="muted">${t("None. Credits pay what is owed before anything is billed.")}</p>` : html`
       <p><span class="strong">${amount(credits.balance)}</span> <span class="muted">${t("left to pay with")}${credits.limitId && `. ${t("No more than that may be spent.")}`}</span></p>
-      ${drawn(customer.cost?.credits?.amount ?? "0") > 0 && html`<p class="small muted">${t("What is used takes of them at once, fees do when the period ends. What is owed has both taken off.")}</p>`}
+      ${drawn(customer.cost?.credits?.amount ?? "0") > 0 && html`<p class="small muted">${t("What is used takes of them at once, a fee when it is due. What is owed has both taken off.")}</p>`}
       ${active.map((grant) => html`<${Gauge} key=${grant.id} name=${grant.purchased ? t("Bought") : t("Given")} used=${grant.burned} whole=${grant.amount}
         words=${t("{left} of {amount} left", { left: amount(grant.balance), amount: amount(grant.amount) })} end=${expiry(grant, customer.timeZone)} />`)}`}
     ${drawn(credits.overage) > 0 && html`<p><${Tag} tone="warn">${t("{amount} not covered", { amount: amount(credits.overage) })}</${Tag}></p>`}
