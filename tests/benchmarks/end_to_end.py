@@ -6,14 +6,13 @@ import time
 from fakes import eventually
 from processes import control_plane
 
-from .agent import connected
+from .agent import BURST, connected, has_room
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
 from .traffic import CUSTOMER, EVENT_TYPE, counted, data, prove_usage, sell
 
 __all__ = ["lag", "throughput"]
 
 EVENTS_PER_S = 40_000
-BURST, MOST_PENDING = 500, 20_000
 LIGHT_EVENTS_PER_S = 20
 DRAINED_WITHIN_S = 60.0
 
@@ -28,7 +27,7 @@ async def throughput(bench: Bench) -> list[Figure]:
                 for n in range(events):
                     agent.record_nowait(EVENT_TYPE, CUSTOMER, data(n))
                     if n % BURST == 0:
-                        await asyncio.sleep(0 if agent.pending < MOST_PENDING else 0.001)
+                        await has_room(agent)
                 await agent.flush()
                 await eventually(lambda: agent.status().backlog_events == 0, DRAINED_WITHIN_S)
         await prove_usage(bench, plane, events)
