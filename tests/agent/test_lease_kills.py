@@ -61,7 +61,7 @@ async def test_killed_at_a_step_it_neither_forgets_what_it_spent_nor_spends_it_a
     agent = mortal(at(tmp_path, double), life)
     try:
         await agent.__aenter__()
-        await asyncio.wait_for(live(agent, life, allowed), 5)
+        await asyncio.wait_for(live(agent, life, allowed), 60)
     except Killed:
         pass
     await bury(agent)
