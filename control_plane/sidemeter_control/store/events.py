@@ -289,7 +289,9 @@ async def in_order(
         asked |= {"from_us": max(after.time_us, interval.from_us)}
         asked |= {"time_us": after.time_us, "source": after.source, "id": after.id, "whose": after.subject}
     wanted = _IN_ORDER if after is None else _IN_ORDER_AFTER
-    pages = [[Event(*row) for row in await conn.execute(wanted, asked | {"subject": each})] for each in subjects]
+    pages = [
+        [Event(*row) for row in (await conn.execute(wanted, asked | {"subject": each})).all()] for each in subjects
+    ]
     merged = merge(*pages, key=lambda each: (each.time_us, each.source, each.id, each.subject))
     return await with_data(conn, list(islice(merged, limit)))
 

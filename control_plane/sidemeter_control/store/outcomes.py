@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.metering.meters import Meter, Progress
@@ -26,6 +26,16 @@ __all__ = [
     "unfilled",
 ]
 
+_RULES = Sql(
+    """
+SELECT id, meter_key, confirm_type, reverse_type, window_us, named_by, filled_seq, watermark_seq FROM outcome_rules
+WHERE meter_key IN (SELECT value FROM json_each(?)) ORDER BY id
+""",
+    postgres="""
+SELECT id, meter_key, confirm_type, reverse_type, window_us, named_by, filled_seq, watermark_seq FROM outcome_rules
+WHERE meter_key IN (SELECT json_array_elements_text(?)) ORDER BY id
+""",
+)
 _MENTIONS = Sql(
     """
 SELECT m.subject, m.rule_id, m.thing, m.time_us, m.source, m.id, m.state, m.nano
@@ -58,10 +68,12 @@ _SOME = Sql(
 
 async def rules(conn: AsyncConnection, meters: Mapping[str, Meter]) -> list[OutcomeRule]:
     """The rules of those meters (by key), in the order they were made."""
-    found = await conn.execute(
-        select(outcome_rules).where(outcome_rules.c.meter_key.in_(list(meters))).order_by(outcome_rules.c.id)
-    )
-    return [_rule(row, meters[row.meter_key]) for row in found]
+    asked = msgspec.json.encode(list(meters)).decode()
+    found: Any = await conn.exec_driver_sql(_RULES.of(conn), (asked,))
+    return [
+        OutcomeRule(id_, meters[key], confirms, reverses, window_us, named_by, Progress(filled, watermark))
+        for id_, key, confirms, reverses, window_us, named_by, filled, watermark in found.all()
+    ]
 
 
 async def unfilled(conn: AsyncConnection) -> str | None:
@@ -99,11 +111,6 @@ async def drop_mentions(conn: AsyncConnection, rule_id: int, most: int) -> int:
     found = (await conn.exec_driver_sql(_SOME.of(conn), (rule_id, most))).all()
     await _many(conn, _REMOVE, [tuple(row) for row in found])
     return len(found)
-
-
-def _rule(row: Row[Any], meter: Meter) -> OutcomeRule:
-    terms = {name: getattr(row, name) for name in _TERMS}
-    return OutcomeRule(row.id, meter, **terms, progress=Progress(row.filled_seq, row.watermark_seq))
 
 
 async def mentions(conn: AsyncConnection, things: Collection[Thing]) -> dict[Thing, frozenset[Mention]]:

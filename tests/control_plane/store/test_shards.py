@@ -3,6 +3,7 @@
 import typing
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -32,10 +33,11 @@ st.register_type_strategy(Model, st.none())
 STOOD = credits_.Snapshot("terms", Decimal(1), State(at_us=1))
 CLOSED = ClosedPeriod("sub", "acme", Period(0, 1), 2, 3, Decimal(1), (), {})
 # What made-up arguments do not lead to: rows that have to be of what was asked for.
+METER = replace(new_meter("calls", "call", Aggregation.COUNT, now_us=0), key=cast("str", 1))  # as the recorder answers
 CALLS: list[Callable[[AsyncConnection], Coroutine[Any, Any, object]]] = [
     lambda conn: closed_periods.add(conn, CLOSED),
     lambda conn: closed_periods.set_billed(conn, CLOSED, {}),
-    lambda conn: outcomes.renew_rules(conn, new_meter("1", "call", Aggregation.COUNT, now_us=0), 9),
+    lambda conn: outcomes.renew_rules(conn, METER, 9),
     lambda conn: overrides.remove(conn, "acme", "seats", 1_000),
     lambda conn: credits_.keep_snapshot(conn, "acme", Denomination(CreditUnit.MONEY), STOOD),
 ]

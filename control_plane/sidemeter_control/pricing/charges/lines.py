@@ -52,7 +52,6 @@ class Checked(Protocol):
         ...
 
 
-@runtime_checkable
 class Listed(Protocol):
     """A model that is a list of prices for usage of different kinds. It reads `Used.groups`.
 
