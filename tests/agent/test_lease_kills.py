@@ -74,6 +74,7 @@ async def test_killed_at_a_step_it_neither_forgets_what_it_spent_nor_spends_it_a
     in_doubt = sum(each.free for own in double.books.holdings.values() for each in own.values())
     kept = sum(json.loads(event[5])["tokens"] for event in double.events.values())
     assert sum(allowed) <= kept <= LIMIT, "what callers were told is kept, and what is kept is within the limit"
+    assert not double.books.alerts, "one process after another is no pair of them"
     assert kept + in_doubt == LIMIT or double.books.held(limit) == LIMIT
 
 
