@@ -99,6 +99,7 @@ MUTANTS: Final = (
         "rows are deleted before the control plane answered",
         "agent/sidemeter/buffer.py",
         """        def then(_: None) -> None:
+            self._stepped()
             self.sealed_seq = batch.last_seq
 """,
         """        inner = work
@@ -110,6 +111,7 @@ MUTANTS: Final = (
             await kept.put(conn, settled_rows=self._settled + batch.events)
 
         def then(_: None) -> None:
+            self._stepped()
             self.sealed_seq = self._settled_seq = batch.last_seq
             self._add(batch.events, batch.size, unsent=-1)
             self._note()
