@@ -1,28 +1,24 @@
 """One GraphQL operation, however it came: a query or mutation answered once, a subscription answered again and again."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from inspect import isawaitable
 from typing import Any
 
 import msgspec
-from graphql import GraphQLError
-from graphql import OperationType as Kind
-from strawberry.exceptions import MissingQueryError
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.types.graphql import OperationType
+from graphql import ExecutionResult, GraphQLError, OperationType, execute_root_selection_set
 
 from sidemeter_control.api import refusals
 from sidemeter_control.api.auth import Gate
 from sidemeter_control.api.context import Context
 from sidemeter_control.api.costs import operation_of
-from sidemeter_control.api.documents import parsed
+from sidemeter_control.api.documents import Operation, parsed, ready
 from sidemeter_control.api.live.feeds import Feeds, Rejected
 from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.persisted import Persisted
 from sidemeter_control.api.problems import Refused
 from sidemeter_control.api.rates import Rates
 from sidemeter_control.api.requests import Asked, whole
-from sidemeter_control.api.schema import SCHEMA
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import ControlError, Forbidden
 from sidemeter_control.metering.ingest import Ingest
@@ -32,7 +28,6 @@ from sidemeter_control.traces import NO_TRACES, Traces
 
 __all__ = ["Operations", "encoded"]
 
-_GET = {OperationType.QUERY}
 _NEEDS = {OperationType.QUERY: Scope.READ, OperationType.MUTATION: Scope.WRITE}
 
 encoded = msgspec.json.Encoder(decimal_format="number").encode
@@ -82,7 +77,7 @@ class Operations:
             return {"data": None, "errors": [refusals.of(exc, self.clock)]}
         async with self.context(key) as context:
             with self._traces.operation(asked.operation_name):
-                return await _execute(asked, method, context)
+                return await _answered(asked, method, context)
 
     def is_subscription(self, asked: Asked) -> bool:
         """Whether it goes on. False as well of what is wrong: whoever answers it says so."""
@@ -90,7 +85,7 @@ class Operations:
             operation = operation_of(parsed(whole(asked, self._persisted).query or ""), asked.operation_name)
         except (ControlError, GraphQLError, RecursionError):
             return False
-        return operation is not None and operation.operation is Kind.SUBSCRIPTION
+        return operation is not None and operation.operation is OperationType.SUBSCRIPTION
 
     async def messages(self, asked: Asked, key: Key) -> AsyncGenerator[bytes, None]:
         """The responses to any operation, as JSON: one to a query or a mutation, one after the other to a subscription.
@@ -109,37 +104,38 @@ class Operations:
                 yield message
 
 
-async def _execute(asked: Asked, method: str, context: Context) -> dict[str, Any]:
+async def _answered(asked: Asked, method: str, context: Context) -> dict[str, Any]:
     """The response to what was asked, as far as the key's scopes allow it."""
-    allowed = {operation for operation, scope in _NEEDS.items() if context.key.allows(scope)}
-    try:
-        result = await SCHEMA.execute(
-            asked.query,
-            asked.variables,
-            context_value=context,
-            operation_name=asked.operation_name,
-            allowed_operation_types=allowed & _GET if method == "GET" else allowed,
-        )
-    except InvalidOperationTypeError as exc:
-        if method == "GET" and exc.operation_type is OperationType.MUTATION:
-            raise Refused(405, "method_not_allowed", "GET is for queries: send POST", {"Allow": "POST"}) from exc
-        return _refusal(_lacks(exc.operation_type), context)
-    except MissingQueryError:
-        return _refusal(GraphQLError("there is no query in the request"), context)
-    except CannotGetOperationTypeError as exc:
-        return _refusal(GraphQLError(exc.as_http_error_reason()), context)
-    if not result.errors:
-        return {"data": result.data}
-    return {"data": result.data, "errors": [refusals.formatted(error, context.clock) for error in result.errors]}
+    operation = ready(asked)
+    if isinstance(operation, tuple):
+        return _response(None, operation, context)
+    kind = operation.operation.operation
+    if method == "GET" and kind is OperationType.MUTATION:
+        raise Refused(405, "method_not_allowed", "GET is for queries: send POST", {"Allow": "POST"})
+    refusal = _refusal(kind, context.key)
+    if refusal is not None:
+        return _response(None, [refusal], context)
+    result = await _executed(operation, context)
+    return _response(result.data, result.errors or (), context)
 
 
-def _lacks(operation: OperationType) -> GraphQLError:
-    needed = _NEEDS.get(operation)
+async def _executed(operation: Operation, context: Context) -> ExecutionResult:
+    operation.context_value = context
+    result = execute_root_selection_set(operation)
+    return await result if isawaitable(result) else result
+
+
+def _refusal(kind: OperationType, key: Key) -> GraphQLError | None:
+    needed = _NEEDS.get(kind)
     if needed is None:
         return GraphQLError("a subscription goes on: ask with Accept: text/event-stream, or over a WebSocket")
+    if key.allows(needed):
+        return None
     cause = Forbidden(f"the key lacks the scope {needed.value}")
     return GraphQLError(str(cause), original_error=cause)
 
 
-def _refusal(error: GraphQLError, context: Context) -> dict[str, Any]:
-    return {"data": None, "errors": [refusals.formatted(error, context.clock)]}
+def _response(data: dict[str, Any] | None, errors: Sequence[GraphQLError], context: Context) -> dict[str, Any]:
+    if not errors:
+        return {"data": data}
+    return {"data": data, "errors": [refusals.formatted(error, context.clock) for error in errors]}

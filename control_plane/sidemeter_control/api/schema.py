@@ -7,7 +7,6 @@ import strawberry
 from graphql import (
     GraphQLArgument,
     GraphQLEnumType,
-    GraphQLError,
     GraphQLField,
     GraphQLInputField,
     GraphQLInputObjectType,
@@ -16,10 +15,7 @@ from graphql import (
     Undefined,
 )
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext
 
-from sidemeter_control.api.costs import Affordable
-from sidemeter_control.api.documents import Judged
 from sidemeter_control.api.mutations import Mutation
 from sidemeter_control.api.queries import Query
 from sidemeter_control.api.reach import guard
@@ -32,7 +28,7 @@ _DEFINITION = "strawberry-definition"
 
 
 class Schema(strawberry.Schema):
-    """The schema of the contract. Errors are logged where they are answered, and only the unexpected ones."""
+    """The schema of the contract. What is asked of it is judged and run by `documents` and `operations`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -40,14 +36,10 @@ class Schema(strawberry.Schema):
             Mutation,
             Subscription,
             config=StrawberryConfig(scalar_map=SCALARS),
-            extensions=[Judged, Affordable],
         )
         for kind in self._schema.type_map.values():
             _finish(kind)
         guard(self._schema)
-
-    def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
-        """Leave the errors to `refusals.formatted`."""
 
 
 def _finish(kind: GraphQLNamedType) -> None:

@@ -9,7 +9,7 @@ from graphql import build_schema, get_introspection_query, parse
 from planes import plane
 
 from sidemeter_control.api.bounds import DEFAULT_PAGE, MAX_PAGE
-from sidemeter_control.api.costs import LIST, MAX_COST, WORK, check_cost, cost_of, operation_of
+from sidemeter_control.api.costs import LIST, MAX_COST, WORK, cost_of, operation_of, too_dear
 from sidemeter_control.api.schema import SCHEMA
 
 
@@ -134,5 +134,6 @@ def test_as_much_as_may_be_is_let_in_and_one_more_is_not(more: int) -> None:
     document = parse(text)
     operation = operation_of(document, None)
     assert operation is not None
-    assert cost_of(schema, document, operation, {}) == wanted
-    assert (check_cost(schema, document, operation, {}) is None) is (more <= 0)
+    cost = cost_of(schema, document, operation, {})
+    assert cost == wanted
+    assert (too_dear(cost) is None) is (more <= 0)

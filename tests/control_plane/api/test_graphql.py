@@ -241,8 +241,9 @@ async def test_a_request_has_a_largest_size(control: Plane) -> None:
         ("{ meter(key: " + "[" * 900 + "]" * 900 + ") { key } }", ""),
         ("", "no query"),
         ("{ nothing }", "Cannot query field 'nothing'"),
-        ("fragment F on Query { __typename }", "operation"),
-        ("subscription { x }", "Accept: text/event-stream"),
+        ("fragment F on Query { __typename }", "Fragment 'F' is never used"),
+        ("query A { __typename } query B { __typename }", "Must provide operation name"),
+        ("subscription { alertRaised { id } }", "Accept: text/event-stream"),
     ],
 )
 async def test_a_query_that_is_wrong_or_exceeds_a_bound_is_answered_with_the_reason(

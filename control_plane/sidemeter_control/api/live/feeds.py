@@ -11,21 +11,13 @@ from inspect import isawaitable
 from typing import Any
 
 import msgspec
-from graphql import (
-    ExecutionResult,
-    Executor,
-    GraphQLError,
-    create_source_event_stream,
-    execute_subscription_event,
-)
+from graphql import ExecutionResult, GraphQLError, create_source_event_stream, execute_subscription_event
 
 from sidemeter_control.api import refusals
 from sidemeter_control.api.context import Context
-from sidemeter_control.api.costs import check_cost, operation_of
-from sidemeter_control.api.documents import faults, parsed
+from sidemeter_control.api.documents import Operation, ready
 from sidemeter_control.api.live.hub import Hub, Slot, Watch
 from sidemeter_control.api.requests import Asked
-from sidemeter_control.api.schema import SCHEMA
 from sidemeter_control.clock import Clock
 from sidemeter_control.errors import Forbidden
 from sidemeter_control.store.keys import Key, Scope
@@ -33,7 +25,6 @@ from sidemeter_control.store.keys import Key, Scope
 __all__ = ["Feeds", "Rejected"]
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_schema = SCHEMA._schema  # noqa: SLF001 -- strawberry has no other name for it
 
 
 class Rejected(Exception):
@@ -66,16 +57,16 @@ class Feeds:
         place = key.id, asked.query, _encode(asked.variables), asked.operation_name
         feed = self._feed(place)
         if feed is None:
-            executor = self._executor(asked)
-            source = await self._source(executor, key)
+            operation = self._operation(asked)
+            source = await self._source(operation, key)
             if not isinstance(source, Watch):
                 async with aclosing(source):
                     async for value in source:
-                        yield await self._rendered(executor, key, value)
+                        yield await self._rendered(operation, key, value)
                 return
             feed = self._feed(place)  # somebody may have been as quick
             if feed is None:
-                feed = self._feeds[place] = _Feed(source, lambda value: self._rendered(executor, key, value))
+                feed = self._feeds[place] = _Feed(source, lambda value: self._rendered(operation, key, value))
         slot = feed.join()
         try:
             while True:
@@ -88,36 +79,26 @@ class Feeds:
         found = self._feeds.get(place)
         return None if found is None or found.is_over else found
 
-    def _executor(self, asked: Asked) -> "Executor[Any]":
-        try:
-            document = parsed(asked.query or "")
-        except GraphQLError as exc:
-            raise self._rejected(exc) from exc
-        if wrong := faults(_schema, document):
-            raise self._rejected(*wrong)
-        operation = operation_of(document, asked.operation_name)
-        variables = asked.variables or {}
-        if operation is not None and (refusal := check_cost(_schema, document, operation, variables)):
-            raise self._rejected(refusal)
-        found = Executor.build(_schema, document, raw_variable_values=variables, operation_name=asked.operation_name)
-        if isinstance(found, Executor):
-            return found
-        raise self._rejected(*found)
+    def _operation(self, asked: Asked) -> Operation:
+        found = ready(asked)
+        if isinstance(found, tuple):
+            raise self._rejected(*found)
+        return found
 
-    async def _source(self, executor: "Executor[Any]", key: Key) -> Any:
+    async def _source(self, operation: Operation, key: Key) -> Any:
         async with self._context(key) as context:
-            executor.context_value = context
-            source = create_source_event_stream(executor)
+            operation.context_value = context
+            source = create_source_event_stream(operation)
             if isawaitable(source):
                 source = await source
         if isinstance(source, ExecutionResult):
             raise self._rejected(*source.errors or ())
         return source
 
-    async def _rendered(self, executor: "Executor[Any]", key: Key, value: object) -> bytes:
+    async def _rendered(self, operation: Operation, key: Key, value: object) -> bytes:
         self.rendered += 1
         async with self._context(key) as context:
-            once = executor.build_per_event_executor(value)
+            once = operation.build_per_event_executor(value)
             once.context_value = context
             result = execute_subscription_event(once)
             if isawaitable(result):
