@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["ALWAYS", "HSTS_S", "PAGE_POLICY", "Headers"]
@@ -35,20 +34,26 @@ class Headers:
 
     def __init__(self, app: ASGIApp, *, tls: bool) -> None:
         self._app = app
-        self._added = dict(ALWAYS)
+        added = dict(ALWAYS)
         if tls:
-            self._added["Strict-Transport-Security"] = f"max-age={HSTS_S}"
+            added["Strict-Transport-Security"] = f"max-age={HSTS_S}"
+        self._added = _raw(added)
+        self._added_to_pages = _raw(added | {"Content-Security-Policy": PAGE_POLICY})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if headers.get("content-type", "").startswith("text/html"):
-                    headers.setdefault("Content-Security-Policy", PAGE_POLICY)
-                for name, value in self._added.items():
-                    headers.setdefault(name, value)
+                headers = dict(message["headers"])
+                is_page = headers.get(b"content-type", b"").startswith(b"text/html")
+                added = self._added_to_pages if is_page else self._added
+                more = [each for each in added if each[0] not in headers]
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         await self._app(scope, receive, sending)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

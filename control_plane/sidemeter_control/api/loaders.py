@@ -1,6 +1,7 @@
 """Lookups that ask the database once for all that one request needs of a kind."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,21 +28,63 @@ Ask = Callable[[Callable[[AsyncConnection], Coroutine[Any, Any, Any]]], Awaitabl
 
 
 class Loaders:
-    """One request's lookups by key; None for what does not exist. `at_us` is the request's now."""
+    """One request's lookups by key; None for what does not exist. `at_us` is the request's now.
+
+    Each is made when it is first used: of ten, a request needs two or three.
+    """
 
     def __init__(self, ask: Ask, at_us: int) -> None:
-        self.meter: DataLoader[str, Meter | None] = _by_key(ask, meters.get)
-        self.feature: DataLoader[str, Feature | None] = _by_key(ask, features.get)
-        self.customer: DataLoader[str, Customer | None] = _by_key(ask, registered)
-        self.owner: DataLoader[str, str | None] = _by_key(ask, customers.owners)
-        self.change: DataLoader[str, Meter | None] = _by_key(ask, meters.changes)
-        self.corrections: DataLoader[tuple[str, int], Sequence[Correction] | None] = _by_key(ask, corrections.of)
-        self.losses: DataLoader[str, Sequence[StoredLossDeclaration] | None] = _by_key(ask, losses.of_agents)
-        self.handed_out: DataLoader[PoolId, HandedOut | None] = _by_key(ask, handed_out)
-        self.subscribed: DataLoader[Customer, Sequence[Subscribed] | None] = _by_key(ask, _subscribed)
-        self.subscribers: DataLoader[tuple[str, int], int | None] = _by_key(
-            ask, lambda conn, versions: plans.subscribers(conn, versions, at_us)
-        )
+        self._ask, self._at_us = ask, at_us
+
+    @cached_property
+    def meter(self) -> DataLoader[str, Meter | None]:
+        """Meters by key."""
+        return _by_key(self._ask, meters.get)
+
+    @cached_property
+    def feature(self) -> DataLoader[str, Feature | None]:
+        """Features by key."""
+        return _by_key(self._ask, features.get)
+
+    @cached_property
+    def customer(self) -> DataLoader[str, Customer | None]:
+        """Customers by key."""
+        return _by_key(self._ask, registered)
+
+    @cached_property
+    def owner(self) -> DataLoader[str, str | None]:
+        """The customer's key by a subject."""
+        return _by_key(self._ask, customers.owners)
+
+    @cached_property
+    def change(self) -> DataLoader[str, Meter | None]:
+        """What a meter is being changed to, by its key."""
+        return _by_key(self._ask, meters.changes)
+
+    @cached_property
+    def corrections(self) -> DataLoader[tuple[str, int], Sequence[Correction] | None]:
+        """What corrected an event, by where it is stored."""
+        return _by_key(self._ask, corrections.of)
+
+    @cached_property
+    def losses(self) -> DataLoader[str, Sequence[StoredLossDeclaration] | None]:
+        """What agents declared lost, by agent."""
+        return _by_key(self._ask, losses.of_agents)
+
+    @cached_property
+    def handed_out(self) -> DataLoader[PoolId, HandedOut | None]:
+        """What leases hold, by pool."""
+        return _by_key(self._ask, handed_out)
+
+    @cached_property
+    def subscribed(self) -> DataLoader[Customer, Sequence[Subscribed] | None]:
+        """Subscriptions by customer."""
+        return _by_key(self._ask, _subscribed)
+
+    @cached_property
+    def subscribers(self) -> DataLoader[tuple[str, int], int | None]:
+        """How many subscribe now to a version of a plan."""
+        return _by_key(self._ask, lambda conn, versions: plans.subscribers(conn, versions, self._at_us))
 
 
 async def _subscribed(conn: AsyncConnection, of: list[Customer]) -> Mapping[Customer, Sequence[Subscribed]]:

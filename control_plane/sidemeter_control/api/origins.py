@@ -6,6 +6,7 @@ must say besides that it comes from these pages: by its Origin, or by a header t
 
 import ipaddress
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,8 @@ PAGE_HEADER: Final = "sidemeter-page"
 """What pages send with a request that has no Origin."""
 
 _READING: Final = frozenset({"GET", "HEAD"})
+_REMEMBERED: Final = 1_000
+"""Addresses, which ask again and again."""
 _ITS_OWN: Final = frozenset({"same-origin", "none"})
 
 
@@ -92,6 +95,7 @@ def _address(text: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _network(address: str) -> str:
     """Whoever has one address of IPv6 has 2^64 of them."""
     try:

@@ -126,8 +126,16 @@ class Recurrence:
 
     def period_at(self, at_us: int) -> Period:
         """The period in which an instant lies."""
-        number = self._number_at(at_us)
-        return Period(self.start_us(number), self.start_us(number + 1))
+        number = self._guess(at_us)
+        start_us, end_us = self.start_us(number), self.start_us(number + 1)
+        # The day and the hour were not looked at: the guess is at most a step off, either way.
+        while start_us > at_us:
+            number -= 1
+            start_us, end_us = self.start_us(number), start_us
+        while end_us <= at_us:
+            number += 1
+            start_us, end_us = end_us, self.start_us(number + 1)
+        return Period(start_us, end_us)
 
     def meeting(self, from_us: int, to_us: int) -> Iterator[Period]:
         """The periods, in order, that share an instant with `[from_us, to_us)`."""
@@ -136,19 +144,12 @@ class Recurrence:
             yield period
             from_us = period.end_us
 
-    def _number_at(self, at_us: int) -> int:
+    def _guess(self, at_us: int) -> int:
         at = (_EPOCH + timedelta(microseconds=at_us)).astimezone(self.anchor.tzinfo)
         if days := _DAYS.get(self.interval):
-            number = (at.date() - self.anchor.date()).days // (days * self.count)
-        else:
-            months = (at.year - self.anchor.year) * 12 + at.month - self.anchor.month
-            number = months // (MONTHS[self.interval] * self.count)
-        # The day and the hour were not looked at: the guess is at most a step off, either way.
-        while self.start_us(number) > at_us:
-            number -= 1
-        while self.start_us(number + 1) <= at_us:
-            number += 1
-        return number
+            return (at.date() - self.anchor.date()).days // (days * self.count)
+        months = (at.year - self.anchor.year) * 12 + at.month - self.anchor.month
+        return months // (MONTHS[self.interval] * self.count)
 
 
 def _months_later(day: date, months: int) -> date:
