@@ -250,7 +250,7 @@ class Refresher:
             log.warning("limits are known, but not kept for a restart: %s", exc)
             return
         if holder is self._tenure.holder:
-            self._tenure.stepped(self._buffer.steps)
+            self._presence.stepped()
             self._limits.settle_counted(limit.id for limit, _, _ in learned)
             self._tenure.keep_changed()
             for key in named:
