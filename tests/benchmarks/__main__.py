@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "end-to-end": end_to_end.throughput,
     "lag": end_to_end.lag,
     "cost": control_plane.live_cost,
+    "replicas": control_plane.replicas,
     "price-list": price_list.price_list,
     "growth": growth.growth,
     "memory": sidecar.memory,

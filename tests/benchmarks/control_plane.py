@@ -1,8 +1,11 @@
-"""The control plane by itself: one process on SQLite or PostgreSQL, driven over HTTP."""
+"""The control plane by itself, on SQLite or PostgreSQL, driven over HTTP."""
 
+import asyncio
 import math
 import random
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 
@@ -15,10 +18,11 @@ from .postgres_copy import SUBJECTS, durable_server
 from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
 from .wire import BATCH_EVENTS, agent_door, numbered
 
-__all__ = ["ingest", "ingest_on_postgres", "live_cost"]
+__all__ = ["ingest", "ingest_on_postgres", "live_cost", "replicas"]
 
 MOST_BATCHES_PER_S = 30
 CONNECTIONS = 8
+REPLICAS = (1, 2, 4)
 DAY_US = 86_400_000_000
 FEW, MANY = 10_000, 10_000_000
 
@@ -116,6 +120,12 @@ async def _asked(bench: Bench, plane: ControlPlane, events: int) -> Load:
 
     async with agent_door(plane) as door:
         await door.stream(numbered(range(events), nth))
+    return await _cost(bench, [plane], events)
+
+
+async def _cost(bench: Bench, planes: Sequence[ControlPlane], events: int) -> Load:
+    """Prove what so many events cost, and ask it of every control plane at once."""
+    plane, *_ = planes
     await prove_usage(bench, plane, events)
     cost = (await plane.ask(COST, customer=CUSTOMER))["customer"]["cost"]
     bench.prove("cost by GraphQL", found=Decimal(cost["total"]["rounded"]), expected=cost_of(events))
@@ -124,4 +134,44 @@ async def _asked(bench: Bench, plane: ControlPlane, events: int) -> Load:
         "/graphql", {"query": COST, "variables": {"customer": CUSTOMER}}, {"Authorization": f"Bearer {ADMIN_KEY}"}
     )
     total = f'"{cost["total"]["rounded"]}"'.encode()
-    return await load(("127.0.0.1", plane.port), request, expect=total, connections=CONNECTIONS, seconds=bench.seconds)
+    came = await asyncio.gather(
+        *(
+            load(
+                ("127.0.0.1", each.port),
+                request,
+                expect=total,
+                connections=CONNECTIONS // len(planes),
+                seconds=bench.seconds,
+            )
+            for each in planes
+        )
+    )
+    return Load([each for one in came for each in one.samples_s], max(one.seconds for one in came))
+
+
+async def replicas(bench: Bench) -> list[Figure]:
+    """The same question, to one, two and four control planes that share a database of PostgreSQL."""
+    figures = []
+    with durable_server() as server, in_use(server):
+        async with AsyncExitStack() as planes:
+            first = await planes.enter_async_context(control_plane(bench.directory))
+            await sell(first)
+            serving = [first]
+            for many in REPLICAS:
+                while len(serving) < many:
+                    serving.append(await planes.enter_async_context(_beside(bench, first, len(serving))))
+                came = await (_asked(bench, first, FEW) if many == 1 else _cost(bench, serving, FEW))
+                name = f"GraphQL: live cost, 3 charges, on PostgreSQL, {many} control plane{'s' * (many > 1)}"
+                figures.append(rate(name, came.answers, came.seconds, "requests/s", reference="strawberry"))
+    return figures
+
+
+@asynccontextmanager
+async def _beside(bench: Bench, first: ControlPlane, number: int) -> AsyncIterator[ControlPlane]:
+    """One more control plane on the same database."""
+    directory = bench.directory / str(number)
+    directory.mkdir()
+    with ControlPlane(directory, server_url=str(first.kept_in)) as plane:
+        async with plane.http:
+            await plane.start()
+            yield plane
