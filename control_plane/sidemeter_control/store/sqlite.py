@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sidemeter_control.errors import SettingsError, StoreUnavailable
@@ -61,6 +61,7 @@ class SqliteDatabase(Database):
         self._snapshots = _sync_engine(path, known)
         self._threads = ThreadPoolExecutor(READERS, "sidemeter-reader")
         self._turns = asyncio.Semaphore(READERS)
+        self._idle: list[Connection] = []
         self._lock = lock
 
     @classmethod
@@ -96,19 +97,34 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """As `read`, for many statements: each question to the snapshot is answered as a whole."""
+        """As `read`, for many statements: each question to the snapshot is answered as a whole.
+
+        The connection that was used last is used first: it remembers most.
+        """
         with translated():
+            await self._turn()
             try:
-                async with asyncio.timeout(self._max_wait_s):
-                    await self._turns.acquire()
-            except TimeoutError as exc:
-                raise StoreUnavailable("no turn came in time") from exc
-            try:
-                with self._snapshots.connect() as connection, connection.begin() as transaction:
-                    yield SqliteSnapshot(connection, self._threads)
-                    transaction.rollback()
+                connection = self._idle.pop() if self._idle else self._snapshots.connect()
+                try:
+                    with connection.begin() as transaction:
+                        yield SqliteSnapshot(connection, self._threads)
+                        transaction.rollback()
+                except BaseException:
+                    connection.close()
+                    raise
+                self._idle.append(connection)
             finally:
                 self._turns.release()
+
+    async def _turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._max_wait_s):
+                await self._turns.acquire()
+        except TimeoutError as exc:
+            raise StoreUnavailable("no turn came in time") from exc
 
     async def copy_to(self, target: Path, report: files.Report) -> None:
         """Copy all that is committed now into the new file `target`; reading and writing go on. See `files.copy`."""
@@ -138,7 +154,8 @@ class SqliteDatabase(Database):
     async def close(self) -> None:
         """Close every connection, readers first: the last one out checkpoints, and that is the writer's part."""
         self._threads.shutdown()
-        self._snapshots.dispose()
+        while self._idle:
+            self._idle.pop().close()
         await self._reader.dispose()
         await self._writer.dispose()
         self._index.close()
@@ -200,10 +217,7 @@ def _sync_engine(path: Path, known: Mapping[str, Any]) -> Engine:
         URL.create(SQLITE, database=str(path)),
         connect_args=_CONNECT | {"check_same_thread": False},
         execution_options=known,
-        poolclass=QueuePool,
-        pool_size=READERS,
-        max_overflow=0,
-        pool_reset_on_return=None,
+        poolclass=NullPool,
     )
     _set_up(engine, _READER)
 
