@@ -2,7 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
+from functools import cache
+from itertools import chain
 from typing import Any, overload
 
 import msgspec
@@ -22,14 +25,14 @@ FROM json_each(?) AS m CROSS JOIN json_each(?) AS span CROSS JOIN rollups AS r
  AND r.bucket_us >= json_extract(span.value, '$[1]') AND r.bucket_us < json_extract(span.value, '$[2]')
 """
 _OF_SOME = _OF_ALL.replace("FROM", "FROM json_each(?) AS s CROSS JOIN") + " AND r.subject = s.value"
-# PostgreSQL walks the key for each of a list by itself.
-_OF_ALL_PG = """
-FROM rollups AS r JOIN json_array_elements(?) AS span
-  ON r.grain_s = (span.value ->> 0)::integer
- AND r.bucket_us >= (span.value ->> 1)::bigint AND r.bucket_us < (span.value ->> 2)::bigint
- AND r.meter_id = ANY (ARRAY(SELECT json_array_elements_text(?)::integer))
-"""
-_OF_SOME_PG = f"{_OF_ALL_PG} AND r.subject = {ANY_OF}"
+# PostgreSQL walks the key once for each span that stands in the statement, and for each subject and meter; of spans in a list
+# that it would have to join it thinks nothing of reading every rollup there is. More spans than these are one walk for each
+# grain, from the first to the last, which lets go of what is between them.
+_MOST_WALKS = 8
+_WALK = "grain_s = ?::integer AND bucket_us >= ?::bigint AND bucket_us < ?::bigint"
+_WALK_OVER = f"{_WALK} AND bucket_us <@ ?::text::int8multirange"
+_OF_PG = "FROM (SELECT * FROM rollups WHERE ({}) AND meter_id = ANY (?::text::integer[]) AND {}) AS r"
+_OF_WHOM_PG = {"all": "true", "one": "subject = ?::text", "some": f"subject = {ANY_OF}"}
 _READ = """
 SELECT r.subject, r.meter_id, r.grain_s, r.bucket_us, r.dimensions,
        r.events, r.sum, r.min, r.max, r.last, r.last_time_us, r.last_source, r.last_id, r.moment
@@ -203,14 +206,53 @@ async def _within(
     spans: Sequence[Span],
     subjects: Sequence[str] | None,
 ) -> Sequence[Sequence[Any]]:
-    asked = (_json({meter.id for meter in meters}), _json(spans))
+    if not spans:
+        return ()
+    ids, theirs = {meter.id for meter in meters}, None if subjects is None else set(subjects)
     if on_postgres(conn):
-        of = _OF_ALL_PG if subjects is None else _OF_SOME_PG
-        theirs = () if subjects is None else (_json(set(subjects)),)
-        return (await conn.exec_driver_sql(Sql(wanted.format(of)).postgres, (*asked[::-1], *theirs))).all()
-    if subjects is None:
+        over = len(spans) > _MOST_WALKS
+        walks = _over(spans) if over else spans
+        whom, names = _whom_pg(theirs)
+        statement = _statement_pg(wanted, len(walks), over, whom)
+        parts = (*chain.from_iterable(walks), f"{{{','.join(map(str, sorted(ids)))}}}", *names)
+        return (await conn.exec_driver_sql(statement, parts)).all()
+    asked = _json(ids), _json(spans)
+    if theirs is None:
         return (await conn.exec_driver_sql(wanted.format(_OF_ALL), asked)).all()
-    return (await conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(set(subjects)), *asked))).all()
+    return (await conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(theirs), *asked))).all()
+
+
+def _whom_pg(subjects: AbstractSet[str] | None) -> tuple[str, tuple[str, ...]]:
+    """One is most customers: the server knows then that it is one, and a cluster where it is."""
+    if subjects is None:
+        return "all", ()
+    return ("one", tuple(subjects)) if len(subjects) == 1 else ("some", (_json(subjects),))
+
+
+@cache
+def _statement_pg(wanted: str, walks: int, over: bool, whom: str) -> str:
+    walked = " OR ".join([f"({_WALK_OVER if over else _WALK})"] * walks)
+    return Sql(wanted.format(_OF_PG.format(walked, _OF_WHOM_PG[whom]))).postgres
+
+
+def _over(spans: Iterable[Span]) -> list[tuple[int, int, int, str]]:
+    """One walk over all spans of each grain, and which they are as PostgreSQL writes several ranges.
+
+    >>> _over([Span(3600, 0, 7200), Span(86400, 0, 86400), Span(3600, 10800, 14400)])
+    [(3600, 0, 14400, '{[0,7200),[10800,14400)}'), (86400, 0, 86400, '{[0,86400)}')]
+    """
+    by_grain: defaultdict[int, list[Span]] = defaultdict(list)
+    for span in spans:
+        by_grain[span.grain_s].append(span)
+    return [
+        (
+            grain_s,
+            min(each.from_us for each in found),
+            max(each.to_us for each in found),
+            f"{{{','.join(f'[{each.from_us},{each.to_us})' for each in found)}}}",
+        )
+        for grain_s, found in by_grain.items()
+    ]
 
 
 def _json(values: Collection[Any]) -> str:

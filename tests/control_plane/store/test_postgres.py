@@ -19,8 +19,10 @@ from sqlalchemy import Connection, text
 from sidemeter_control import store
 from sidemeter_control.errors import Conflict, DatabaseUnfit, InvalidInput, StoreUnavailable
 from sidemeter_control.limits.recovery import Attested
+from sidemeter_control.metering.meters import Aggregation, new_meter
 from sidemeter_control.metering.outcomes import Mention, Thing
 from sidemeter_control.metering.rollups import Bucket, Rollup
+from sidemeter_control.metering.windows import Span
 from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.store import customers, events, outcomes, postgres, rollups, state
 from sidemeter_control.store.database import Database
@@ -61,9 +63,8 @@ async def test_every_statement_is_one_that_postgresql_takes(url: str) -> None:
     assert len(found) > 30
     found["add"] = events._ADD_ALL
     for wanted in ("_READ", "_READ_VALUES", "_JOIN_PG", "_JOIN_VALUES", "_JOIN_HOURS_PG"):
-        for of in ("_OF_ALL_PG", "_OF_SOME_PG"):
-            statement = getattr(rollups, wanted).format(getattr(rollups, of))
-            found[f"{wanted} {of}"] = Sql(statement).postgres
+        for of in ((1, False, "all"), (8, False, "one"), (2, True, "some")):
+            found[f"{wanted} {of}"] = rollups._statement_pg(getattr(rollups, wanted), *of)
     conn = await asyncpg.connect(url)
     refused = {}
     for name, statement in found.items():
@@ -281,3 +282,38 @@ async def test_what_is_heard_while_a_new_connection_asks_does_not_make_its_answe
 
     await database._check_not_older(cast("asyncpg.Connection", Overtaken()))
     assert not database.is_older.is_set()
+
+
+FILL = """
+INSERT INTO rollups (subject, meter_id, grain_s, bucket_us, dimensions, events)
+SELECT 'c' || c, m, grain_s, n * grain_s::bigint * 1000000, '[]', 1
+FROM generate_series(1, 30) AS c, generate_series(1, 3) AS m, (VALUES (3600, 2400), (86400, 100)) AS g (grain_s, many),
+     generate_series(0, many - 1) AS n
+"""
+OTHERS = 2 * 30 * 3
+DAY_US, HOUR_US = 86_400_000_000, 3_600_000_000
+NIGHTS = [Span(3600, n * DAY_US, n * DAY_US + 6 * HOUR_US) for n in range(50, 80)]
+MONTH = [
+    Span(3600, 50 * DAY_US - HOUR_US, 50 * DAY_US),
+    Span(86400, 50 * DAY_US, 80 * DAY_US),
+    Span(3600, 80 * DAY_US, 80 * DAY_US + HOUR_US),
+]
+
+
+@pytest.mark.parametrize(("spans", "many"), [(MONTH, 3 * 32), (NIGHTS, 3 * 30 * 24)], ids=["month", "nights"])
+async def test_what_a_customer_used_is_found_without_reading_what_others_did_or_what_was_before(
+    database: Database, spans: list[Span], many: int
+) -> None:
+    """Of 225,000 rows as many as lie between the first and the last span of a grain, and what others have in two hours."""
+    for statement in (FILL, "ANALYZE rollups"):
+        async with database.write() as conn:
+            await conn.execute(text(statement))
+    meters = [replace(new_meter("m", "call", Aggregation.COUNT, now_us=0), id=number) for number in (1, 2, 3)]
+    read = "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'rollups'"
+    async with database.read() as conn:
+        for subjects in (["c7"], ["c7", "c8"]):
+            before = await conn.scalar(text(read))
+            totals = await rollups.totals(conn, meters, spans, subjects)
+            wanted = sum((each.to_us - each.from_us) // (each.grain_s * 1_000_000) for each in spans)
+            assert {each.events for each in totals.values()} == {wanted * len(subjects)}
+            assert await conn.scalar(text(read)) - before <= len(subjects) * many + OTHERS

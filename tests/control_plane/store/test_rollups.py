@@ -70,3 +70,26 @@ async def test_nothing_added_is_no_rollup(database: Database) -> None:
     async with database.write() as conn:
         await rollups.add(conn, {})
         assert not await rollups.get(conn, [Bucket("acme", 0, 3600, 0, "[]")])
+
+
+HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
+
+
+@pytest.mark.parametrize("apart", [1, 3, 40])
+async def test_only_what_lies_in_one_of_the_spans_is_read_however_many_they_are(database: Database, apart: int) -> None:
+    count = meter(0, Aggregation.COUNT)
+    hours = {Bucket("acme", 0, 3600, n * HOUR_US, "[]"): Rollup(n + 1) for n in range(120)}
+    days = {Bucket("acme", 0, 86400, n * DAY_US, "[]"): Rollup(1000 * (n + 1)) for n in range(5)}
+    async with database.write() as conn:
+        await rollups.add(conn, hours | days)
+    spans = [Span(3600, n * HOUR_US, (n + 1) * HOUR_US) for n in range(0, 120, apart)] + [
+        Span(86400, DAY_US, 3 * DAY_US)
+    ]
+    wanted = dict([*list(hours.items())[::apart], *list(days.items())[1:3]])
+    async with database.read() as conn:
+        for subjects in (None, ["acme", "zeta"]):
+            assert dict(await rollups.read(conn, [count], spans, subjects)) == wanted
+        (total,) = (await rollups.totals(conn, [count], spans, ["acme"])).values()
+        assert total.events == sum(each.events for each in wanted.values())
+        assert await rollups.totals(conn, [count], [], ["acme"]) == {}
+        assert await rollups.read(conn, [count], spans, []) == []

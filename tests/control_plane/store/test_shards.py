@@ -50,7 +50,7 @@ ONLY_SQLITE = {
     "conn.execute(select(events.c.seq - first).where(events.c.seq >= first).order_by(events.c.seq))",
     "conn.exec_driver_sql(f\"SELECT {', '.join([asked] * len(intervals))}\", values)",
     "conn.exec_driver_sql(wanted.format(_OF_ALL), asked)",
-    "conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(set(subjects)), *asked))",
+    "conn.exec_driver_sql(wanted.format(_OF_SOME), (_json(theirs), *asked))",
 }
 
 
@@ -119,7 +119,8 @@ def test_every_statement_that_is_written_as_text_reads_and_writes_within_a_subje
     texts = [value.postgres for module in modules() for value in vars(module).values() if isinstance(value, Sql)]
     assert len(texts) > 30
     for wanted in ("_READ", "_READ_VALUES", "_JOIN_PG", "_JOIN_VALUES", "_JOIN_HOURS_PG"):
-        texts += [Sql(getattr(rollups, wanted).format(of)).postgres for of in (rollups._OF_ALL_PG, rollups._OF_SOME_PG)]
+        asked = (1, False, "all"), (8, False, "one"), (2, True, "some")
+        texts += [rollups._statement_pg(getattr(rollups, wanted), *of) for of in asked]
     for text in [*texts, events._ADD_ALL]:
         judge.hear(text)
     assert judge.refused == {}
