@@ -51,17 +51,25 @@ class Context:
         self._turn = asyncio.Lock()
         self._open = AsyncExitStack()
         self._snapshot: Snapshot | None = None
+        self._over = False
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         async with self._turn:
+            self._over = True
             await self._open.aclose()
 
     async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
-        """What the question answers of the request's snapshot."""
+        """What the question answers of the request's snapshot.
+
+        RuntimeError once the request is answered: what an error elsewhere made needless goes on behind it, and would take a
+        snapshot that nobody gives back.
+        """
         async with self._turn:
+            if self._over:
+                raise RuntimeError("the request is answered")
             if self._snapshot is None:
                 self._snapshot = await self._open.enter_async_context(self.database.snapshot())
             return await self._snapshot.ask(question)
