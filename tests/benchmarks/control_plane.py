@@ -13,7 +13,7 @@ from postgres import in_use
 from processes import ADMIN_KEY, ControlPlane, control_plane
 
 from .harness import Bench, Figure, at_least, at_most, latency, rate, timed
-from .load import Load, load, post
+from .load import UNBOUNDED, Load, load, post
 from .postgres_copy import SUBJECTS, durable_server
 from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
 from .wire import BATCH_EVENTS, agent_door, numbered
@@ -74,7 +74,7 @@ async def ingest_on_postgres(bench: Bench) -> list[Figure]:
 
 async def live_cost(bench: Bench) -> list[Figure]:
     """What one customer owes now, asked over and over; with --full also after a thousand times the events."""
-    async with control_plane(bench.directory) as plane:
+    async with control_plane(bench.directory, **UNBOUNDED) as plane:
         await sell(plane)
         came = await _asked(bench, plane, FEW)
         figures = [
@@ -154,7 +154,7 @@ async def replicas(bench: Bench) -> list[Figure]:
     figures = []
     with durable_server() as server, in_use(server):
         async with AsyncExitStack() as planes:
-            first = await planes.enter_async_context(control_plane(bench.directory))
+            first = await planes.enter_async_context(control_plane(bench.directory, **UNBOUNDED))
             await sell(first)
             serving = [first]
             for many in REPLICAS:
@@ -171,7 +171,7 @@ async def _beside(bench: Bench, first: ControlPlane, number: int) -> AsyncIterat
     """One more control plane on the same database."""
     directory = bench.directory / str(number)
     directory.mkdir()
-    with ControlPlane(directory, server_url=str(first.kept_in)) as plane:
+    with ControlPlane(directory, server_url=str(first.kept_in), **UNBOUNDED) as plane:
         async with plane.http:
             await plane.start()
             yield plane

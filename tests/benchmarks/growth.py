@@ -8,7 +8,7 @@ from processes import ADMIN_KEY, ControlPlane, control_plane
 
 from .chart import Line, Panel, Point
 from .harness import Bench, Figure, Percentiles, at_most, latency, timed
-from .load import load, post
+from .load import UNBOUNDED, load, post
 from .traffic import CUSTOMER, KINDS, PERIOD_BEGAN_DAYS_AGO, cost_of, prove_usage, sell
 from .wire import BATCH_EVENTS, Door, agent_door, numbered
 
@@ -39,7 +39,7 @@ async def growth(bench: Bench) -> list[Figure]:
     figures: list[Figure] = []
     stored = 0
     bench.told.append(HOW)
-    async with control_plane(bench.directory) as plane, agent_door(plane) as door:
+    async with control_plane(bench.directory, **UNBOUNDED) as plane, agent_door(plane) as door:
         await sell(plane)
         empty = _bytes(plane)
         for size in sorted(bench.scale.sizes or (SIZES_FULL if bench.full else SIZES)):

@@ -14,10 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Address", "Load", "load", "post"]
+__all__ = ["UNBOUNDED", "Address", "Load", "load", "post"]
 
 Address = Path | tuple[str, int]
 ANSWER_WITHIN_S = 30.0
+UNBOUNDED = {"SIDEMETER_REQUESTS_PER_S": "0"}
+"""For a control plane that is loaded with one key: a thousand requests a second are as many as one may send."""
 HEAD_ENDS = b"\r\n\r\n"
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 

@@ -17,7 +17,7 @@ from sidemeter_control.pricing.charges import Charge, ChargeSpec, Outcome, Used,
 from sidemeter_control.pricing.words import Words
 
 from .harness import Bench, Figure, at_most, latency
-from .load import load, post
+from .load import UNBOUNDED, load, post
 from .traffic import CUSTOMER, PERIOD_BEGAN_DAYS_AGO
 from .wire import agent_door
 
@@ -167,7 +167,7 @@ async def price_list(bench: Bench) -> list[Figure]:
     for count, name in [(FEW, "10 k"), *([(MANY, "10 M")] if bench.full else [])]:
         directory = bench.directory / str(count)
         directory.mkdir()
-        async with control_plane(directory) as plane:
+        async with control_plane(directory, **UNBOUNDED) as plane:
             figures += await _measured(bench, plane, count, name)
     return figures
 

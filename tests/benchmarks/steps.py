@@ -34,7 +34,7 @@ from sidemeter_control.store.database import Database
 
 from .control_plane import COST
 from .harness import Bench, Figure, latency, timed
-from .load import load, post
+from .load import UNBOUNDED, load, post
 from .references import SERVING
 from .traffic import CUSTOMER, EVENT_TYPE, data, sell
 from .wire import BATCH_EVENTS, GZIP_LEVEL
@@ -211,7 +211,7 @@ async def _answers(bench: Bench) -> list[Figure]:
     figures = []
     directory = bench.directory / "answers"
     directory.mkdir()
-    async with control_plane(directory) as plane:
+    async with control_plane(directory, **UNBOUNDED) as plane:
         await sell(plane)
         for name, query, expected in (
             ("GraphQL, nothing asked", NOTHING, b'"Query"'),
