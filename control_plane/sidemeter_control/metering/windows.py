@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -43,6 +44,10 @@ class Span(NamedTuple):
     grain_s: int
     from_us: int
     to_us: int
+
+
+_REMEMBERED = 100
+"""Intervals of a cover: a year by the day is asked for once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,16 @@ def cover(cut: Sequence[Interval]) -> Cover:
     >>> cover([Interval(HOUR_US // 2, 2 * HOUR_US)])
     Cover(spans=(Span(grain_s=3600, from_us=3600000000, to_us=7200000000),), edges=(Interval(from_us=1800000000, to_us=3600000000),))
     """
+    return _known_cover(tuple(cut)) if len(cut) <= _REMEMBERED else _cover(cut)
+
+
+@lru_cache(maxsize=256)
+def _known_cover(cut: tuple[Interval, ...]) -> Cover:
+    """Of a billing period, and of its nights, they are the same at every look at its cost."""
+    return _cover(cut)
+
+
+def _cover(cut: Sequence[Interval]) -> Cover:
     spans: list[Span] = []
     edges: list[Interval] = []
     for interval in cut:
