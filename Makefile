@@ -42,8 +42,8 @@ format: $(READY) ## rewrite the code as `check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## one table of figures, and bench.json
-	$(BIN)/python -m tests.benchmarks
+bench: $(READY) ## one table of figures, medians of two runs, and bench.json
+	$(BIN)/python -m tests.benchmarks --repeats 2
 
 soak: $(READY) ## what has to hold time after time, then every kind of fault for MINUTES, and a report
 	$(BIN)/python -m pytest -m soak

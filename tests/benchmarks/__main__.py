@@ -82,6 +82,9 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "--sizes", type=_events, nargs="+", default=(), metavar="EVENTS", help="of growth: how many events are stored"
     )
     parser.add_argument("--minutes", type=_minutes, default=10.0, help="how long `steady` runs (default: 10)")
+    parser.add_argument(
+        "--repeats", type=int, choices=range(1, 10), default=1, help="how often all of it is run; figures are medians"
+    )
     parser.add_argument("--svg", type=Path, help="where the curves of growth go, as a chart")
     return parser.parse_args(given)
 
@@ -98,7 +101,8 @@ def _row(figure: Figure, report: Report) -> list[str]:
         reach = f"{bound} [green]met[/]" if figure.met else f"{bound} [yellow]missed[/]"
     ratio = "\n".join(f"{_number(times)} of {name}" for name, times in report.ratios(figure).items())
     name = figure.name if figure.stored is None else f"{figure.name}, {figure.stored:,} stored"
-    return [name, f"{_number(figure.value)} {figure.unit}", percentiles, reach, ratio]
+    runs = f"\n{_number(min(figure.runs))} to {_number(max(figure.runs))}" if len(set(figure.runs)) > 1 else ""
+    return [name, f"{_number(figure.value)} {figure.unit}{runs}", percentiles, reach, ratio]
 
 
 def _table(report: Report, measured_on: dict[str, object]) -> Table:
@@ -138,7 +142,8 @@ def main(given: list[str] | None = None) -> int:
     # As users start them: what tests fork has the memory of both programs, and nothing to import.
     Program.launch = staticmethod(spawned)
     larger = {"full": options.full, "sizes": options.sizes, "minutes": options.minutes}
-    report = asyncio.run(measure(chosen, beside, options.seconds, **larger))
+    runs = [asyncio.run(measure(chosen, beside, options.seconds, **larger)) for _ in range(options.repeats)]
+    report = Report.median(runs)
     Console(width=None if sys.stdout.isatty() else WIDTH_IN_A_FILE).print(_table(report, measured_on))
     for name, lines in report.told.items():
         print(f"\n{name}", *lines, sep="\n")

@@ -10,8 +10,9 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 __all__ = [
@@ -83,6 +84,12 @@ class Percentiles:
         shares = (ordered[-(-permille * len(ordered) // 1000) - 1] for permille in (500, 950, 990, 999))
         return cls(*shares, len(ordered))
 
+    @classmethod
+    def median(cls, runs: "Sequence[Percentiles]") -> "Percentiles":
+        """Each of them the median of the runs'."""
+        several = [(each.p50, each.p95, each.p99, each.p99_9) for each in runs]
+        return cls(*map(median, zip(*several, strict=True)), sum(each.samples for each in runs))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
@@ -98,6 +105,19 @@ class Figure:
     note: str = ""
     stored: int | None = None
     """How many events were stored when it was measured, where it is a point of a curve over them."""
+    runs: tuple[float, ...] = ()
+    """What each of several runs measured, where the value is their median."""
+
+    @classmethod
+    def median(cls, runs: "Sequence[Figure]") -> "Figure":
+        """The same figure of several runs; its percentiles are the medians of theirs."""
+        first, *others = runs
+        if not others:
+            return first
+        values = tuple(each.value for each in runs)
+        spreads = [each.percentiles for each in runs if each.percentiles]
+        spread = Percentiles.median(spreads) if spreads else None
+        return replace(first, value=median(values), percentiles=spread, runs=values)
 
     def ratio_to(self, reference: "Figure") -> float:
         if self.unit != reference.unit:
@@ -189,6 +209,22 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     told: dict[str, list[str]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def median(cls, runs: "Sequence[Report]") -> "Report":
+        """One of several runs: each figure and reference the median of those that were made, each failure told."""
+        places = dict.fromkeys((each.name, each.stored) for run in runs for each in run.figures)
+        beside = dict.fromkeys(name for run in runs for name in run.references)
+        return cls(
+            [
+                Figure.median([each for run in runs for each in run.figures if (each.name, each.stored) == place])
+                for place in places
+            ],
+            {name: Figure.median([run.references[name] for run in runs if name in run.references]) for name in beside},
+            [failure for run in runs for failure in run.failures],
+            {name: told for run in runs for name, told in run.told.items()},
+            {name: brings for run in runs for name, brings in run.left_out.items()},
+        )
 
     def ratio(self, figure: Figure) -> float | None:
         """How many times its reference a figure is; None without one."""

@@ -1,12 +1,26 @@
 """The rule of the benchmarks: a figure stands only on proven totals."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .harness import Bench, Benchmark, Figure, NotHere, Percentiles, Reach, at_least, at_most, latency, measure, rate
+from .harness import (
+    Bench,
+    Benchmark,
+    Figure,
+    NotHere,
+    Percentiles,
+    Reach,
+    Report,
+    at_least,
+    at_most,
+    latency,
+    measure,
+    rate,
+)
 
 
 def counting(*, made: int, found: int | None, reference: str | None = None, name: str = "stored") -> Benchmark:
@@ -59,6 +73,24 @@ async def test_peers_stand_beside_a_figure_and_one_that_is_not_here_is_named_and
     report = await measure({"store": ours}, beside, 1)
     assert report.ratios(report.figures[0]) == {"a disk": 0.1, "another": 2.0}
     assert (report.left_out, report.failures) == ({"absent": "pip install absent"}, [])
+
+
+async def test_of_several_runs_a_figure_and_its_reference_are_the_medians_and_a_failure_of_one_is_told() -> None:
+    def run(made: int, disk: int, found: int) -> Awaitable[Report]:
+        ours, other = counting(made=made, found=made, reference="disk"), counting(made=1, found=found, name="other")
+        return measure({"store": ours, "other": other}, {"disk": counting(made=disk, found=disk, name="a disk")}, 1)
+
+    report = Report.median([await run(10, 100, 1), await run(20, 300, 1), await run(60, 200, 2)])
+    store, other = report.figures
+    assert (store.value, store.runs, report.ratio(store)) == (10, (5, 10, 30), 0.1)
+    assert (other.value, other.runs) == (0.5, (0.5, 0.5))
+    assert [each.benchmark for each in report.failures] == ["other"]
+    assert Report.median([await run(10, 100, 1)]).figures[0].runs == ()
+
+
+def test_percentiles_of_several_runs_are_the_medians_of_theirs() -> None:
+    runs = [latency("ours", [each, each, each], "s") for each in (1, 5, 2)]
+    assert Figure.median(runs).percentiles == Percentiles(2, 2, 2, 2, 9)
 
 
 async def test_what_a_benchmark_tells_is_kept_also_where_its_total_is_wrong() -> None:
