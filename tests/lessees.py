@@ -80,12 +80,11 @@ class Lessee:
         asked = {"agent_id": self.agent_id, "epoch": self.epoch, "subjects": (), "backlog": 0} | told
         return SyncQuestion(**asked | {"nonce": self.nonce, "seen": self.seen} | more)
 
-    async def put(self, question: SyncQuestion) -> SyncAnswer:
-        """What the control plane answers, which the agent does not hear."""
+    async def put(self, question: SyncQuestion, now_us: int | None = None) -> SyncAnswer:
+        """What the control plane answers, which the agent does not hear; by the shop's clock, if no instant is given."""
         shop = self.shop
-        return await sync(
-            shop.database, Ingest(shop.database, shop.clock).rollbacks, question, shop.clock.now_us(), 1000
-        )
+        at_us = shop.clock.now_us() if now_us is None else now_us
+        return await sync(shop.database, Ingest(shop.database, shop.clock).rollbacks, question, at_us, 1000)
 
     async def sync(self, want: dict[tuple[str, int], int] | None = None, **more: Any) -> SyncAnswer:
         """Ask, and take the answer."""

@@ -67,8 +67,8 @@ async def sync(
     _check(question)
     known, shared = await _shared_before(database, question, now_us)
     async with database.write() as conn:
-        if known is not None and _is_outdated(known, await state.get(conn), shared):
-            shared = await shared_limits(conn, _limits_told(question), now_us)
+        if known is not None and _is_outdated(known, now := await state.get(conn), shared):
+            shared = await shared_limits(conn, _limits_told(question), now.instant(now_us))
         answer, said = await _admit(conn, rollbacks, question, shared, now_us)
     if said is not None:
         await database.witness.keep(said)
@@ -107,7 +107,8 @@ async def _shared_before(
         return None, {}
     async with database.snapshot() as snapshot:
         known = await snapshot.ask(state.get)
-        return known, await snapshot.ask(lambda conn: shared_limits(conn, _limits_told(question), now_us))
+        at_us = known.instant(now_us)
+        return known, await snapshot.ask(lambda conn: shared_limits(conn, _limits_told(question), at_us))
 
 
 def _limits_told(question: SyncQuestion) -> Collection[str]:
@@ -216,7 +217,8 @@ async def _informed(conn: AsyncConnection, question: SyncQuestion, answer: SyncA
     known = await state.get(conn)
     owners = await customers.owners(conn, question.subjects)
     keys, prices = set(owners.values()), question.knows_prices
-    limits = await _limits(conn, keys, known.config_version, answer.as_of_us, knows_prices=prices)
+    at_us = known.instant(answer.as_of_us)
+    limits = await _limits(conn, keys, known.config_version, at_us, knows_prices=prices)
     ids = {key: [limit.id for limit in own] for key, own in limits.items()}
     return msgspec.structs.replace(
         answer,

@@ -6,7 +6,7 @@ Each entry's hash covers the one before; the newest stands in the database's sta
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.access.chain import BEFORE_THE_FIRST, Head, hash_of
@@ -50,7 +50,8 @@ async def add(conn: AsyncConnection, at_us: int, actor: str, action: str, target
     await conn.execute(
         insert(audit).values(seq=seq, at_us=at_us, actor=actor, action=action, target=target, detail=text, hash=hashed)
     )
-    await conn.execute(update(state).values(audit_seq=seq, audit_hash=hashed))
+    latest = case((state.c.changed_at_us < at_us, at_us), else_=state.c.changed_at_us)
+    await conn.execute(update(state).values(audit_seq=seq, audit_hash=hashed, changed_at_us=latest))
 
 
 async def head(conn: AsyncConnection) -> Head:

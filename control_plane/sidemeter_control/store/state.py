@@ -1,6 +1,7 @@
 """The database's own state: its generation, and the version of everything that is configured."""
 
 from dataclasses import dataclass, field
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Transaction, select, update
@@ -10,6 +11,7 @@ from sidemeter_control.store import changes
 from sidemeter_control.store.tables import state
 
 __all__ = [
+    "MAX_BEHIND_US",
     "State",
     "closed_until",
     "config_changed",
@@ -22,14 +24,17 @@ __all__ = [
     "set_generation",
 ]
 
+MAX_BEHIND_US: Final = 60_000_000
+"""So far may the clocks of control planes that share a database be apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
     """`generation` names this copy of the database; `config_version` rises with every change of a definition.
 
     What happens before `closed_until_us` is late, somewhere; `lease_version` rises with every transaction that stores
-    something of leases or losses, and is 0 until the first; `holders` is how many `lease_holders` there are. None of them is a part of
-    the configuration.
+    something of leases or losses, and is 0 until the first; `holders` is how many `lease_holders` there are. `changed_at_us` is
+    the latest instant at which anything was changed. None of them is a part of the configuration.
     """
 
     generation: str
@@ -37,6 +42,18 @@ class State:
     closed_until_us: int = field(default=0, compare=False)
     lease_version: int = field(default=0, compare=False)
     holders: int = field(default=0, compare=False)
+    changed_at_us: int = field(default=0, compare=False)
+
+    def instant(self, now_us: int) -> int:
+        """The instant by which limits are shared now: never one before the last change, which holds for whatever comes after
+        it. `now_us` may be of before it, of a question that waited for its turn, or of a clock that is behind.
+
+        A minute behind at most: a change by a clock that was wrong moves nobody else's periods.
+
+        >>> State("g", 1, changed_at_us=5_000_000).instant(4_000_000), State("g", 1).instant(4_000_000)
+        (5000000, 4000000)
+        """
+        return max(now_us, min(self.changed_at_us, now_us + MAX_BEHIND_US))
 
     @property
     def version(self) -> int:
@@ -44,7 +61,7 @@ class State:
         return self.config_version + self.lease_version
 
 
-_GET = "SELECT generation, config_version, closed_until_us, lease_version, holders FROM state"
+_GET = "SELECT generation, config_version, closed_until_us, lease_version, holders, changed_at_us FROM state"
 
 _seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
 

@@ -197,6 +197,29 @@ async def test_a_limit_that_is_cut_closes_and_what_is_returned_is_not_granted_ag
     assert sum(each.held for each in (await held(shop)).values()) == 15
 
 
+@pytest.mark.parametrize("behind_us", [1_000, 2_000_000, 60_000_000])
+async def test_a_limit_that_is_cut_while_a_sync_waits_for_its_turn_is_the_one_that_is_shared(
+    shop: Shop, behind_us: int
+) -> None:
+    """The instant of a sync is of before its turn, and that of another control plane's clock, which may be behind."""
+    agent = await Lessee(shop).hello()
+    await agent.sync({CALLS_NOW: 50})
+    before_us = shop.clock.now_us()
+    shop.clock.advance(behind_us / 1_000_000)
+    await allow(shop, Decimal(40))
+    (grant,) = (await agent.put(agent.question({CALLS_NOW: 80}), now_us=before_us)).grants
+    assert (grant.mode, grant.granted, grant.limit_units) == ("closed", 50, 40)
+
+
+async def test_a_change_by_a_clock_that_was_far_ahead_ends_no_period_of_those_that_are_right(shop: Shop) -> None:
+    """A year would be over in which nobody could spend of what is held."""
+    agent, now_us = await Lessee(shop).hello(), shop.clock.now_us()
+    shop.clock.advance(400 * 86_400)
+    await allow(shop, Decimal(40))
+    (grant,) = (await agent.put(agent.question({CALLS_NOW: 80}), now_us=now_us)).grants
+    assert (grant.period_now, grant.limit_units) == (NOVEMBER, 100)
+
+
 async def test_a_limit_that_is_lifted_is_leased_no_more_and_its_facts_are_kept(shop: Shop) -> None:
     agent = await Lessee(shop).hello()
     await agent.sync({CALLS_NOW: 50})

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from planes import open_database
+from planes import older_database, open_database
 from postgres import Kind
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.errors import DatabaseUnfit, SettingsError, StoreUnavailable
+from sidemeter_control.store import state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.sqlite import sqlite_path
 from sidemeter_control.store.tables import metadata
@@ -209,3 +210,14 @@ async def test_a_copy_is_gone_also_when_its_caller_leaves_after_the_last_step(tm
             await copying
     assert len(steps) == 2
     assert not target.exists()
+
+
+async def test_a_database_that_was_migrated_knows_when_it_was_changed_last(tmp_path: Path) -> None:
+    said = "INSERT INTO audit (seq, at_us, actor, action, target, detail) VALUES"
+    async with (
+        older_database(
+            tmp_path, "0019", f"{said} (1, 7, 'o', 'a', 't', '{{}}'), (2, 5, 'o', 'a', 't', '{{}}')"
+        ) as database,
+        database.read() as conn,
+    ):
+        assert (await state.get(conn)).changed_at_us == 7

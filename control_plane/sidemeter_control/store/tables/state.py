@@ -27,7 +27,8 @@ __all__ = [
 # happens before `closed_until_us` is late. `lease_version` rises with what is stored of leases, `holders`
 # is the number of `lease_holders`; `leases_generation` is the generation that they were granted in: another than the present one
 # shows that a backup was put in the place of the database. Every event up to `alerts_seq` has been looked at for alerts.
-# `audit_seq` and `audit_hash` are those of the newest entry of the audit log, so that its end cannot go unseen.
+# `audit_seq` and `audit_hash` are those of the newest entry of the audit log, so that its end cannot go unseen; `changed_at_us` is
+# the latest instant of any entry.
 state = Table(
     "state",
     metadata,
@@ -42,6 +43,7 @@ state = Table(
     Column("alerts_seq", BigInteger, nullable=False, server_default="0"),
     Column("audit_seq", BigInteger, nullable=False, server_default="0"),
     Column("audit_hash", LargeBinary),
+    Column("changed_at_us", BigInteger, nullable=False, server_default="0"),
     info=at_home("one row, which nearly every transaction writes"),
 )
 
