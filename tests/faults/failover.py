@@ -97,6 +97,7 @@ async def round(rng: random.Random, directory: Path) -> Tally:  # noqa: A001 -- 
 
         def on(fault: Callable[[Shared, Cluster], Awaitable[None]]) -> Fault:
             async def happens(to: Shared) -> None:
+                await of.becomes_whole()  # nobody may lead after a leader that no standby has everything of
                 await fault(to, of)
                 await of.becomes_whole()
 
