@@ -13,6 +13,7 @@ from sidemeter_control.api.live.hub import Hub
 from sidemeter_control.api.loaders import Loaders
 from sidemeter_control.clock import Clock
 from sidemeter_control.metering.ingest import Ingest
+from sidemeter_control.store import state
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.keys import Key
 from sidemeter_control.store.snapshot import Snapshot
@@ -23,7 +24,8 @@ T = TypeVar("T")
 
 
 class Context:
-    """One request. Every read sees the same snapshot of the database, opened by the first of them.
+    """One request. Every read sees the same snapshot of the database, opened by the first of them; `now_us` is not before the
+    last change that is in it.
 
     Resolvers run concurrently and a connection does one thing at a time, so they take turns.
     """
@@ -72,6 +74,8 @@ class Context:
                 raise RuntimeError("the request is answered")
             if self._snapshot is None:
                 self._snapshot = await self._open.enter_async_context(self.database.snapshot())
+                known = await self._snapshot.ask(state.get)
+                self.now_us = self.loaders.at_us = known.instant(self.now_us)
             return await self._snapshot.ask(question)
 
     async def changed(self, verb: Awaitable[T]) -> T:

@@ -34,7 +34,7 @@ class Loaders:
     """
 
     def __init__(self, ask: Ask, at_us: int) -> None:
-        self._ask, self._at_us = ask, at_us
+        self._ask, self.at_us = ask, at_us
 
     @cached_property
     def meter(self) -> DataLoader[str, Meter | None]:
@@ -84,7 +84,7 @@ class Loaders:
     @cached_property
     def subscribers(self) -> DataLoader[tuple[str, int], int | None]:
         """How many subscribe now to a version of a plan."""
-        return _by_key(self._ask, lambda conn, versions: plans.subscribers(conn, versions, self._at_us))
+        return _by_key(self._ask, lambda conn, versions: plans.subscribers(conn, versions, self.at_us))
 
 
 async def _subscribed(conn: AsyncConnection, of: list[Customer]) -> Mapping[Customer, Sequence[Subscribed]]:

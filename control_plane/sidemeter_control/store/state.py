@@ -45,8 +45,8 @@ class State:
     changed_at_us: int = field(default=0, compare=False)
 
     def instant(self, now_us: int) -> int:
-        """The instant by which limits are shared now: never one before the last change, which holds for whatever comes after
-        it. `now_us` may be of before it, of a question that waited for its turn, or of a clock that is behind.
+        """The instant by which this state is looked at: never one before the last change, which holds for whatever comes after
+        it. `now_us` may be of before it: of a question that waited for its turn, or of a clock that is behind.
 
         A minute behind at most: a change by a clock that was wrong moves nobody else's periods.
 

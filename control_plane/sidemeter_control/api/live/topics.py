@@ -16,7 +16,7 @@ from sidemeter_control.limits.handed_out import HandedOut, handed_out
 from sidemeter_control.limits.shared import period_of
 from sidemeter_control.pricing.customers import Customer
 from sidemeter_control.pricing.register import registered
-from sidemeter_control.store import alerts
+from sidemeter_control.store import alerts, state
 
 __all__ = ["costs", "quota_of", "raised"]
 
@@ -61,13 +61,11 @@ def _watch(
     root: Callable[[T], object] = lambda value: value,
 ) -> Watch[T]:
     async def look() -> tuple[Customer, T]:
-        now_us = hub.clock.now_us()
-
         async def question(conn: AsyncConnection) -> tuple[Customer, T]:
             of = (await registered(conn, [customer.key])).get(customer.key)
             if of is None:
                 raise NotFound("customer", customer.key)
-            return of, await find(conn, of, now_us)
+            return of, await find(conn, of, (await state.get(conn)).instant(hub.clock.now_us()))
 
         async with hub.database.snapshot() as snapshot:
             return await snapshot.ask(question)

@@ -12,11 +12,15 @@ from streams import COST, QUOTA, Served, Talk, calls_of, customer, served
 
 from sidemeter_control.api.live.topics import ALERTS_AT_ONCE
 from sidemeter_control.api.schema import SCHEMA
+from sidemeter_control.clock import SystemClock
 from sidemeter_control.limits.alerting import Alerting, look
 from sidemeter_control.limits.alerts import AlertKind, Finding
+from sidemeter_control.limits.given import set_entitlement
+from sidemeter_control.limits.overrides import OverrideSpec
 from sidemeter_control.limits.raising import raise_alerts
 from sidemeter_control.metering.filling import fill_once
 from sidemeter_control.pricing.closing import Closing
+from sidemeter_control.pricing.plans import Enforcement, EntitlementKind, EntitlementSpec
 from sidemeter_control.store import customers as stored_customers
 from sidemeter_control.store.keys import Scope
 
@@ -111,6 +115,14 @@ async def test_a_cost_changes_with_a_period_that_is_closed_only_where_it_does(co
         assert total(await talk.next()) == 1
 
 
+class Ahead(SystemClock):
+    """Of a machine that is half a minute ahead."""
+
+    def now_us(self) -> int:
+        return super().now_us() + 30_000_000
+
+
+CALLS = EntitlementSpec(feature="calls", kind=EntitlementKind.METERED, limit=Decimal(7), enforcement=Enforcement.HARD)
 QUOTA_CHANGES: dict[str, tuple[Callable[[Served], Awaitable[Any]], dict[str, Any]]] = {
     "usage": (lambda control: calls_of(control, "acme", 2), {"used": "2", "remaining": "8"}),
     "an add-on": (
@@ -122,6 +134,10 @@ QUOTA_CHANGES: dict[str, tuple[Callable[[Served], Awaitable[Any]], dict[str, Any
             "setEntitlement", customer="acme", feature="calls", kind="METERED", limit="3", enforcement="HARD"
         ),
         {"used": "0", "remaining": "3"},
+    ),
+    "an override, by a control plane whose clock is ahead": (
+        lambda control: set_entitlement(control.database, Ahead(), OverrideSpec(customer="acme", entitlement=CALLS)),
+        {"used": "0", "remaining": "7"},
     ),
 }
 
