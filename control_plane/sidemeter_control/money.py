@@ -11,7 +11,8 @@ from decimal import (
     Inexact,
     InvalidOperation,
     Overflow,
-    localcontext,
+    getcontext,
+    setcontext,
 )
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
@@ -60,8 +61,14 @@ def exact(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        with localcontext(_EXACT):
+        before = getcontext()
+        if before is _EXACT:
             return function(*args, **kwargs)
+        setcontext(_EXACT)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            setcontext(before)
 
     return computed
 

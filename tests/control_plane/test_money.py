@@ -1,6 +1,6 @@
 """Money: exact in, exact out, rounded only where it is said."""
 
-from decimal import Decimal, Inexact
+from decimal import Decimal, Inexact, getcontext
 
 import pytest
 from hypothesis import given
@@ -117,3 +117,12 @@ def test_an_amount_that_nobody_can_pay_is_refused(amount: str, currency: str, ru
 @pytest.mark.parametrize(("amount", "currency"), [("0.2200", "USD"), ("-5", "JPY"), ("1.005", "KWD"), ("1E+3", "JPY")])
 def test_zeros_behind_the_minor_unit_are_no_digits(amount: str, currency: str) -> None:
     check_minor_unit("amount", Decimal(amount), currency)
+
+
+def test_whoever_computes_exactly_leaves_the_context_of_others_as_it_was() -> None:
+    before = getcontext()
+    inner = exact(lambda: Decimal(10**40) + Decimal("0.1"))
+    assert exact(lambda: inner() - Decimal(10**40))() == Decimal("0.1")
+    with pytest.raises(Inexact):
+        exact(exact(lambda: Decimal(1) / 3))()
+    assert getcontext() is before

@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 class Context:
-    """One request. Every read sees the same snapshot of the database, opened by the first of them; `now_us` is not before the
-    last change that is in it.
+    """One request. Every read sees the same snapshot of the database, opened by the first of them; where other control planes
+    write to it, by clocks of their own, `now_us` is not before the last change that is in it.
 
     Resolvers run concurrently and a connection does one thing at a time, so they take turns.
     """
@@ -74,8 +74,9 @@ class Context:
                 raise RuntimeError("the request is answered")
             if self._snapshot is None:
                 self._snapshot = await self._open.enter_async_context(self.database.snapshot())
-                known = await self._snapshot.ask(state.get)
-                self.now_us = self.loaders.at_us = known.instant(self.now_us)
+                if self.database.is_shared:
+                    known = await self._snapshot.ask(state.get)
+                    self.now_us = self.loaders.at_us = known.instant(self.now_us)
             return await self._snapshot.ask(question)
 
     async def changed(self, verb: Awaitable[T]) -> T:

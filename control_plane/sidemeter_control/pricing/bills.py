@@ -165,8 +165,9 @@ class Slice:
         return CostLine(charge.spec.key, text, quantity, price.total, price.lines, events)
 
     def _text(self, name: str) -> str:
-        days = self.leg.period.days(self.own.subscription.time_zone)
-        return Words.in_period(name, *days, self.language) if self.dated else name
+        if not self.dated:
+            return name
+        return Words.in_period(name, *self.leg.period.days(self.own.subscription.time_zone), self.language)
 
     def _words(self, meter: Meter | None = None) -> Words:
         return Words(self.own.plan.currency, None if meter is None else meter.unit, self.language)

@@ -3,8 +3,9 @@
 import calendar
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import Enum
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from sidemeter_control.errors import InvalidInput
@@ -84,6 +85,11 @@ def check_interval(asked: Period) -> None:
         raise InvalidInput("to", "must be after from")
 
 
+_MOST_LAST: Final = 10_000
+_last: dict[tuple[Interval, int, datetime, tzinfo | None], Period] = {}
+"""Of each recurrence the period that was asked for last: every live cost asks for that of now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recurrence:
     """Boundaries every `count` intervals before and after an anchor, at the anchor's time of day in its zone.
@@ -125,7 +131,17 @@ class Recurrence:
         return (self.local(number) - _EPOCH) // _MICROSECOND
 
     def period_at(self, at_us: int) -> Period:
-        """The period in which an instant lies."""
+        """The period in which an instant lies; mostly that of the instant before."""
+        # One instant in two zones is equal, and begins other periods.
+        which = self.interval, self.count, self.anchor, self.anchor.tzinfo
+        last = _last.get(which)
+        if last is None or not last.start_us <= at_us < last.end_us:
+            if len(_last) >= _MOST_LAST:
+                _last.clear()
+            last = _last[which] = self._period_at(at_us)
+        return last
+
+    def _period_at(self, at_us: int) -> Period:
         number = self._guess(at_us)
         start_us, end_us = self.start_us(number), self.start_us(number + 1)
         # The day and the hour were not looked at: the guess is at most a step off, either way.

@@ -105,10 +105,14 @@ class SqliteDatabase(Database):
             await self._turn()
             try:
                 connection = self._idle.pop() if self._idle else self._snapshots.connect()
+                raw: Any = connection.connection.driver_connection
                 try:
-                    with connection.begin() as transaction:
-                        yield SqliteSnapshot(connection, self._threads)
-                        transaction.rollback()
+                    raw.execute("BEGIN").close()
+                    yield SqliteSnapshot(connection, self._threads)
+                    if connection.in_transaction():  # a statement of SQLAlchemy's own took the transaction for its
+                        connection.rollback()
+                    else:
+                        raw.rollback()
                 except BaseException:
                     connection.close()
                     raise
@@ -220,12 +224,6 @@ def _sync_engine(path: Path, known: Mapping[str, Any]) -> Engine:
         poolclass=NullPool,
     )
     _set_up(engine, _READER)
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        raw: Any = connection.connection.driver_connection
-        raw.execute("BEGIN").close()
-
     return engine
 
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Transaction, select, update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store import changes
 from sidemeter_control.store.tables import state
 
 __all__ = [
-    "MAX_BEHIND_US",
+    "MAX_BEHIND_S",
     "State",
     "closed_until",
     "config_changed",
@@ -24,7 +24,7 @@ __all__ = [
     "set_generation",
 ]
 
-MAX_BEHIND_US: Final = 60_000_000
+MAX_BEHIND_S: Final = 60
 """So far may the clocks of control planes that share a database be apart."""
 
 
@@ -53,7 +53,7 @@ class State:
         >>> State("g", 1, changed_at_us=5_000_000).instant(4_000_000), State("g", 1).instant(4_000_000)
         (5000000, 4000000)
         """
-        return max(now_us, min(self.changed_at_us, now_us + MAX_BEHIND_US))
+        return max(now_us, min(self.changed_at_us, now_us + MAX_BEHIND_S * 1_000_000))
 
     @property
     def version(self) -> int:
@@ -63,18 +63,21 @@ class State:
 
 _GET = "SELECT generation, config_version, closed_until_us, lease_version, holders, changed_at_us FROM state"
 
-_seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
+_seen: WeakKeyDictionary[object, State] = WeakKeyDictionary()
+"""By the transaction, or the snapshot, that saw it."""
 
 
 async def get(conn: AsyncConnection) -> State:
     """The state as this transaction sees it; asked for once, because whatever is remembered asks for it."""
-    transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
-    seen = None if transaction is None else _seen.get(transaction)
+    view: object = getattr(conn, "view", None)
+    if view is None and conn.sync_connection is not None:
+        view = conn.sync_connection.get_transaction()
+    seen = None if view is None else _seen.get(view)
     if seen is None:
         found = await conn.exec_driver_sql(_GET)
         seen = State(*tuple(found.one()))
-        if transaction is not None:
-            _seen[transaction] = seen
+        if view is not None:
+            _seen[view] = seen
     return seen
 
 

@@ -13,9 +13,12 @@ from sidemeter_control.store.state import State
 nobody = cast("Any", None)
 
 
-async def test_what_was_changed_is_in_force_in_every_answer_that_knows_of_it(database: Database) -> None:
-    """Also where it was changed after the question came, or at a control plane whose clock is ahead."""
+async def test_what_another_control_plane_changed_is_in_force_in_every_answer_that_knows_of_it(
+    database: Database,
+) -> None:
+    """Also where it was changed after the question came, and where the other's clock is ahead."""
     clock = ManualClock()
+    database.is_shared = True
     async with database.write() as conn:
         await audit.add(conn, clock.now_us() + 2_000_000, audit.OPERATOR, "setEntitlement", "entitlement acme/calls")
     async with Context(database, clock, nobody, nobody, nobody, hub=nobody) as context:

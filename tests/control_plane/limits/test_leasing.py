@@ -197,15 +197,15 @@ async def test_a_limit_that_is_cut_closes_and_what_is_returned_is_not_granted_ag
     assert sum(each.held for each in (await held(shop)).values()) == 15
 
 
-@pytest.mark.parametrize("behind_us", [1_000, 2_000_000, 60_000_000])
+@pytest.mark.parametrize("behind_s", [0.001, 2, state.MAX_BEHIND_S])
 async def test_a_limit_that_is_cut_while_a_sync_waits_for_its_turn_is_the_one_that_is_shared(
-    shop: Shop, behind_us: int
+    shop: Shop, behind_s: float
 ) -> None:
     """The instant of a sync is of before its turn, and that of another control plane's clock, which may be behind."""
     agent = await Lessee(shop).hello()
     await agent.sync({CALLS_NOW: 50})
     before_us = shop.clock.now_us()
-    shop.clock.advance(behind_us / 1_000_000)
+    shop.clock.advance(behind_s)
     await allow(shop, Decimal(40))
     (grant,) = (await agent.put(agent.question({CALLS_NOW: 80}), now_us=before_us)).grants
     assert (grant.mode, grant.granted, grant.limit_units) == ("closed", 50, 40)

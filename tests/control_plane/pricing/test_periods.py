@@ -86,6 +86,14 @@ def test_periods_that_meet_an_interval_are_those_that_share_an_instant_with_it()
     assert not list(daily.meeting(us("2026-01-01T12:00:00+00:00"), us("2026-01-01T12:00:00+00:00")))
 
 
+def test_one_instant_in_two_zones_begins_other_periods_whichever_was_asked_for_first() -> None:
+    at, anchor = us("2026-04-15T00:00:00+00:00"), us("2026-02-01T00:00:00+01:00")
+    berlin, utc = (Recurrence.every(Interval.MONTH, 1, anchor, zone) for zone in ("Europe/Berlin", "UTC"))
+    found = [(each.period_at(at).start_us, each.period_at(at).end_us) for each in (berlin, utc, berlin)]
+    assert found[0] == found[2] == (us("2026-04-01T00:00:00+02:00"), us("2026-05-01T00:00:00+02:00"))
+    assert found[1] == (us("2026-03-31T23:00:00+00:00"), us("2026-04-30T23:00:00+00:00"))
+
+
 def test_ever_holds_every_year_that_can_be_written() -> None:
     assert Period(us("0001-01-01T00:00:00+00:00"), us("9999-12-31T23:59:59+00:00") + 1_000_000) == EVER
 
