@@ -103,10 +103,10 @@ async def build(
 
     app = Starlette(
         routes=[
+            *graphql_routes(gate, operations, waits),  # who is asked for most is looked for first
             *agents.routes(),
             *event_routes(database, gate, ingest, clock),
             *backup_routes(database, gate, clock),
-            *graphql_routes(gate, operations, waits),
             *health_routes(database, gate, ingest, agents, clock, measured=measured),
             *session_routes(gate, clock),
             *pages.routes(),

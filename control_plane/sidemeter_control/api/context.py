@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -51,7 +51,7 @@ class Context:
         self.now_us = clock.now_us()
         self.loaders = Loaders(self.ask, self.now_us)
         self._turn = asyncio.Lock()
-        self._open = AsyncExitStack()
+        self._open: AbstractAsyncContextManager[Snapshot] | None = None
         self._snapshot: Snapshot | None = None
         self._over = False
 
@@ -61,7 +61,7 @@ class Context:
     async def __aexit__(self, *exc: object) -> None:
         async with self._turn:
             self._over = True
-            await self._open.aclose()
+            await self._close()
 
     async def ask(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
         """What the question answers of the request's snapshot.
@@ -73,7 +73,9 @@ class Context:
             if self._over:
                 raise RuntimeError("the request is answered")
             if self._snapshot is None:
-                self._snapshot = await self._open.enter_async_context(self.database.snapshot())
+                opened = self.database.snapshot()
+                self._snapshot = await opened.__aenter__()
+                self._open = opened
                 if self.database.is_shared:
                     known = await self._snapshot.ask(state.get)
                     self.now_us = self.loaders.at_us = known.instant(self.now_us)
@@ -90,8 +92,12 @@ class Context:
         async with self._turn:
             self.now_us = self.clock.now_us()
             self.loaders = Loaders(self.ask, self.now_us)
-            self._snapshot = None
-            await self._open.aclose()
+            await self._close()
+
+    async def _close(self) -> None:
+        opened, self._open, self._snapshot = self._open, None, None
+        if opened is not None:
+            await opened.__aexit__(None, None, None)
 
 
 Info = _Info[Context, None]

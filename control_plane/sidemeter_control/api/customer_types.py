@@ -337,7 +337,7 @@ async def cost_now(
 
 async def customer_of(info: Info, key: str) -> customers.Customer:
     """The customer of that key; NotFound when there is none."""
-    found = await info.context.loaders.customer.load(key)
+    found = await info.context.loaders.one_customer(key)
     if found is None:
         raise NotFound("customer", key)
     return found

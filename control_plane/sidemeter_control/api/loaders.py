@@ -14,7 +14,7 @@ from sidemeter_control.metering.corrections import Correction
 from sidemeter_control.metering.meters import Meter
 from sidemeter_control.pricing.catalogue import subscribed
 from sidemeter_control.pricing.customers import Customer
-from sidemeter_control.pricing.register import registered
+from sidemeter_control.pricing.register import registered, remembered
 from sidemeter_control.pricing.subscriptions import Subscribed
 from sidemeter_control.store import corrections, customers, features, losses, meters, plans
 from sidemeter_control.store.losses import StoredLossDeclaration
@@ -50,6 +50,11 @@ class Loaders:
     def customer(self) -> DataLoader[str, Customer | None]:
         """Customers by key."""
         return _by_key(self._ask, registered)
+
+    async def one_customer(self, key: str) -> Customer | None:
+        """One customer, at once where it is remembered: it need not wait for others that may be asked for."""
+        found: Customer | None = await self._ask(lambda conn: remembered(conn, key))
+        return await self.customer.load(key) if found is None else found
 
     @cached_property
     def owner(self) -> DataLoader[str, str | None]:

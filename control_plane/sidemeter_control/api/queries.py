@@ -129,7 +129,7 @@ class Query:
     @strawberry.field
     async def customer(self, info: Info, key: strawberry.ID) -> Customer | None:
         """One customer; null when there is none of that key."""
-        found = await info.context.loaders.customer.load(key)
+        found = await info.context.loaders.one_customer(key)
         return None if found is None else Customer.of(found)
 
     @strawberry.field

@@ -82,7 +82,7 @@ async def shown(info: Info, subscription: Subscription) -> CustomerSubscription:
 
 
 async def _own(info: Info, subscription: Subscription) -> list[Subscribed]:
-    customer = await info.context.loaders.customer.load(subscription.customer_key)
+    customer = await info.context.loaders.one_customer(subscription.customer_key)
     return [] if customer is None else list(await info.context.loaders.subscribed.load(customer) or ())
 
 

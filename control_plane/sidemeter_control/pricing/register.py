@@ -13,7 +13,7 @@ from sidemeter_control.store import audit, credits, customers, plans, state, sub
 from sidemeter_control.store.database import Database
 from sidemeter_control.store.remembered import Remembered
 
-__all__ = ["registered", "upsert_customer"]
+__all__ = ["registered", "remembered", "upsert_customer"]
 
 MAX_CUSTOMERS_REMEMBERED = 5_000
 
@@ -27,6 +27,11 @@ async def registered(conn: AsyncConnection, keys: Collection[str]) -> Mapping[st
     if unknown:
         known |= await customers.get(conn, unknown)
     return {key: known[key] for key in keys if key in known}
+
+
+async def remembered(conn: AsyncConnection, key: str) -> Customer | None:
+    """The customer of that key, if somebody asked for it since the configuration changed."""
+    return _known.at(await state.get(conn)).get(key)
 
 
 async def upsert_customer(database: Database, customer: Customer, *, by: str = audit.OPERATOR) -> Customer:
