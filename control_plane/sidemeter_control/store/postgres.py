@@ -44,7 +44,7 @@ from sidemeter_control.store.changes import Changes
 from sidemeter_control.store.connecting import Connections, connected, nothing_more
 from sidemeter_control.store.database import MAX_WAIT_S, READERS, Database, named, translated
 from sidemeter_control.store.driving import COMPILED, POSTGRES
-from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, Replicas, notes_of
+from sidemeter_control.store.replicas import APPLICATION, CHANNEL, OPEN, IsNow, Replicas, notes_of
 from sidemeter_control.store.schema import UNFINISHED, newest, revisions
 from sidemeter_control.store.shards import distribute
 from sidemeter_control.store.snapshot import Answer, Answers, Snapshot
@@ -108,7 +108,7 @@ class PostgresDatabase(Database):
         self._reader = _engine(self._connect_reader, max_wait_s, known, connections=2 * READERS)
         self._points = _engine(self._connect_reader, max_wait_s, known, connections=_POINTS, isolation="AUTOCOMMIT")
         self._origin = SystemClock().new_id("process")
-        self._others = Replicas(self._origin, self._connect_listener, self._tell, self._is_now)
+        self._others = Replicas(self._origin, self._connect_listener, self._tell, self._is_told, self._looks)
 
         @event.listens_for(writer.sync_engine, "begin")
         def _begun(connection: Connection) -> None:
@@ -175,10 +175,32 @@ class PostgresDatabase(Database):
     async def _keep_seen(self, conn: AsyncConnection) -> None:
         await conn.exec_driver_sql(_KEEP_SEEN)
 
-    def _is_now(self, generation: str, config_version: int, lease_version: int, holders: int) -> None:
-        self._check_versions(self._seen, generation, config_version, lease_version)
-        self._seen = generation, config_version, lease_version
-        self.witness.hear(generation, lease_version, holders)
+    def _looks(self) -> IsNow:
+        """Before the row `state` is asked for: what takes the answer, which must not be less than what was known till now.
+
+        What others tell meanwhile may be newer than the answer, and come before it.
+        """
+        seen = self._seen
+
+        def is_now(generation: str, configured: int, leased: int, holders: int) -> None:
+            self._check_versions(seen, generation, configured, leased)
+            self._is_now(generation, configured, leased, holders)
+
+        return is_now
+
+    def _is_told(self, generation: str, configured: int, leased: int, holders: int) -> None:
+        """Of another's commit, in any order; a generation that is new is looked at first."""
+        if self._seen is not None and self._seen[0] == generation:
+            self._is_now(generation, configured, leased, holders)
+
+    def _is_now(self, generation: str, configured: int, leased: int, holders: int) -> None:
+        """The database had come so far; one that was known to have come further is not known to have gone back."""
+        seen = self._seen
+        if seen is not None and seen[0] == generation:
+            self._seen = generation, max(configured, seen[1]), max(leased, seen[2])
+        else:
+            self._seen = generation, configured, leased
+        self.witness.hear(generation, leased, holders)
 
     def _check_versions(self, seen: tuple[str, int, int] | None, generation: str, configured: int, leased: int) -> None:
         """What is remembered goes by these versions: one that comes again may stand for something else."""

@@ -30,6 +30,7 @@ __all__ = [
     "MAX_NOTES",
     "MAX_NOTE_BYTES",
     "OPEN",
+    "IsNow",
     "Note",
     "Replicas",
     "notes_of",
@@ -120,18 +121,24 @@ def _text(note: Note) -> str:
     return _encode(note).decode()
 
 
+IsNow = Callable[[str, int, int, int], None]
+"""Takes what the row `state` says: generation, versions of the configuration and of leases, holders."""
+
+
 class Replicas:
-    """This process among them. `connect` makes the connection, `heard` takes what others changed, and `is_now` what the
-    row `state` says, in that order: generation, versions of the configuration and of leases, holders."""
+    """This process among them. `connect` makes the connection, `heard` takes what others changed, `is_told` how far they say
+    that the database came, and `looks` gives what takes how far it has come; it is called before that is asked."""
 
     def __init__(
         self,
         origin: str,
         connect: Callable[[], Awaitable[asyncpg.Connection]],
         heard: Callable[[Changes], None],
-        is_now: Callable[[str, int, int, int], None],
+        is_told: IsNow,
+        looks: Callable[[], IsNow],
     ) -> None:
-        self._origin, self._connect, self._heard, self._is_now = origin, connect, heard, is_now
+        self._origin, self._connect, self._heard = origin, connect, heard
+        self._is_told, self._looks = is_told, looks
         self.count = 1
         """How many there are, this one too."""
         self.leads = False
@@ -189,13 +196,13 @@ class Replicas:
         self._raw = raw
 
     async def _look(self, raw: asyncpg.Connection) -> None:
-        asked = OPEN >> 32, OPEN & 0xFFFF_FFFF, _JOBS, self.leads
+        asked, is_now = (OPEN >> 32, OPEN & 0xFFFF_FFFF, _JOBS, self.leads), self._looks()
         count, leads, *now = await raw.fetchrow(_LOOK, *asked, timeout=_ANSWERS_WITHIN_S)
         self.count = max(count, 1)
         if leads and not self.leads:
             _log.info("what is done in the background is done by this control plane from now on")
         self.leads = leads
-        self._is_now(*now)
+        is_now(*now)
         await raw.fetch(_END_THOSE_THAT_HANG, APPLICATION, _HANGS_AFTER_S, timeout=_ANSWERS_WITHIN_S)
 
     def _ended(self, raw: Any) -> None:
@@ -216,7 +223,7 @@ class Replicas:
         if note.origin == self._origin:
             return
         if note.state is not None:
-            self._is_now(*note.state)
+            self._is_told(*note.state)
         changes = Changes(set(note.subjects), set(note.customers), set(note.alerted), note.everyone)
         if changes != Changes():
             self._heard(changes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import asyncpg
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -26,6 +27,7 @@ from sidemeter_control.metering.windows import Span
 from sidemeter_control.pricing.customers import new_customer
 from sidemeter_control.store import customers, events, outcomes, postgres, rollups, state
 from sidemeter_control.store.database import Database
+from sidemeter_control.store.replicas import CHANNEL, Note
 from sidemeter_control.store.schema import newest
 from sidemeter_control.store.sql import Sql
 from sidemeter_control.store.tables import metadata
@@ -267,21 +269,45 @@ async def test_a_look_says_how_it_is_and_changes_nothing(server: Server, url: st
         assert (await postgres.look(empty, clock)).revision is None
 
 
-async def test_what_is_heard_while_a_new_connection_asks_does_not_make_its_answer_an_older_copy(
-    database: Database,
-) -> None:
+class Overtaken:
+    """A connection whose answer comes after somebody else's commit was heard of."""
+
+    def __init__(self, database: postgres.PostgresDatabase, leased: int, *answer: object) -> None:
+        self._database, self._leased, self._answer = database, leased, answer
+
+    async def fetchrow(self, *_: object, timeout: float = 0) -> tuple[object, ...]:
+        hear(self._database, self._leased)
+        return self._answer
+
+    async def fetch(self, *_: object, timeout: float = 0) -> None:
+        """Nobody hangs."""
+
+
+def hear(database: postgres.PostgresDatabase, leased: int) -> None:
+    """What another control plane told, of how far it came."""
+    note = msgspec.json.encode(Note("another", state=("g", 1, leased, 0))).decode()
+    database._others._told(None, 0, CHANNEL, note)
+
+
+async def test_what_is_heard_while_somebody_asks_does_not_make_the_answer_an_older_copy(database: Database) -> None:
+    """Of a new connection, and of the one that looks every second: the server sends what it is told before it has answered."""
     assert isinstance(database, postgres.PostgresDatabase)
-    database._is_now("g", 1, 5, 0)
-
-    class Overtaken:
-        """A connection whose answer comes after somebody else's commit was heard of."""
-
-        async def fetchrow(self, _: str) -> tuple[str, int, int]:
-            database._is_now("g", 1, 6, 0)
-            return "g", 1, 5
-
-    await database._check_not_older(cast("asyncpg.Connection", Overtaken()))
+    database._looks()("g", 1, 5, 0)
+    await database._check_not_older(cast("asyncpg.Connection", Overtaken(database, 6, "g", 1, 5)))
     assert not database.is_older.is_set()
+    await database._others._look(cast("asyncpg.Connection", Overtaken(database, 7, 2, True, "g", 1, 6, 0)))
+    assert not database.is_older.is_set()
+    await database._others._look(cast("asyncpg.Connection", Overtaken(database, 7, 2, True, "g", 1, 6, 0)))
+    assert database.is_older.is_set()
+
+
+async def test_what_was_told_before_a_look_and_comes_after_it_is_no_older_copy(database: Database) -> None:
+    assert isinstance(database, postgres.PostgresDatabase)
+    database._looks()("g", 1, 7, 0)
+    hear(database, 6)
+    assert not database.is_older.is_set()
+    database._looks()("g", 1, 6, 0)
+    assert database.is_older.is_set()
 
 
 FILL = """
