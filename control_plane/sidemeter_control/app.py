@@ -27,6 +27,7 @@ from sidemeter_control.api.measured import Measured
 from sidemeter_control.api.operations import Operations
 from sidemeter_control.api.problems import PROBLEM_HANDLERS, problem
 from sidemeter_control.api.sessions import session_routes
+from sidemeter_control.api.turns import InTurn
 from sidemeter_control.clock import Clock
 from sidemeter_control.dashboard import pages
 from sidemeter_control.errors import ArchiveUnavailable, Conflict, StoreUnavailable
@@ -114,7 +115,7 @@ async def build(
         middleware=[Middleware(Room)],
         exception_handlers={**PROBLEM_HANDLERS, Exception: unexpected},
     )
-    guarded = Headers(_with_cors(app, settings), tls=gate.origins.is_secure)
+    guarded = InTurn(Headers(_with_cors(app, settings), tls=gate.origins.is_secure))
     return traces.answering(measured.around(guarded))
 
 
