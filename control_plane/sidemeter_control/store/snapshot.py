@@ -62,7 +62,7 @@ class SqliteSnapshot(Snapshot):
                 return await self._in_thread(question)
 
     def _quickly(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
-        quick = _Quick(self._connection, self._known, self)
+        quick = _Quick(self._connection, self._known)
         self._sqlite.set_progress_handler(quick.steps_taken, _STEPS_AT_ONCE)
         try:
             return _driven(question, quick)
@@ -75,7 +75,7 @@ class SqliteSnapshot(Snapshot):
 
     async def _in_thread(self, question: Callable[[AsyncConnection], Coroutine[Any, Any, T]]) -> T:
         loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(self._threads, _driven, question, _Direct(self._connection, self._known, self))
+        answer = loop.run_in_executor(self._threads, _driven, question, _Direct(self._connection, self._known))
         try:
             await asyncio.wait([answer])
         except asyncio.CancelledError:
@@ -106,13 +106,9 @@ def _driven(question: Callable[[AsyncConnection], Coroutine[Any, Any, T]], direc
 
 
 class _Direct:
-    """As much of an AsyncConnection as store functions read with, on a connection of this thread: nothing suspends.
+    """As much of an AsyncConnection as store functions read with, on a connection of this thread: nothing suspends."""
 
-    Its `view` is one as long as what it sees is.
-    """
-
-    def __init__(self, connection: Connection, known: "Answers", view: Snapshot) -> None:
-        self.view = view
+    def __init__(self, connection: Connection, known: "Answers") -> None:
         self.sync_connection = connection
         self.dialect = connection.dialect
         self._sqlite: Any = connection.connection.driver_connection
@@ -159,8 +155,8 @@ class _Direct:
 class _Quick(_Direct):
     """The same within bounds."""
 
-    def __init__(self, connection: Connection, known: "Answers", view: Snapshot) -> None:
-        super().__init__(connection, known, view)
+    def __init__(self, connection: Connection, known: "Answers") -> None:
+        super().__init__(connection, known)
         self.statements_left = QUICK_STATEMENTS
         self.steps_left = QUICK_STEPS
 

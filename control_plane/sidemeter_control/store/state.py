@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import select, update
+from sqlalchemy import Transaction, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sidemeter_control.store import changes
@@ -63,21 +63,18 @@ class State:
 
 _GET = "SELECT generation, config_version, closed_until_us, lease_version, holders, changed_at_us FROM state"
 
-_seen: WeakKeyDictionary[object, State] = WeakKeyDictionary()
-"""By the transaction, or the snapshot, that saw it."""
+_seen: WeakKeyDictionary[Transaction, State] = WeakKeyDictionary()
 
 
 async def get(conn: AsyncConnection) -> State:
     """The state as this transaction sees it; asked for once, because whatever is remembered asks for it."""
-    view: object = getattr(conn, "view", None)
-    if view is None and conn.sync_connection is not None:
-        view = conn.sync_connection.get_transaction()
-    seen = None if view is None else _seen.get(view)
+    transaction = conn.sync_connection.get_transaction() if conn.sync_connection else None
+    seen = None if transaction is None else _seen.get(transaction)
     if seen is None:
         found = await conn.exec_driver_sql(_GET)
         seen = State(*tuple(found.one()))
-        if view is not None:
-            _seen[view] = seen
+        if transaction is not None:
+            _seen[transaction] = seen
     return seen
 
 
