@@ -11,8 +11,7 @@ from decimal import (
     Inexact,
     InvalidOperation,
     Overflow,
-    getcontext,
-    setcontext,
+    localcontext,
 )
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
@@ -61,14 +60,8 @@ def exact(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def computed(*args: P.args, **kwargs: P.kwargs) -> R:
-        before = getcontext()
-        if before is _EXACT:
+        with localcontext(_EXACT):
             return function(*args, **kwargs)
-        setcontext(_EXACT)
-        try:
-            return function(*args, **kwargs)
-        finally:
-            setcontext(before)
 
     return computed
 

@@ -274,7 +274,9 @@ class Words:
         return f"{self._number(amount)} {self.currency}"
 
     def _number(self, value: Decimal) -> str:
-        return _written(value, self.language) if value else "0"
+        text = format(value, ",f")
+        text = text.rstrip("0").rstrip(".") if "." in text else text
+        return text.translate(_separators(self.language))
 
     def _days(self, days: frozenset[int]) -> str:
         if days >= _EVERY_DAY:
@@ -287,14 +289,6 @@ class Words:
             else:
                 runs.append([day])
         return ", ".join("–".join(names[day - 1] for day in dict.fromkeys((run[0], run[-1]))) for run in runs)
-
-
-@lru_cache(maxsize=4096)
-def _written(value: Decimal, language: Language) -> str:
-    """Prices and sizes of tiers are written on every line again."""
-    text = format(value, ",f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.translate(_separators(language))
 
 
 @lru_cache(maxsize=len(Language))
